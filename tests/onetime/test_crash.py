@@ -1,0 +1,59 @@
+"""A Redis that comes back from a crash with an old snapshot must honour nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tokenservice import local
+from tokenservice.onetime import errors
+from tokenservice.onetime.store import TokenStore
+
+FENCE = "if run ~= run_now then return {'lost'} end"
+TOKENS = 200
+
+
+@pytest.fixture
+def snapshotting(tmp_path: Path) -> Iterator[local.Redis]:
+    """A Redis with its built-in snapshots on."""
+    with local.Redis(tmp_path, settings={"save": "3600 1"}) as server:
+        yield server
+
+
+def spent_twice(server: local.Redis, store: TokenStore) -> int:
+    """Create, snapshot, consume, crash, restart at once, and present every token again."""
+    texts = [store.create("ana", life_seconds=60).text for _ in range(TOKENS)]
+    redis.Redis.from_url(server.url).save()
+    for text in texts:
+        store.validate(text, caller="luis")
+    server.kill()
+    server.start()
+    again = 0
+    for text in texts:
+        try:
+            store.validate(text, caller="luis")
+            again += 1
+        except errors.TokenLost:
+            pass
+    return again
+
+
+def test_no_token_is_consumed_twice_across_a_crash(
+    snapshotting: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    assert spent_twice(snapshotting, open_store(snapshotting)) == 0
+
+
+def test_without_the_fence_every_token_is(
+    snapshotting: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """The same scenario finds the double spend, so the test above can fail."""
+    store = open_store(snapshotting)
+    fenced = store._scripts["validate"]
+    assert FENCE in fenced.script
+    unfenced = fenced.registered_client.register_script(fenced.script.replace(FENCE, ""))
+    store._scripts["validate"] = unfenced
+    assert spent_twice(snapshotting, store) == TOKENS
