@@ -1,0 +1,37 @@
+"""The extensions, not yet bound to an app, and the parts that each app has of its own."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import current_app
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+from werkzeug.local import LocalProxy
+
+from config import Config
+from tokenservice.onetime.store import TokenStore
+from tokenservice.passwords import Passwords
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations and errors can tell them apart."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+migrate = Migrate()
+config = cast(Config, LocalProxy(lambda: current_app.extensions["config"]))
+tokens = cast(TokenStore, LocalProxy(lambda: current_app.extensions["tokens"]))
+passwords = cast(Passwords, LocalProxy(lambda: current_app.extensions["passwords"]))

@@ -1,0 +1,83 @@
+"""JSON as this service reads and writes it.
+
+Python's reader is generous: it takes NaN, keeps the last of two equal names, follows any
+nesting until the stack is gone and passes lone surrogates on to whoever encodes them next.
+Each of those has been a 500 somewhere, so each is refused here as "not JSON" (RFC 8259,
+I-JSON RFC 7493 section 2).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from flask.json.provider import DefaultJSONProvider
+
+MAX_DEPTH = 32
+
+
+def loads(body: str | bytes) -> Any:
+    """Read one JSON value in UTF-8.
+
+    :raises ValueError: for what is not strict JSON
+    """
+    if isinstance(body, bytes):
+        body = body.decode("utf-8")
+    try:
+        value = json.loads(
+            body,
+            object_pairs_hook=_unique_names,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _check_text_and_depth(value)
+    return value
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is out of range")
+    return number
+
+
+def _check_text_and_depth(value: Any) -> None:
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        if isinstance(item, str):
+            # A lone surrogate cannot be encoded, and Postgres takes no NUL in a text.
+            item.encode("utf-8")
+            if "\0" in item:
+                raise ValueError("a text holds NUL")
+        elif isinstance(item, dict):
+            waiting.extend((part, depth + 1) for pair in item.items() for part in pair)
+        elif isinstance(item, list):
+            waiting.extend((part, depth + 1) for part in item)
+
+
+class StrictJSON(DefaultJSONProvider):
+    """Flask's JSON: strict to read, plain UTF-8 to write, names in their own order."""
+
+    ensure_ascii = False
+    sort_keys = False
+    compact = True
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return loads(s)
