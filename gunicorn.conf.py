@@ -1,0 +1,64 @@
+"""How gunicorn runs the service: workers that share nothing, so a crash takes only its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import multiprocess, values
+
+from config import Config, ConfigError
+
+# Metrics are files that the workers write and any of them sums up. They are kept by worker
+# number, not by pid, or every worker that ever died would leave its files behind. Both must be
+# settled before the package, and with it each metric, is imported.
+if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read again on a HUP.
+    os.environ["METRICS_MASTER"] = str(os.getpid())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="token-service-metrics-")
+    slot: int | str = "master"
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
+
+from tokenservice import logs
+
+try:
+    settings = Config.from_env()
+except ConfigError as error:
+    sys.exit(str(error))
+
+wsgi_app = "wsgi:app"
+bind = "0.0.0.0:8000"
+workers = settings.web_concurrency
+worker_class = "gthread"
+threads = settings.web_threads
+timeout = 30
+graceful_timeout = 30
+# The control socket would let whoever is this user stop the service, and needs a writable home.
+control_socket_disable = True
+# The compiled parser is picked up silently when present and frames some requests differently.
+http_parser = "python"
+# A heartbeat on a disk that stalls would get a healthy worker killed.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+logconfig_dict = logs.dict_config(settings.log_level)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give each worker the lowest number that no living worker has."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    global slot  # noqa: PLW0603 - it is this process's own number
+    slot = worker.slot
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    multiprocess.mark_process_dead(worker.slot)
+
+
+def on_exit(server: Any) -> None:
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

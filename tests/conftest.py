@@ -1,0 +1,185 @@
+"""Real servers, real apps, and the few verbs that tests speak in."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask_migrate
+import httpx
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from config import Config
+from tokenservice import create_app, local
+
+ROOT = Path(__file__).parent.parent
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+PASSWORD = "tres tristes tigres en un trigal"
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Postgres]:
+    with local.Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+    with local.Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def config(postgres: local.Postgres, redis_server: local.Redis) -> Config:
+    """Real servers, no limits, and hashing as cheap as argon2 allows: tests log in a lot."""
+    return Config(
+        secret_key=secrets.token_urlsafe(48),
+        database_url=postgres.url,
+        redis_url=redis_server.url,
+        argon2_memory_kib=8,
+        redis_timeout_ms=2000,  # Shared machines stall; the short default has its own tests.
+        redis_connect_timeout_ms=2000,
+        rate_limit_register="off",
+        rate_limit_login="off",
+        rate_limit_create="off",
+        rate_limit_validate="off",
+    )
+
+
+@pytest.fixture(scope="session")
+def make_app(config: Config) -> Callable[..., Flask]:
+    """Build an app with some settings changed."""
+
+    def make(**changes: Any) -> Flask:
+        return create_app(dataclasses.replace(config, **changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def app(make_app: Callable[..., Flask]) -> Flask:
+    app = make_app()
+    with app.app_context():
+        flask_migrate.upgrade()
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@dataclasses.dataclass
+class Person:
+    """Someone with an account, and the headers that prove it."""
+
+    id: str
+    correo: str
+    headers: dict[str, str]
+
+
+def new_correo() -> str:
+    return f"person{next(numbers)}.{secrets.token_hex(4)}@example.com"
+
+
+def enrol(post: Callable[..., Any]) -> Person:
+    """Register and log in over ``post(path, json=…)``."""
+    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
+    registered = post("/auth/register", json=account)
+    login = post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
+    body = [
+        answer.json() if callable(answer.json) else answer.json for answer in (registered, login)
+    ]
+    return Person(
+        body[0]["id"],
+        account["correo"],
+        {"Authorization": f"Bearer {body[1]['access_token']}"},
+    )
+
+
+@pytest.fixture
+def person(client: FlaskClient) -> Person:
+    return enrol(client.post)
+
+
+@pytest.fixture
+def other(client: FlaskClient) -> Person:
+    return enrol(client.post)
+
+
+class Service:
+    """A gunicorn of our own, on loopback."""
+
+    def __init__(self, settings: dict[str, str], log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._environment = {"PATH": os.environ["PATH"], **settings}
+
+    def __enter__(self) -> Service:
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
+                cwd=ROOT,
+                env=self._environment,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"{self.url}/healthz", timeout=5)
+                return self
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.05)
+        raise AssertionError("gunicorn did not start: " + self.log.read_text())
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
+
+    def workers(self) -> list[int]:
+        """The pids of its worker processes."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+
+@pytest.fixture(scope="session")
+def serve(
+    app: Flask, config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Service]:
+    """Describe a gunicorn with some settings changed; ``with`` runs it."""
+
+    def make(**changes: Any) -> Service:
+        settings = {
+            name: str(value)
+            for name, value in dataclasses.asdict(config).items()
+            if value is not None and value != () and name != "argon2_memory_kib"
+        }
+        settings |= {name: str(value) for name, value in changes.items()}
+        return Service(settings, tmp_path_factory.mktemp("gunicorn") / "log")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def service(serve: Callable[..., Service]) -> Iterator[Service]:
+    with serve(web_concurrency=3) as running:
+        yield running

@@ -1,0 +1,141 @@
+"""A service of single-use tokens. :func:`create_app` wires it, and is the only place that does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask, Response
+from flask_cors import CORS
+from flask_smorest import Api
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import Config
+from tokenservice import (
+    auth,
+    callers,
+    cli,
+    errors,
+    limits,
+    logs,
+    metrics,
+    openapi,
+    ops,
+    token,
+)
+from tokenservice.extensions import db, migrate
+from tokenservice.onetime.connection import connect
+from tokenservice.onetime.store import TokenStore
+from tokenservice.passwords import Passwords
+from tokenservice.strictjson import StrictJSON
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MAX_BODY_BYTES = 16 * 1024
+READ_ONLY = "25006"
+
+# libpq takes seconds, Postgres milliseconds. A query that waits longer than this has lost
+# its caller already.
+POSTGRES_TIMEOUTS = {
+    "connect_timeout": 2,
+    "options": "-c statement_timeout=1000 -c lock_timeout=900",
+}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+EXPOSED_HEADERS = ["X-Request-ID", "RateLimit", "RateLimit-Policy", "Retry-After"]
+
+
+def create_app(config: Config) -> Flask:
+    """Build the service. Nothing connects here: the first request does."""
+    app = Flask(__name__)
+    app.extensions["config"] = config
+
+    # What a request may be, and what its answer always carries.
+    app.json = StrictJSON(app)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY_BYTES
+    if config.trusted_proxies:
+        hops = config.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.after_request(secure)
+    if config.cors_origins:
+        CORS(
+            app,
+            origins=list(config.cors_origins),
+            expose_headers=EXPOSED_HEADERS,
+            max_age=600,
+        )
+
+    # What an operator sees.
+    logs.configure(config.log_level)
+    logs.init_app(app)
+    metrics.init_app(app)
+
+    # Postgres.
+    app.config["SQLALCHEMY_DATABASE_URI"] = config.sqlalchemy_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_size": config.web_threads,
+        "max_overflow": 0,
+        "pool_timeout": 1,
+        "pool_pre_ping": True,
+        "hide_parameters": True,
+        "connect_args": POSTGRES_TIMEOUTS,
+    }
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    with app.app_context():
+        metrics.watch_engine(db.engine)
+        event.listen(db.engine, "handle_error", leave_read_only_server)
+
+    # Redis: the engine and the limits each have connections of their own, so that neither
+    # can starve the other.
+    timeouts = {
+        "connect_ms": config.redis_connect_timeout_ms,
+        "read_ms": config.redis_timeout_ms,
+        "connections": config.web_threads,
+    }
+    app.extensions["redis"] = connect(config.redis_address, **timeouts)
+    app.extensions["tokens"] = TokenStore(
+        app.extensions["redis"],
+        receipt_seconds=config.receipt_seconds,
+        timed=metrics.redis_call,
+    )
+    counters = limits.Counters(
+        connect(config.redis_address, **timeouts),
+        config.web_concurrency,
+        metrics.redis_call,
+    )
+
+    # Who may do what. Callers before limits: a limit by caller needs to know the caller.
+    app.extensions["passwords"] = Passwords(config.argon2_memory_kib, config.web_concurrency)
+    callers.init_app(app, config)
+    limits.init_app(app, counters)
+
+    # What can be asked.
+    api = Api(app, spec_kwargs=openapi.options(config.app_name))
+    api.register_blueprint(auth.blueprint)
+    api.register_blueprint(token.blueprint)
+    ops.init_app(app, openapi.document(api))
+    cli.init_app(app)
+    errors.init_app(app)
+    return app
+
+
+def secure(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def leave_read_only_server(context: ExceptionContext) -> None:
+    """Drop the pool when its server has become a standby.
+
+    A ping still succeeds there, so without this every write fails until a restart.
+    """
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True

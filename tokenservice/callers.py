@@ -1,0 +1,197 @@
+"""Who is calling: the JWT, made strict, and the account behind it, remembered for a moment.
+
+Every route needs a caller unless its endpoint stands in :data:`PUBLIC`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from flask import Flask, Response, current_app, g, request
+from flask_jwt_extended import JWTManager, get_current_user, verify_jwt_in_request
+from sqlalchemy import exc as database
+
+from config import Config
+from tokenservice.errors import Problem, is_outage, respond
+from tokenservice.extensions import db
+from tokenservice.models import User
+
+PUBLIC = frozenset(
+    {
+        "auth.register",
+        "auth.login",
+        "ops.home",
+        "ops.healthz",
+        "ops.readyz",
+        "ops.metrics",  # guarded by its own bearer, or open to loopback only
+        "ops.openapi",
+        "ops.docs",
+        "ops.docs_asset",
+        "ops.problem",
+        "static",
+    }
+)
+
+ALGORITHM = "HS256"
+ISSUER = AUDIENCE = "token-service"
+REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
+
+# Out within two seconds of being deactivated is the promise; the rest is for the query.
+FRESH_SECONDS = 1.5
+STALE_SECONDS = 300.0
+REMEMBERED = 10_000
+
+
+class StrictJWTManager(JWTManager):
+    """Flask-JWT-Extended, which by itself takes a token without ``exp``, ``jti`` or ``type``.
+
+    One decode that demands them all also replaces the two that the library makes.
+    """
+
+    def _decode_jwt_from_config(
+        self,
+        encoded_token: str,
+        csrf_value: str | None = None,
+        allow_expired: bool = False,
+    ) -> dict[str, Any]:
+        """:raises jwt.InvalidTokenError: for anything but a whole, current token of ours"""
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                encoded_token,
+                current_app.config["JWT_SECRET_KEY"],
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                options={
+                    "require": list(REQUIRED_CLAIMS),
+                    "verify_exp": not allow_expired,
+                },
+            )
+        except jwt.ExpiredSignatureError as error:
+            # The library's handler for this error reads both.
+            error.jwt_header, error.jwt_data = {}, {}  # type: ignore[attr-defined]
+            raise
+        if claims["type"] != "access":
+            raise jwt.InvalidTokenError("not an access token")
+        return {"fresh": False, **claims}
+
+
+jwt_manager = StrictJWTManager()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account behind a request, as it was at ``read_at`` (seconds, monotonic)."""
+
+    id: str
+    correo: str
+    is_active: bool
+    read_at: float
+
+
+class Callers:
+    """The accounts that called lately, so that a token call costs no Postgres query.
+
+    While Postgres cannot be asked, what was last known is used for up to five minutes:
+    deactivating someone needs Postgres too.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Caller] = OrderedDict()
+        self._lock = threading.Lock()
+        self._ask_again_at = 0.0
+
+    def find(self, user_id: str) -> Caller | None:
+        """Give the account, or None where there is none.
+
+        :raises sqlalchemy.exc.SQLAlchemyError: Postgres is away and nothing recent is known
+        """
+        known = self._known.get(user_id)
+        age = time.monotonic() - known.read_at if known else STALE_SECONDS
+        if age < FRESH_SECONDS or (age < STALE_SECONDS and time.monotonic() < self._ask_again_at):
+            return known
+        try:
+            return self._read(user_id)
+        except database.SQLAlchemyError as error:
+            if not is_outage(error) or age >= STALE_SECONDS:
+                raise
+            # One caller in two seconds pays for finding out whether Postgres is back.
+            self._ask_again_at = time.monotonic() + 2
+            return known
+
+    def _read(self, user_id: str) -> Caller | None:
+        read_at = time.monotonic()
+        user = db.session.get(User, uuid.UUID(user_id))
+        found = user and Caller(user_id, user.correo, user.is_active, read_at)
+        # Nothing is held while the rest of the request runs.
+        db.session.close()
+        with self._lock:
+            self._known.pop(user_id, None)
+            if found:
+                self._known[user_id] = found
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+
+def authenticate() -> None:
+    """Demand a caller, unless the endpoint is public or there is no such endpoint.
+
+    :raises flask_jwt_extended.exceptions.JWTExtendedException: answered as a 401
+    """
+    if request.endpoint is None or request.endpoint in PUBLIC or request.method == "OPTIONS":
+        return
+    verify_jwt_in_request()
+    g.caller_id = caller().id
+
+
+def caller() -> Caller:
+    """Give the account that this request was authenticated as."""
+    found: Caller = get_current_user()
+    return found
+
+
+@jwt_manager.user_lookup_loader
+def load_caller(_: dict[str, Any], claims: dict[str, Any]) -> Caller | None:
+    callers: Callers = current_app.extensions["callers"]
+    found = callers.find(claims["sub"])
+    return found if found and found.is_active else None
+
+
+@jwt_manager.unauthorized_loader
+def missing(_: str) -> Response:
+    return respond(Problem("not_authenticated"))
+
+
+@jwt_manager.expired_token_loader
+def expired(*_: Any) -> Response:
+    return respond(Problem("access_token_expired"))
+
+
+@jwt_manager.invalid_token_loader
+@jwt_manager.user_lookup_error_loader
+def invalid(*_: Any) -> Response:
+    return respond(Problem("access_token_invalid"))
+
+
+def init_app(app: Flask, config: Config) -> None:
+    app.config.update(
+        JWT_SECRET_KEY=config.secret_key,
+        JWT_ALGORITHM=ALGORITHM,
+        JWT_ENCODE_ISSUER=ISSUER,
+        JWT_ENCODE_AUDIENCE=AUDIENCE,
+        JWT_ENCODE_NBF=False,
+        JWT_TOKEN_LOCATION=["headers"],
+        JWT_COOKIE_CSRF_PROTECT=False,
+        JWT_ACCESS_TOKEN_EXPIRES=datetime.timedelta(minutes=config.access_token_expire_minutes),
+    )
+    jwt_manager.init_app(app)
+    app.extensions["callers"] = Callers()
+    app.before_request(authenticate)

@@ -1,0 +1,270 @@
+"""Commands for operators: ``flask users …``. Lists are JSON lines, so that jq can read them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+from marshmallow import EXCLUDE, ValidationError
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from tokenservice import correo as correos
+from tokenservice import schemas, strictjson
+from tokenservice.extensions import db, passwords
+from tokenservice.models import User, uuid7
+
+BATCH = 200
+SHOWN_MISTAKES = 20
+REGISTRATION = schemas.Registration(unknown=EXCLUDE)
+
+users = AppGroup("users", help="Accounts: create, seed, list, disable, enable, set-password.")
+password_stdin = click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from standard input, one line.",
+)
+
+
+def read_password(from_stdin: bool) -> str:
+    """Read a password without it ever being a process argument."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def checked(given: dict[str, Any]) -> dict[str, str]:
+    try:
+        return dict(REGISTRATION.load(given))
+    except ValidationError as error:
+        raise click.ClickException(mistakes_of(error)) from None
+
+
+def mistakes_of(error: ValidationError) -> str:
+    return "; ".join(f"{field}: {' '.join(why)}" for field, why in error.messages_dict.items())
+
+
+def account(correo: str) -> User:
+    """:raises click.ClickException: where there is no such account"""
+    try:
+        spelling = correos.canonical(correo)
+    except ValueError:
+        spelling = correo
+    user = db.session.scalar(select(User).where(User.correo == spelling))
+    if user is None:
+        raise click.ClickException(f"no account has the address {correo}")
+    return user
+
+
+def show(user: User) -> None:
+    click.echo(json.dumps(schemas.Account().dump(user), ensure_ascii=False))
+
+
+@users.command("create")
+@click.argument("correo")
+@click.option("--nombre", required=True)
+@password_stdin
+@click.option("--if-missing", is_flag=True, help="Do nothing where the account exists.")
+def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> None:
+    """Open the account CORREO."""
+    given = checked({"nombre": nombre, "correo": correo, "password": read_password(password_stdin)})
+    if not insert_missing([given]) and not if_missing:
+        raise click.ClickException(f"an account has the address {correo} already")
+    show(account(given["correo"]))
+    db.session.commit()
+
+
+@users.command("seed")
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False
+)
+@click.option("--count", type=click.IntRange(1, 10_000_000), help="Make up this many accounts.")
+@password_stdin
+@click.option("--dry-run", is_flag=True, help="Check everything and write nothing.")
+def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bool) -> None:
+    """Open the accounts of FILE (CSV or JSON Lines: nombre, correo, password).
+
+    With --count, make up accounts instead, user-000001@example.com and so on, all with one
+    password: the one read from standard input, or a random one that is shown at the end.
+    Accounts that exist stay as they are. One bad line, and nothing is written.
+    """
+    if (file is None) == (count is None):
+        raise click.UsageError("give either FILE or --count")
+    password = ""
+    if count:
+        password = read_password(True) if password_stdin else secrets.token_urlsafe(12)
+    total, lines = (
+        count or check_lines(file),
+        made_up(count, password) if count else entries(file),
+    )
+    if dry_run:
+        click.echo(f"{total} accounts are well formed; nothing was written.")
+        return
+    created = 0
+    with click.progressbar(length=total, label="Hashing", file=sys.stderr) as bar:
+        for batch in batches(lines):
+            created += insert_missing(batch)
+            bar.update(len(batch))
+    db.session.commit()
+    click.echo(f"{created} accounts created, {total - created} existed already.")
+    if count and not password_stdin:
+        click.echo(f"Their password: {password}")
+
+
+def made_up(count: int, password: str) -> Iterator[dict[str, str]]:
+    checked({"nombre": "User", "correo": "user@example.com", "password": password})
+    for number in range(1, count + 1):
+        yield {
+            "nombre": f"User {number}",
+            "correo": f"user-{number:06}@example.com",
+            "password": password,
+        }
+
+
+def numbered(file: Path) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Read FILE line by line; give each line's number, and its values or what is wrong."""
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        if file.suffix == ".csv":
+            reader = csv.DictReader(text, restkey="")
+            for row in reader:
+                yield (
+                    reader.line_num,
+                    {k: v for k, v in row.items() if k and v is not None},
+                )
+            return
+        for number, line in enumerate(text, 1):
+            if line.strip():
+                try:
+                    value = strictjson.loads(line)
+                    yield (
+                        number,
+                        value if isinstance(value, dict) else ValueError("not an object"),
+                    )
+                except ValueError as error:
+                    yield number, error
+
+
+def check_lines(file: Path | None) -> int:
+    """Check every line before anything is written, keeping none of them.
+
+    :raises click.ClickException: naming the bad lines by their numbers
+    """
+    assert file is not None
+    total, mistakes = 0, []
+    for number, values in numbered(file):
+        total += 1
+        if isinstance(values, ValueError):
+            mistakes.append(f"line {number}: {values}")
+            continue
+        try:
+            REGISTRATION.load(values)
+        except ValidationError as error:
+            mistakes.append(f"line {number}: {mistakes_of(error)}")
+    if mistakes:
+        more = len(mistakes) - SHOWN_MISTAKES
+        shown = mistakes[:SHOWN_MISTAKES] + ([f"… and {more} more"] if more > 0 else [])
+        raise click.ClickException("nothing was written.\n" + "\n".join(shown))
+    return total
+
+
+def entries(file: Path | None) -> Iterator[dict[str, str]]:
+    assert file is not None
+    for number, values in numbered(file):
+        if isinstance(values, ValueError):
+            raise click.ClickException(f"line {number} has changed since it was checked")
+        yield dict(REGISTRATION.load(values))
+
+
+def batches(lines: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    remaining = iter(lines)
+    while batch := list(itertools.islice(remaining, BATCH)):
+        yield batch
+
+
+def insert_missing(batch: list[dict[str, str]]) -> int:
+    """Insert those of ``batch`` that have no account, hashing on all cores; count them.
+
+    The caller commits: a seed is written whole or not at all.
+    """
+    wanted = {given["correo"]: given for given in batch}
+    existing = set(db.session.scalars(select(User.correo).where(User.correo.in_(wanted))))
+    missing = [given for correo, given in wanted.items() if correo not in existing]
+    if not missing:
+        return 0
+    # Looked up here: the threads have no app to look it up in.
+    hash_one = passwords.hash_unqueued
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        hashes = list(cores.map(hash_one, (given["password"] for given in missing)))
+    rows = [
+        {
+            "id": uuid7(),
+            "nombre": given["nombre"],
+            "correo": given["correo"],
+            "password_hash": hashed,
+            "is_active": True,
+        }
+        for given, hashed in zip(missing, hashes, strict=True)
+    ]
+    statement = insert(User).values(rows).on_conflict_do_nothing(index_elements=["correo"])
+    return len(db.session.scalars(statement.returning(User.id)).all())
+
+
+@users.command("list")
+def list_users() -> None:
+    """List the accounts, oldest first, one JSON object a line."""
+    for user in db.session.scalars(select(User).order_by(User.id).execution_options(yield_per=500)):
+        show(user)
+
+
+@users.command("disable")
+@click.argument("correo")
+def disable(correo: str) -> None:
+    """Shut CORREO out: no login, and its JWTs stop within two seconds."""
+    set_active(correo, False)
+
+
+@users.command("enable")
+@click.argument("correo")
+def enable(correo: str) -> None:
+    """Let CORREO in again."""
+    set_active(correo, True)
+
+
+def set_active(correo: str, is_active: bool) -> None:
+    user = account(correo)
+    user.is_active = is_active
+    db.session.commit()
+    show(user)
+
+
+@users.command("set-password")
+@click.argument("correo")
+@password_stdin
+def set_password(correo: str, password_stdin: bool) -> None:
+    """Give CORREO another password."""
+    user = account(correo)
+    given = checked(
+        {
+            "nombre": user.nombre,
+            "correo": user.correo,
+            "password": read_password(password_stdin),
+        }
+    )
+    user.password_hash = passwords.hash(given["password"])
+    db.session.commit()
+    show(user)
+
+
+def init_app(app: Flask) -> None:
+    app.cli.add_command(users)

@@ -1,0 +1,205 @@
+"""The named limits: how many calls, counted by whom, and what happens without Redis.
+
+Flask-Limiter decides; this module gives it a storage that makes one Redis round trip a limit,
+and writes the IETF header fields from what that round trip already said.
+
+Failure policy: while Redis cannot count, each process counts for itself, each hit weighing as
+many as there are worker processes, so that all together allow no more than the limit (or one
+call per process, where there are more processes than the limit has calls). Never unlimited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import redis
+from flask import Flask, Response, current_app, g, request
+from flask_limiter import Limiter, RequestLimit
+from limits.storage import MemoryStorage, Storage
+from werkzeug.exceptions import HTTPException
+
+from tokenservice import correo, metrics
+from tokenservice.callers import caller
+from tokenservice.extensions import config
+
+KEY_PREFIX = "rate:"
+ASK_AGAIN_SECONDS = 0.5
+LOGIN_ATTEMPTS_BY_ADDRESS = "60 per minute"
+LOGIN_FAILURES_BY_CORREO = "100 per hour"
+
+# INCRBY starts a window where there is none; a refund (a negative amount) must not.
+COUNT = """
+if tonumber(ARGV[1]) < 0 and redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
+local count = redis.call('INCRBY', KEYS[1], ARGV[1])
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then
+  left = tonumber(ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+return {count, left}
+"""
+
+
+class Counters:
+    """Fixed windows in Redis, and in this process's memory while Redis is away."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        workers: int,
+        timed: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self._count = client.register_script(COUNT)
+        self._workers = workers
+        self._timed = timed
+        self._memory = MemoryStorage()
+        self._away_until = 0.0
+
+    def add(self, key: str, seconds: int, amount: int) -> tuple[int, float]:
+        """Count ``amount`` under ``key``; give the count and the seconds left of its window."""
+        if time.monotonic() >= self._away_until:
+            try:
+                with self._timed("limit"):
+                    count, left = self._count(
+                        keys=[KEY_PREFIX + key], args=[amount, seconds * 1000]
+                    )
+                return count, left / 1000
+            except redis.RedisError:
+                # A Redis that hangs would otherwise cost its timeout on every call.
+                self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
+        count = self._memory.incr(key, seconds, amount=amount)
+        left = max(0.0, self._memory.get_expiry(key) - time.time())
+        return (count if count <= 1 else count * self._workers), left
+
+
+class CountersOfApp(Storage):
+    """What Flask-Limiter holds: stateless, because one limiter serves every app of a process.
+
+    It remembers, for the length of a request, what each counter said, so that headers cost no
+    further round trip.
+    """
+
+    STORAGE_SCHEME = ["counters"]  # noqa: RUF012 - the library declares it so
+    base_exceptions = redis.RedisError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        counters: Counters = current_app.extensions["counters"]
+        count, left = counters.add(key, expiry, amount)
+        g.setdefault("counted", {})[key] = (count, time.time() + left)
+        return count
+
+    def get(self, key: str) -> int:
+        return int(g.counted[key][0])
+
+    def get_expiry(self, key: str) -> float:
+        return float(g.counted[key][1])
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        raise NotImplementedError
+
+    def clear(self, key: str) -> None:
+        raise NotImplementedError
+
+
+def by_address() -> str:
+    """The client's address; an IPv6 client is its /64, of which it may use every address."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "unknown"
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def by_correo() -> str:
+    """The account that a login tries, hashed: Redis keeps no address of a person."""
+    try:
+        given = request.form.get("username") or request.get_json()["correo"]
+        return hashlib.sha256(correo.canonical(given).encode()).hexdigest()[:32]
+    except (HTTPException, KeyError, TypeError, ValueError, AttributeError):
+        return "unreadable"
+
+
+def by_address_and_correo() -> str:
+    return f"{by_address()}/{by_correo()}"
+
+
+def by_caller() -> str:
+    return caller().id
+
+
+limiter = Limiter(by_address, storage_uri="counters://", strategy="fixed-window")
+
+
+def limited(name: str, key: Callable[[], str], rate: str | None = None) -> Any:
+    """Limit a view under ``name``, at the setting ``rate_limit_<name>`` or a fixed ``rate``.
+
+    Place it right under ``route``, so that a call refused for its body counts too.
+    """
+
+    def current() -> str:
+        words = rate or getattr(config, f"rate_limit_{name}")
+        return "" if words == "off" else str(words)
+
+    return limiter.shared_limit(current, scope=name, key_func=key)
+
+
+def limited_login(view: Any) -> Any:
+    """The three limits of a login: two count failures, one every attempt (NIST 800-63B 3.2.2)."""
+    for limit in (
+        limited("login", by_address_and_correo),
+        limited("login-correo", by_correo, LOGIN_FAILURES_BY_CORREO),
+        limited("login-address", by_address, LOGIN_ATTEMPTS_BY_ADDRESS),
+    ):
+        view = limit(view)
+    return view
+
+
+def name_of(limit: RequestLimit) -> str:
+    return str(limit.request_args[-1])
+
+
+def give_back_failures(response: Response) -> None:
+    """Count an attempt as a failure from the start, and take that back if it was none.
+
+    Counting only after the answer would let every guess that is under way at once pass.
+    """
+    if request.endpoint == "auth.login" and (
+        response.status_code == 200 or response.status_code >= 500
+    ):
+        for limit in limiter.current_limits:
+            if name_of(limit) in {"login", "login-correo"}:
+                limiter.storage.incr(limit.key, limit.limit.get_expiry(), -1)
+
+
+def write_headers(response: Response) -> Response:
+    """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
+    limits = limiter.current_limits
+    if not limits:
+        return response
+    give_back_failures(response)
+    tightest = min(limits, key=lambda limit: (not limit.breached, limit.remaining))
+    left = max(1, math.ceil(tightest.window[0] - time.time()))
+    name, quota = name_of(tightest), tightest.limit
+    response.headers["RateLimit-Policy"] = f'"{name}";q={quota.amount};w={quota.get_expiry()}'
+    response.headers["RateLimit"] = f'"{name}";r={tightest.remaining};t={left}'
+    if tightest.breached:
+        metrics.LIMITED.labels(name).inc()
+        response.headers["Retry-After"] = str(left)
+    return response
+
+
+def init_app(app: Flask, counters: Counters) -> None:
+    app.extensions["counters"] = counters
+    limiter.init_app(app)
+    app.after_request(write_headers)

@@ -1,0 +1,102 @@
+"""What Prometheus reads. Labels are endpoints and codes, never paths or people."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask, Response, g, request
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from sqlalchemy import Engine, event
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+REQUESTS = Counter("http_requests", "Answers given", ["endpoint", "status"])
+LATENCY = Histogram("http_request_seconds", "Time to answer", ["endpoint"], buckets=SECONDS)
+CREATED = Counter("onetime_tokens_created", "Tokens created")
+VALIDATED = Counter("onetime_tokens_validated", "Tokens consumed by their first success")
+REFUSED = Counter("onetime_tokens_refused", "Tokens refused", ["code"])
+LIMITED = Counter("rate_limited", "Requests over a limit", ["limit"])
+REDIS = Histogram("redis_call_seconds", "Time of one Redis call", ["call"], buckets=SECONDS)
+POSTGRES = Histogram("postgres_query_seconds", "Time of one Postgres query", buckets=SECONDS)
+POOL = Gauge(
+    "pool_connections_in_use",
+    "Connections in use",
+    ["pool"],
+    multiprocess_mode="livesum",
+)
+
+
+def init_app(app: Flask) -> None:
+    @app.after_request
+    def count(response: Response) -> Response:
+        endpoint = request.endpoint or "none"
+        REQUESTS.labels(endpoint, response.status_code).inc()
+        LATENCY.labels(endpoint).observe(time.perf_counter() - g.started)
+        return response
+
+
+@contextmanager
+def redis_call(call: str) -> Iterator[None]:
+    """Time one call to Redis and count its connection while it lasts."""
+    in_use = POOL.labels("redis")
+    in_use.inc()
+    try:
+        with REDIS.labels(call).time():
+            yield
+    finally:
+        in_use.dec()
+
+
+def watch_engine(engine: Engine) -> None:
+    """Time every query of ``engine`` and count the connections that are out of its pool."""
+    in_use = POOL.labels("postgres")
+
+    @event.listens_for(engine, "checkout")
+    def taken(*_: object) -> None:
+        in_use.inc()
+
+    @event.listens_for(engine, "checkin")
+    def given_back(*_: object) -> None:
+        in_use.dec()
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begin(
+        conn: object,
+        cursor: object,
+        sql: str,
+        params: object,
+        context: object,
+        *_: object,
+    ) -> None:
+        context._started = time.perf_counter()  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def end(
+        conn: object,
+        cursor: object,
+        sql: str,
+        params: object,
+        context: object,
+        *_: object,
+    ) -> None:
+        POSTGRES.observe(time.perf_counter() - context._started)  # type: ignore[attr-defined]
+
+
+def exposition() -> bytes:
+    """Write all metrics in Prometheus' text form, summed over gunicorn's workers."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)

@@ -1,0 +1,105 @@
+"""What the API says of itself: the parts of its OpenAPI document that no view can know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_smorest import Api
+
+from tokenservice import messages, schemas
+
+PROBLEM = "application/problem+json"
+BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+#: What every operation that reads a body, and is limited, may answer too.
+WITH_BODY = (
+    "validation_failed",
+    "not_json",
+    "payload_too_large",
+    "unsupported_media_type",
+    "rate_limited",
+)
+
+LOGIN_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Credentials"}},
+        schemas.FORM: {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "grant_type": {"type": "string", "enum": ["password"]},
+                    "username": {"type": "string", "format": "email"},
+                    "password": {"type": "string", "format": "password"},
+                },
+                "required": ["username", "password"],
+            }
+        },
+    },
+}
+
+
+def options(title: str) -> dict[str, Any]:
+    """Give what the document holds beside its operations."""
+    return {
+        "title": title,
+        "version": "1",
+        "openapi_version": "3.1.0",
+        "info": {
+            "description": "Tokens that are honoured at most once: create one, hand it over, and "
+            "whoever validates it uses it up. Log in with *Authorize* to try it here."
+        },
+        "components": {
+            "securitySchemes": {
+                "bearer": {
+                    "type": "oauth2",
+                    "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
+                }
+            }
+        },
+    }
+
+
+def problems(*codes: str) -> dict[str, Any]:
+    """Describe the problems that an operation answers with, and an example of each."""
+    responses: dict[str, Any] = {}
+    for code in (*codes, "internal_error"):
+        message = messages.PROBLEMS[code]
+        examples = responses.setdefault(str(message.status), {})
+        examples[code] = {
+            "summary": message.en.title,
+            "value": {
+                "type": f"/problems/{code}",
+                "title": message.en.title,
+                "status": message.status,
+                "detail": message.en.detail,
+                "code": code,
+                "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            },
+        }
+    return {
+        status: {
+            "description": " · ".join(example["summary"] for example in examples.values()),
+            "content": {
+                PROBLEM: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": examples,
+                }
+            },
+        }
+        for status, examples in responses.items()
+    }
+
+
+def document(api: Api) -> dict[str, Any]:
+    """Give the whole document, without flask-smorest's own shape of error."""
+    api.spec.components.schema("Problem", schema=schemas.ProblemDetails)
+    api.spec.components.schema("Credentials", schema=schemas.Credentials)
+    written: dict[str, Any] = api.spec.to_dict()
+    del written["components"]["responses"]
+    for unused in ("Error", "PaginationMetadata"):
+        del written["components"]["schemas"][unused]
+    for path in written["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("default")
+            operation["responses"].get("422", {}).pop("$ref", None)
+    return written

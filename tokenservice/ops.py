@@ -1,0 +1,165 @@
+"""For operators and readers: probes, metrics, the API's description and its pages."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import redis
+from alembic.script import ScriptDirectory
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import exc as database
+from sqlalchemy import text
+from werkzeug import Response as AnyResponse
+
+from tokenservice import messages, metrics
+from tokenservice.errors import RETRY_SOON, Problem
+from tokenservice.extensions import config, db
+
+blueprint = Blueprint("ops", __name__)
+
+LOOPBACK = {"127.0.0.1", "::1"}
+SWAGGER_UI = Path(str(resources.files("flask_swagger_ui"))) / "dist"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+@blueprint.route("/")
+def home() -> AnyResponse:
+    if not config.docs_enabled:
+        raise Problem("not_found")
+    return redirect(url_for("ops.docs"))
+
+
+@blueprint.route("/healthz")
+def healthz() -> dict[str, str]:
+    """The process is alive; nothing else is asked."""
+    return {"status": "alive"}
+
+
+@blueprint.route("/readyz")
+def readyz() -> dict[str, Any]:
+    """Name each part and whether it serves; why it does not is for the log alone."""
+    checks = {**check_postgres(), "redis": check_redis()}
+    if set(checks.values()) != {"ok"}:
+        raise Problem("not_ready", headers=RETRY_SOON, checks=checks)
+    return {"status": "ready", "checks": checks}
+
+
+def check_postgres() -> dict[str, str]:
+    """Postgres answers, takes writes, and has the schema that this code was written for."""
+    try:
+        with db.engine.connect() as connection:
+            read_only = connection.scalar(text("SHOW transaction_read_only")) == "on"
+            found = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
+    except database.ProgrammingError:
+        return {"postgres": "ok", "schema": "not at head"}
+    except database.SQLAlchemyError:
+        return {"postgres": "unavailable", "schema": "unknown"}
+    at_head = found == current_app.extensions["schema_heads"]
+    return {
+        "postgres": "read-only" if read_only else "ok",
+        "schema": "ok" if at_head else "not at head",
+    }
+
+
+def check_redis() -> str:
+    """Redis answers, is a master with room, and evicts nothing.
+
+    An evicted token is only refused, but an evicted counter is a limit that does not hold.
+    """
+    try:
+        info = current_app.extensions["redis"].info()
+    except redis.RedisError:
+        return "unavailable"
+    if info["role"] != "master" or info["loading"]:
+        return "not a master"
+    if info["maxmemory"] and info["maxmemory_policy"] != "noeviction":
+        return "evicts keys"
+    if info["maxmemory"] and info["used_memory"] >= info["maxmemory"]:
+        return "full"
+    return "ok"
+
+
+@blueprint.route("/metrics", endpoint="metrics")
+def metrics_page() -> Response:
+    """Open to the bearer of ``metrics_token`` where one is set, else to loopback only."""
+    if config.metrics_token:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), config.metrics_token.encode()):
+            raise Problem("not_authenticated")
+    elif request.remote_addr not in LOOPBACK:
+        raise Problem("forbidden")
+    return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+@blueprint.route("/openapi.json")
+def openapi() -> Response:
+    return Response(current_app.extensions["openapi"], mimetype="application/json")
+
+
+@blueprint.route("/docs")
+def docs() -> Response:
+    if not config.docs_enabled:
+        raise Problem("not_found")
+    return page("docs.html", title=config.app_name)
+
+
+@blueprint.route("/docs/assets/<path:name>")
+def docs_asset(name: str) -> Response:
+    """Swagger UI's own files, from its wheel: no network is needed to read the docs."""
+    if not config.docs_enabled:
+        raise Problem("not_found")
+    response = send_from_directory(SWAGGER_UI, name)
+    response.headers["Cache-Control"] = "public, max-age=86400"
+    return response
+
+
+@blueprint.route("/problems/<code>")
+def problem(code: str) -> Response:
+    """Explain one problem code, in the reader's language."""
+    if code not in messages.PROBLEMS:
+        raise Problem("not_found")
+    language = messages.language()
+    found = messages.PROBLEMS[code]
+    response = page(
+        "problem.html",
+        code=code,
+        status=found.status,
+        language=language,
+        text=messages.problem_text(code, language),
+    )
+    response.headers["Content-Language"] = language
+    response.vary.add("Accept-Language")
+    return response
+
+
+def page(template: str, **values: Any) -> Response:
+    response = Response(render_template(template, **values))
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    return response
+
+
+def init_app(app: Flask, description: dict[str, Any]) -> None:
+    """Register the pages; ``description`` is the API's OpenAPI document."""
+    app.register_blueprint(blueprint)
+    app.extensions["openapi"] = json.dumps(description, ensure_ascii=False)
+    scripts = ScriptDirectory(app.extensions["migrate"].directory)
+    app.extensions["schema_heads"] = set(scripts.get_heads())

@@ -1,0 +1,11 @@
+"""What gunicorn and the ``flask`` command load."""
+
+import sys
+
+from config import Config, ConfigError
+from tokenservice import create_app
+
+try:
+    app = create_app(Config.from_env())
+except ConfigError as error:
+    sys.exit(str(error))
