@@ -1,0 +1,25 @@
+FROM python:3.11-slim AS build
+COPY requirements.lock /
+RUN python -m venv /venv \
+ && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /requirements.lock
+
+FROM python:3.11-slim
+# Nothing is written but to /tmp and /dev/shm, so the root file system can be read-only.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+COPY --from=build /venv /venv
+WORKDIR /app
+COPY config.py wsgi.py gunicorn.conf.py ./
+COPY migrations migrations
+COPY tokenservice tokenservice
+USER 10001:10001
+EXPOSE 8000
+# Alive, and not ready: orchestrators replace what is unhealthy, and a new container would not
+# bring a lost database back.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", "\
+from http.client import HTTPConnection; \
+service = HTTPConnection('127.0.0.1', 8000, timeout=3); \
+service.request('GET', '/healthz'); \
+raise SystemExit(service.getresponse().status != 200)"]
+CMD ["gunicorn", "--bind", "0.0.0.0:8000"]
