@@ -1,28 +1,42 @@
-"""The engine alone, on a real Redis."""
+"""The engine alone, on real servers: one, a master under Sentinel, and a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tokenservice import local
-from tokenservice.onetime.connection import connect
+from tests.onetime import topologies
+from tests.onetime.topologies import Topology
+from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
+
+
+@pytest.fixture(scope="session", params=["alone", "sentinel", "cluster"])
+def topology(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Topology]:
+    start = getattr(topologies, request.param)
+    with start(tmp_path_factory.mktemp(request.param)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def open_store() -> Callable[..., TokenStore]:
-    """Open a store on some Redis; the timeouts are long because shared machines stall."""
+    """Open a store at some URL; the timeouts are long because shared machines stall."""
 
-    def open_one(server: local.Redis, **options: Any) -> TokenStore:
-        client = connect(server.url, connect_ms=2000, read_ms=5000, connections=64)
-        return TokenStore(client, **{"receipt_seconds": 60, **options})
+    def open_one(url: str, **options: Any) -> TokenStore:
+        connection = Connection(url, connect_ms=2000, read_ms=5000, connections=64)
+        defaults = {"secret": secrets.token_bytes(32), "receipt_seconds": 60}
+        return TokenStore(connection, **{**defaults, **options})
 
     return open_one
 
 
 @pytest.fixture
-def store(redis_server: local.Redis, open_store: Callable[..., TokenStore]) -> TokenStore:
-    return open_store(redis_server)
+def store(topology: Topology, open_store: Callable[..., TokenStore]) -> TokenStore:
+    """A store on servers that hold nothing yet."""
+    topology.clear()
+    return open_store(topology.url, shards=topology.shards)

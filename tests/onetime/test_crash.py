@@ -10,9 +10,11 @@ import redis
 
 from tokenservice import local
 from tokenservice.onetime import errors
+from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
 
-FENCE = "if run ~= run_now then return {'lost'} end"
+FENCE = "if record.term ~= term_now then return 'lost' end"
+LUIS = Party("luis", "luis@example.com")
 TOKENS = 200
 
 
@@ -28,13 +30,13 @@ def spent_twice(server: local.Redis, store: TokenStore) -> int:
     texts = [store.create("ana", life_seconds=60).text for _ in range(TOKENS)]
     redis.Redis.from_url(server.url).save()
     for text in texts:
-        store.validate(text, caller="luis")
+        store.validate(Presented(text), LUIS)
     server.kill()
     server.start()
     again = 0
     for text in texts:
         try:
-            store.validate(text, caller="luis")
+            store.validate(Presented(text), LUIS)
             again += 1
         except errors.TokenLost:
             pass
@@ -44,16 +46,15 @@ def spent_twice(server: local.Redis, store: TokenStore) -> int:
 def test_no_token_is_consumed_twice_across_a_crash(
     snapshotting: local.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    assert spent_twice(snapshotting, open_store(snapshotting)) == 0
+    assert spent_twice(snapshotting, open_store(snapshotting.url)) == 0
 
 
 def test_without_the_fence_every_token_is(
     snapshotting: local.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """The same scenario finds the double spend, so the test above can fail."""
-    store = open_store(snapshotting)
+    store = open_store(snapshotting.url)
     fenced = store._scripts["validate"]
-    assert FENCE in fenced.script
-    unfenced = fenced.registered_client.register_script(fenced.script.replace(FENCE, ""))
-    store._scripts["validate"] = unfenced
+    assert FENCE in fenced.source
+    store._scripts["validate"] = fenced.connection.script(fenced.source.replace(FENCE, ""))
     assert spent_twice(snapshotting, store) == TOKENS

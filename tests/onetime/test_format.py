@@ -22,7 +22,7 @@ def test_a_token_reads_back_as_it_was_written() -> None:
 def test_a_double_click_selects_it_and_a_scanner_finds_it() -> None:
     text = str(fresh())
     assert re.fullmatch(r"\w+", text)
-    assert tokens.PATTERN.fullmatch(text)
+    assert tokens.TOKEN_PATTERN.fullmatch(text)
 
 
 def test_every_single_character_typo_is_refused() -> None:

@@ -1,32 +1,118 @@
-"""One way to reach Redis: short timeouts, and nothing is ever sent twice.
+"""One way to reach Redis, alone, under Sentinel or as a cluster: scripts with one key, and INFO.
 
-redis-py 8 repeats a command up to ten times by itself. A consume whose first reply was lost
-would then be answered "already used" to the very caller who consumed it, so repeating is
-left to the caller, who has the idempotency key.
+Timeouts are short and nothing is ever sent twice. redis-py 8 repeats a command up to ten times
+by itself: a consume whose first reply was lost would then be answered "already used" to the
+very caller who consumed it. Repeating is left to that caller, who has the idempotency key.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException
 from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from tokenservice.onetime.errors import StoreUnavailable
+
+SENTINEL_OPTIONS = ("socket_connect_timeout", "socket_timeout", "retry")
+FAILURES = (redis.RedisError, RedisClusterException, OSError)
 
 
-def connect(url: str, *, connect_ms: int, read_ms: int, connections: int) -> redis.Redis:
-    """Make a client for ``url``; no socket is opened before its first command.
+class Connection:
+    """Where Redis is and how long to wait for it. No socket is opened before the first command.
 
+    :param url: ``redis://``, ``rediss://``, ``unix://``, or, with several hosts,
+        ``redis+sentinel://[user:password@]host:port,host:port/service[/db]`` and
+        ``redis+cluster://[user:password@]host:port,host:port``
     :param connect_ms: how long to wait for a connection, in milliseconds
     :param read_ms: how long to wait for an answer, in milliseconds
-    :param connections: how many callers of this process may talk to Redis at once
+    :param connections: how many callers of this process may talk to a server at once
     """
-    pool = redis.ConnectionPool.from_url(
-        url,
-        protocol=2,
-        driver_info=None,
-        socket_connect_timeout=connect_ms / 1000,
-        socket_timeout=read_ms / 1000,
-        max_connections=connections,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-    )
-    return redis.Redis(connection_pool=pool)
+
+    def __init__(self, url: str, *, connect_ms: int, read_ms: int, connections: int) -> None:
+        self._url = url
+        self._options: dict[str, Any] = {
+            "protocol": 2,
+            "driver_info": None,
+            "socket_connect_timeout": connect_ms / 1000,
+            "socket_timeout": read_ms / 1000,
+            "max_connections": connections,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        self._client: redis.Redis | RedisCluster | None = None
+        self._lock = threading.Lock()
+
+    def script(self, source: str) -> Script:
+        return Script(self, source)
+
+    def info(self) -> list[dict[str, Any]]:
+        """What each master says of itself.
+
+        :raises StoreUnavailable: one of them does not answer
+        """
+        try:
+            client = self.client
+            if isinstance(client, RedisCluster):
+                found = client.info(target_nodes=RedisCluster.PRIMARIES)
+                return [found] if "role" in found else list(found.values())
+            return [client.info()]
+        except FAILURES as error:
+            raise StoreUnavailable(f"info: {type(error).__name__}") from error
+
+    @property
+    def client(self) -> redis.Redis | RedisCluster:
+        # The client of a cluster asks for the cluster's map when it is made. So it is made when
+        # first needed, and again if that failed.
+        if self._client is None:
+            with self._lock:
+                self._client = self._client or self._connect()
+        return self._client
+
+    def _connect(self) -> redis.Redis | RedisCluster:
+        parts = urlsplit(self._url)
+        if parts.scheme not in ("redis+sentinel", "redis+cluster"):
+            pool = redis.ConnectionPool.from_url(self._url, **self._options)
+            return redis.Redis(connection_pool=pool)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = (unquote(part) for part in credentials.partition(":"))
+        options = {**self._options, "username": user or None, "password": password or None}
+        nodes = [
+            (host, int(port))
+            for host, _, port in (host.rpartition(":") for host in hosts.split(","))
+        ]
+        if parts.scheme == "redis+cluster":
+            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
+        service, _, db = parts.path.strip("/").partition("/")
+        asked = {name: self._options[name] for name in SENTINEL_OPTIONS}
+        master = Sentinel(nodes, sentinel_kwargs=asked).master_for(
+            service, db=int(db or 0), **options
+        )
+        return cast(redis.Redis, master)
+
+
+class Script:
+    """One Lua script, run where its key lives."""
+
+    def __init__(self, connection: Connection, source: str) -> None:
+        self.connection = connection
+        self.source = source
+        self._sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - Redis' own name for it
+
+    def __call__(self, key: str, *args: Any) -> Any:
+        """:raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown"""
+        try:
+            client = self.connection.client
+            try:
+                return client.execute_command("EVALSHA", self._sha, 1, key, *args)
+            except NoScriptError:
+                # A server that started since has run nothing yet, this call included.
+                return client.execute_command("EVAL", self.source, 1, key, *args)
+        except FAILURES as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error

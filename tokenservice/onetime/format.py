@@ -1,31 +1,38 @@
-"""What a token looks like.
+"""What a token and a reservation look like.
 
 ``ott_`` + id (18) + epoch (4) + secret (28) + checksum (6), all in base62, so that a double
 click selects it whole and one regular expression finds it for a secret scanner.
 
 - id: public; names the record. Its first two characters are the shard tag.
-- epoch: the beginning of the run_id of the server process that issued it. It decides nothing
-  that the record can decide; it tells "lost in a restart" from "never existed" when the
+- epoch: the beginning of the term (see scripts/prelude.lua) in which it was issued. It decides
+  nothing that the record can decide; it tells "lost in a restart" from "never existed" when the
   restarted server kept no record at all.
 - secret: 28 characters, 166 bits, from the system's generator (ASVS 5.0 V11.5.1 asks 128).
 - checksum: CRC32 of all before it, so that a typo costs no round trip. It is no signature.
+
+A reservation, ``otr_``, has a nonce (14) after the epoch, and its 28 characters of secret are a
+MAC over id, nonce and holder: nobody else can present it, and Redis keeps only the nonce.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 import zlib
 from dataclasses import dataclass, field
 from typing import Self
 
-from tokenservice.onetime.errors import TokenMalformed
+from tokenservice.onetime.errors import TokenMalformed, TokenUnknown
 
-PREFIX = "ott_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-TAG, ID, EPOCH, SECRET, CHECKSUM = 2, 18, 4, 28, 6
-PATTERN = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{ID + EPOCH + SECRET + CHECKSUM}}}")
+TOKEN, RESERVATION = "ott_", "otr_"
+TAG, ID, EPOCH, NONCE, SECRET, CHECKSUM = 2, 18, 4, 14, 28, 6
+TOKEN_PATTERN = re.compile(rf"{TOKEN}[0-9A-Za-z]{{{ID + EPOCH + SECRET + CHECKSUM}}}")
+RESERVATION_PATTERN = re.compile(
+    rf"{RESERVATION}[0-9A-Za-z]{{{ID + EPOCH + NONCE + SECRET + CHECKSUM}}}"
+)
 ID_PATTERN = re.compile(rf"[0-9A-Za-z]{{{ID}}}")
 
 _PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
@@ -45,9 +52,23 @@ def random_base62(length: int) -> str:
     return base62(secrets.randbelow(62**length), length)
 
 
+def derived_secret(key: bytes, *parts: str) -> str:
+    """Derive the secret that belongs to ``parts``, and to them alone, under ``key``."""
+    digest = hmac.digest(key, "\0".join(parts).encode(), "sha256")
+    return base62(int.from_bytes(digest), SECRET)
+
+
 def shard_tag(owner: str, shards: int) -> str:
     """Give the tag that all records of one owner share, so that they share a cluster slot."""
     return base62(zlib.crc32(owner.encode()) % shards, TAG)
+
+
+def verifier(secret: str) -> bytes:
+    """Give what Redis keeps in place of the secret: its SHA-256.
+
+    A plain hash is enough for a secret of 112 random bits or more (ASVS 5.0 V6.5.2).
+    """
+    return hashlib.sha256(secret.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +81,63 @@ class Token:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a presented text apart.
-
-        :raises TokenMalformed: for a wrong shape or checksum
-        """
-        body, checksum = text[:-CHECKSUM], text[-CHECKSUM:]
-        if not PATTERN.fullmatch(text) or _checksum(body) != checksum:
-            raise TokenMalformed
-        start = len(PREFIX)
-        return cls(
-            id=body[start : start + ID],
-            epoch=body[start + ID : start + ID + EPOCH],
-            secret=body[start + ID + EPOCH :],
-        )
+        """:raises TokenMalformed: for a wrong shape or checksum"""
+        return cls(*_fields(text, TOKEN_PATTERN, ID, EPOCH, SECRET))
 
     def __str__(self) -> str:
-        body = f"{PREFIX}{self.id}{self.epoch}{self.secret}"
-        return body + _checksum(body)
-
-    @property
-    def tag(self) -> str:
-        return self.id[:TAG]
+        return _checked(f"{TOKEN}{self.id}{self.epoch}{self.secret}")
 
 
-def verifier(secret: str) -> bytes:
-    """Give what Redis keeps in place of the secret: its SHA-256.
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A reservation taken apart. Its MAC is not printed."""
 
-    A plain hash is enough for a secret of 112 random bits or more (ASVS 5.0 V6.5.2).
-    """
-    return hashlib.sha256(secret.encode()).digest()
+    id: str
+    epoch: str
+    nonce: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """:raises TokenMalformed: for a wrong shape or checksum"""
+        return cls(*_fields(text, RESERVATION_PATTERN, ID, EPOCH, NONCE, SECRET))
+
+    @classmethod
+    def held_by(cls, holder: str, key: bytes, token_id: str, epoch: str, nonce: str) -> Self:
+        """Write the one reservation that ``holder`` has under ``nonce``."""
+        secret = derived_secret(key, RESERVATION, token_id, nonce, holder)
+        return cls(token_id, epoch, nonce, secret)
+
+    def is_held_by(self, holder: str, key: bytes) -> bool:
+        genuine = self.held_by(holder, key, self.id, self.epoch, self.nonce)
+        return hmac.compare_digest(genuine.secret, self.secret)
+
+    def __str__(self) -> str:
+        return _checked(f"{RESERVATION}{self.id}{self.epoch}{self.nonce}{self.secret}")
 
 
-def _checksum(body: str) -> str:
-    return base62(zlib.crc32(body.encode()), CHECKSUM)
+def checked_id(token_id: str) -> str:
+    """:raises TokenUnknown: it has not the shape of an id, and must not become part of a key"""
+    if not ID_PATTERN.fullmatch(token_id):
+        raise TokenUnknown
+    return token_id
+
+
+def digest(*parts: str) -> str:
+    """Hash ``parts`` so that no two lists of them look alike."""
+    measured = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(measured.encode()).hexdigest()
+
+
+def _checked(body: str) -> str:
+    return body + base62(zlib.crc32(body.encode()), CHECKSUM)
+
+
+def _fields(text: str, pattern: re.Pattern[str], *lengths: int) -> list[str]:
+    if not pattern.fullmatch(text) or _checked(text[:-CHECKSUM]) != text:
+        raise TokenMalformed
+    fields, start = [], len(TOKEN)
+    for length in lengths:
+        fields.append(text[start : start + length])
+        start += length
+    return fields

@@ -2,130 +2,317 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-import redis
-
-from tokenservice.onetime import errors
+from tokenservice.onetime import errors, replies
+from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import (
     EPOCH,
     ID,
+    NONCE,
     SECRET,
     TAG,
+    TOKEN,
+    Reservation,
     Token,
+    checked_id,
+    derived_secret,
+    digest,
     random_base62,
     shard_tag,
     verifier,
 )
+from tokenservice.onetime.records import (
+    Consumed,
+    Created,
+    Introspection,
+    Page,
+    Party,
+    Presented,
+    Receipt,
+    Reserved,
+    State,
+    Terms,
+    moment,
+)
 
 KEY_PREFIX = "ott:"
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A new token. ``text`` is shown once and not printed; times are the server's."""
-
-    id: str
-    created_at: datetime
-    expires_at: datetime
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Consumed:
-    """The one first success of a token; times are the server's."""
-
-    id: str
-    owner: str
-    created_at: datetime
-    consumed_at: datetime
+UNBOUND = Terms()
+VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
 
 
 class TokenStore:
     """Single-use tokens in one Redis.
 
     Every verb raises :exc:`~tokenservice.onetime.errors.StoreUnavailable` when Redis gives no
-    answer that can be trusted. Nothing is retried: see ``connection.py``.
+    answer that can be trusted. Nothing is retried here: a caller that got no answer repeats
+    the call with the same idempotency ``key``, and is given the answer that was lost.
 
+    :param secret: from which reservations, and tokens created under a key, are derived: that
+        is how they can be given again though Redis never holds them
     :param receipt_seconds: how long a record outlives its token
+    :param window_seconds: how long an idempotency key is remembered; at most a receipt's life
+    :param max_active: how many outstanding tokens an owner may have
     :param shards: how many tags share out the owners over cluster slots; 1 on a single server
     :param timed: entered around each call, with the verb's name
     """
 
     def __init__(
         self,
-        client: redis.Redis,
+        connection: Connection,
         *,
-        receipt_seconds: int,
+        secret: bytes,
+        receipt_seconds: int = 300,
+        window_seconds: int = 60,
+        max_active: int = 1000,
         shards: int = 1,
         timed: Callable[[str], AbstractContextManager[None]] = lambda verb: nullcontext(),
     ) -> None:
-        self._timed = timed
+        self._key = hashlib.sha256(b"one-time tokens\0" + secret).digest()
         self._receipt_ms = receipt_seconds * 1000
+        self._window_ms = window_seconds * 1000
+        self._max_active = max_active
         self._shards = shards
+        self._timed = timed
         scripts = resources.files("tokenservice.onetime") / "scripts"
         prelude = (scripts / "prelude.lua").read_text(encoding="utf-8")
         self._scripts = {
-            verb: client.register_script(
-                prelude + (scripts / f"{verb}.lua").read_text(encoding="utf-8")
-            )
-            for verb in ("create", "validate")
+            verb: connection.script(prelude + (scripts / f"{verb}.lua").read_text(encoding="utf-8"))
+            for verb in VERBS
         }
 
-    def create(self, owner: str, *, life_seconds: int) -> Created:
-        """Issue a token of ``owner`` that lives ``life_seconds``."""
-        token_id = shard_tag(owner, self._shards) + random_base62(ID - TAG)
-        secret = random_base62(SECRET)
-        _, run, created_at, expires_at = self._run(
+    def create(
+        self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
+    ) -> Created:
+        """Issue one token of ``owner``.
+
+        :raises TooManyActive: the owner has ``max_active`` of them
+        :raises IdempotencyMismatch: ``key`` was used for another create
+        """
+        return self.create_many(owner, 1, life_seconds=life_seconds, terms=terms, key=key)[0]
+
+    def create_many(
+        self, owner: str, count: int, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
+    ) -> list[Created]:
+        """Issue ``count`` tokens of ``owner``, all or none.
+
+        :raises TooManyActive: the owner would have more than ``max_active`` of them
+        :raises IdempotencyMismatch: ``key`` was used for another create
+        """
+        tag = shard_tag(owner, self._shards)
+        made = {}
+        for _ in range(count):
+            token_id = tag + random_base62(ID - TAG)
+            made[token_id] = self._new_secret(token_id, key)
+        audience = "\n".join(terms.audience)
+        bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
+        outcome, *facts = self._on_record(
             "create",
-            token_id,
-            verifier(secret),
+            next(iter(made)),
             owner,
             life_seconds * 1000,
             self._receipt_ms,
+            self._max_active,
+            *self._idempotency(owner, "create", key, str(count), str(life_seconds), *bound),
+            *bound,
+            *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
-        token = Token(token_id, run.decode()[:EPOCH], secret)
-        return Created(token_id, moment(created_at), moment(expires_at), str(token))
+        if outcome != b"created":
+            replies.refuse(outcome, facts)
+        term, created_at, expires_at, *repeated = facts
+        if repeated:
+            made = self._derive_again(repeated, key)
+        epoch = term.decode()[:EPOCH]
+        times = moment(created_at), moment(expires_at)
+        return [
+            Created(token_id, *times, str(Token(token_id, epoch, secret)))
+            for token_id, secret in made.items()
+        ]
 
-    def validate(self, text: str, *, caller: str) -> Consumed:
-        """Consume a token.
+    def validate(self, given: Presented, caller: Party, *, key: str = "") -> Consumed:
+        """Consume a token; or, under the ``key`` that consumed it, give that answer again.
 
-        :raises TokenMalformed: no such shape; Redis is not asked
-        :raises TokenUnknown: no such token
-        :raises TokenAlreadyUsed: consumed before
-        :raises TokenExpired: its life is over
-        :raises TokenLost: another server process issued it
+        :raises TokenRefused: one of its kinds says why; nothing was consumed
+        :raises IdempotencyMismatch: ``key`` was used for another validate
+        """
+        token = Token.parse(given.text)
+        outcome, *facts = self._on_record(
+            "validate", token.id, *self._presentation("validate", token, given, caller, key)
+        )
+        if outcome != b"consumed":
+            replies.refuse(outcome, facts, token.id)
+        return replies.consumed(token.id, facts)
+
+    def reserve(
+        self, given: Presented, caller: Party, *, lease_seconds: int, key: str = ""
+    ) -> Reserved:
+        """Hold a token for ``caller`` while the action that it allows is carried out.
+
+        :raises TokenRefused: one of its kinds says why
+        :raises IdempotencyMismatch: ``key`` was used for another reserve
+        """
+        token = Token.parse(given.text)
+        outcome, *facts = self._on_record(
+            "reserve",
+            token.id,
+            *self._presentation("reserve", token, given, caller, key, str(lease_seconds)),
+            random_base62(NONCE),
+            lease_seconds * 1000,
+            self._receipt_ms,
+        )
+        if outcome != b"reserved_now":
+            replies.refuse(outcome, facts, token.id)
+        nonce, *facts = facts
+        held = Reservation.held_by(caller.id, self._key, token.id, token.epoch, nonce.decode())
+        return replies.reserved(token.id, str(held), facts)
+
+    def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
+        """Consume the token that ``caller`` holds.
+
+        :raises TokenUnknown: it is not the caller's reservation
+        :raises LeaseEnded: it is over
+        :raises TokenRefused: another of its kinds says why
+        """
+        held = self._held(reservation, caller)
+        outcome, *facts = self._on_record(
+            "commit",
+            held.id,
+            held.nonce,
+            held.epoch,
+            caller.id,
+            *self._idempotency(caller.id, "commit", key, reservation),
+        )
+        if outcome != b"consumed":
+            replies.refuse(outcome, facts, held.id)
+        return replies.consumed(held.id, facts)
+
+    def release(self, reservation: str, caller: Party) -> None:
+        """Give the token back that ``caller`` holds.
+
+        :raises TokenUnknown: it is not the caller's reservation
+        :raises LeaseEnded: it is over
+        """
+        held = self._held(reservation, caller)
+        outcome, *facts = self._on_record("release", held.id, held.nonce, held.epoch)
+        if outcome != b"released":
+            replies.refuse(outcome, facts, held.id)
+
+    def revoke(self, text: str, caller: Party) -> str:
+        """Revoke a token that ``caller`` holds and owns or might consume; give its id.
+
+        :raises TokenRefused: one of its kinds says why; revoking twice is none
         """
         token = Token.parse(text)
-        outcome, *facts = self._run(
-            "validate", token.id, verifier(token.secret), token.epoch, caller
-        )
-        match outcome:
-            case b"consumed":
-                owner, created_at, consumed_at = facts
-                return Consumed(token.id, owner.decode(), moment(created_at), moment(consumed_at))
-            case b"already_used":
-                raise errors.TokenAlreadyUsed(token.id, moment(facts[0]))
-            case b"expired":
-                raise errors.TokenExpired(token.id)
-            case b"lost":
-                raise errors.TokenLost(token.id)
-        raise errors.TokenUnknown(token.id)
+        self._revoke(token.id, verifier(token.secret), token.epoch, caller)
+        return token.id
 
-    def _run(self, verb: str, token_id: str, *args: Any) -> list[Any]:
-        key = f"{KEY_PREFIX}{{{token_id[:TAG]}}}:{token_id}"
+    def revoke_id(self, token_id: str, owner: Party) -> None:
+        """Revoke a token of ``owner`` by its id.
+
+        :raises TokenRefused: one of its kinds says why; revoking twice is none
+        """
+        self._revoke(checked_id(token_id), b"", "", owner)
+
+    def introspect(self, text: str, caller: Party) -> Introspection | None:
+        """Look at a token without consuming it; None unless it is alive and for ``caller``."""
         try:
-            with self._timed(verb):
-                return self._scripts[verb](keys=[key], args=args)  # type: ignore[no-any-return]
-        except redis.RedisError as error:
-            raise errors.StoreUnavailable(f"{verb}: {type(error).__name__}") from error
+            token = Token.parse(text)
+        except errors.TokenMalformed:
+            return None
+        seen = self._look(token.id)
+        if seen is None or not hmac.compare_digest(seen.verifier, verifier(token.secret)):
+            return None
+        if seen.audience and not seen.names(caller):
+            return None
+        if seen.receipt.state not in (State.ACTIVE, State.RESERVED):
+            return None
+        return seen.introspection()
 
+    def receipt(self, token_id: str, reader: Party | None = None) -> Receipt:
+        """Say what became of a token, to its owner and its audience.
 
-def moment(milliseconds: int | bytes) -> datetime:
-    """Read a time of the server's clock, in milliseconds since 1970."""
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+        :param reader: who asks; None for an operator, who may read any
+        :raises TokenUnknown: no record of it, or it does not concern the reader
+        """
+        seen = self._look(checked_id(token_id))
+        if seen is None or not (reader is None or seen.names(reader)):
+            raise errors.TokenUnknown(token_id)
+        return seen.receipt
+
+    def list_for(
+        self, owner: str, *, cursor: str = "", limit: int = 20, state: str = "", purpose: str = ""
+    ) -> Page:
+        """Give receipts of ``owner``'s tokens, newest first.
+
+        It looks at ``limit`` of them, so that a page may hold fewer where a filter is set.
+
+        :param cursor: ``next_cursor`` of the page before
+        """
+        index = f"{KEY_PREFIX}{{{shard_tag(owner, self._shards)}}}:index:{owner}"
+        _, next_cursor, items = self._call("list", index, cursor, limit, state, purpose)
+        return Page(tuple(replies.receipt(item) for item in items), next_cursor.decode())
+
+    def _new_secret(self, token_id: str, key: str) -> str:
+        """Draw a secret; under an idempotency key derive it, so that it can be given again."""
+        return derived_secret(self._key, TOKEN, token_id, key) if key else random_base62(SECRET)
+
+    def _derive_again(self, repeated: list[bytes], key: str) -> dict[str, str]:
+        """Give the secrets of the tokens that an earlier create under ``key`` issued.
+
+        :raises IdempotencyMismatch: the service's secret has changed since
+        """
+        again = {}
+        for token_id, kept in zip(repeated[::2], repeated[1::2], strict=True):
+            secret = self._new_secret(token_id.decode(), key)
+            if verifier(secret) != kept:
+                raise errors.IdempotencyMismatch
+            again[token_id.decode()] = secret
+        return again
+
+    def _held(self, text: str, holder: Party) -> Reservation:
+        held = Reservation.parse(text)
+        if not held.is_held_by(holder.id, self._key):
+            raise errors.TokenUnknown(held.id)
+        return held
+
+    def _revoke(self, token_id: str, proof: bytes, epoch: str, caller: Party) -> None:
+        outcome, *facts = self._on_record(
+            "revoke", token_id, proof, epoch, caller.id, caller.correo
+        )
+        if outcome != b"revoked_now":
+            replies.refuse(outcome, facts, token_id)
+
+    def _look(self, token_id: str) -> replies.Seen | None:
+        outcome, *facts = self._on_record("look", token_id, token_id)
+        return replies.Seen(facts) if outcome == b"found" else None
+
+    def _presentation(
+        self, verb: str, token: Token, given: Presented, caller: Party, key: str, *more: str
+    ) -> tuple[Any, ...]:
+        """The arguments that every script which judges a presented token begins with."""
+        bound = (given.purpose, given.subject, given.bind)
+        return (
+            verifier(token.secret),
+            token.epoch,
+            caller.id,
+            caller.correo,
+            *bound,
+            *self._idempotency(caller.id, verb, key, given.text, *bound, *more),
+        )
+
+    def _idempotency(self, caller: str, verb: str, key: str, *request: str) -> tuple[Any, ...]:
+        """The name of ``key``, what it stands for, and for how long. Only hashes of either."""
+        name = digest(caller, verb, key) if key else ""
+        return name, digest(*request) if key else "", self._window_ms
+
+    def _on_record(self, verb: str, token_id: str, *args: Any) -> list[Any]:
+        return self._call(verb, f"{KEY_PREFIX}{{{token_id[:TAG]}}}:{token_id}", *args)
+
+    def _call(self, verb: str, key: str, *args: Any) -> list[Any]:
+        with self._timed(verb):
+            return self._scripts[verb](key, *args)  # type: ignore[no-any-return]

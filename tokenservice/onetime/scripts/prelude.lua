@@ -1,22 +1,94 @@
--- Put before every verb. One clock and one identity: those of the server process that runs
--- the script, read inside it, so that no connection or failover can pair one server's
--- answer with another's.
+-- Put before every verb. KEYS[1] is the record `ott:{shard}:<id>`, or the owner's index.
 
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+-- One clock and one identity, those of the server process that runs the script, read inside
+-- it: no connection and no failover can pair one server's answer with another's.
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = math.floor(now_us / 1000)
+
+-- The fence: one unbroken mastership of one process. run_id is new at each process start, and
+-- master_replid at each promotion; a process that was demoted, took another's data and was
+-- promoted again has the first still and the second anew. 96 bits of each, to keep records small.
+local function begin(section, name)
+  return string.match(redis.call('INFO', section), name .. ':(' .. string.rep('%x', 24) .. ')')
+end
+local term_now = begin('server', 'run_id') .. begin('replication', 'master_replid')
+
+-- Other keys of the same shard. They share the {tag} of KEYS[1], and so its cluster slot.
+local shard = string.match(KEYS[1], '^[^}]*}:')
+local function sibling(kind, name) return shard .. kind .. ':' .. name end
+
+local function read(key)
+  local flat, record = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
 end
 
--- New at each process start, and different on a master and its replicas. A record that was
--- issued under another run_id may have been consumed in a history that this process never
--- saw (a lost snapshot, an unreplicated write), so only its issuer may honour it.
-local function run_id()
-  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+-- What a record is now. Only the term that issued it may honour it: in another it may have been
+-- consumed in a history that this process never saw (a lost snapshot, an unreplicated write).
+-- A record that says consumed or revoked is believed whoever wrote it.
+local function state_of(record)
+  if record.state == 'consumed' or record.state == 'revoked' then return record.state end
+  local held = record.state == 'reserved' and now < tonumber(record.lease)
+  if not held and now >= tonumber(record.expires) then return 'expired' end
+  if record.term ~= term_now then return 'lost' end
+  return held and 'reserved' or 'active'
 end
 
--- Redis refuses a script's write when memory is full, unless an earlier write of the script
--- was allowed. PEXPIRE is always allowed, and this one changes nothing: it lets a token be
--- consumed on a full server.
-local function open_for_writing(key)
-  redis.call('PEXPIRE', key, redis.call('PTTL', key))
+-- No record: it was issued in another term than this one, or never.
+local function missing(epoch)
+  return { string.sub(term_now, 1, #epoch) == epoch and 'unknown' or 'lost' }
+end
+
+-- Without an audience everyone is admitted who presents the secret.
+local function admits(record, caller, correo)
+  if not record.audience then return true end
+  local listed = '\n' .. record.audience .. '\n'
+  return string.find(listed, '\n' .. caller .. '\n', 1, true)
+    or string.find(listed, '\n' .. correo .. '\n', 1, true)
+end
+
+-- The first thing that the presenter got wrong. A subject need not be named; a purpose and an
+-- action must be, where the token has one, and must not, where it has none.
+local function mismatch(record, purpose, subject, bind)
+  if (record.purpose or '') ~= purpose then return 'purpose' end
+  if subject ~= '' and record.subject ~= subject then return 'subject' end
+  if (record.bind or '') ~= bind then return 'bind' end
+end
+
+-- Redis refuses a script's write when memory is full, unless an earlier write of the script was
+-- allowed. PEXPIRE always is, and this one changes nothing: a full server still consumes.
+local function open_for_writing()
+  redis.call('PEXPIRE', KEYS[1], redis.call('PTTL', KEYS[1]))
+end
+
+local function consume(record, caller)
+  open_for_writing()
+  redis.call('HSET', KEYS[1], 'state', 'consumed', 'consumed', now, 'consumer', caller)
+  redis.call('ZREM', sibling('live', record.owner), string.sub(KEYS[1], #shard + 1))
+  record.consumed = now
+end
+
+local function consumed(record, replayed)
+  return { 'consumed', replayed, record.owner, record.subject, record.purpose or '',
+    record.data or '', record.created, record.consumed }
+end
+
+local function receipt(id, record)
+  return { id, state_of(record), record.owner, record.subject, record.purpose or '',
+    record.created, record.expires, record.consumed or '', record.consumer or '',
+    record.replays or '0' }
+end
+
+-- Under an idempotency key: what the first success was asked (and answered), for a while.
+-- `key` is '' where the caller sent none.
+local function recall(key, request)
+  local known = key ~= '' and redis.call('GET', sibling('idem', key))
+  if not known then return nil end
+  if string.sub(known, 1, #request) ~= request then return 'idempotency_mismatch' end
+  return 'repeated', string.sub(known, #request + 1)
+end
+
+local function remember(key, request, answer, window)
+  if key ~= '' then redis.call('SET', sibling('idem', key), request .. answer, 'PX', window) end
 end

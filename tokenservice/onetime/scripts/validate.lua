@@ -1,24 +1,26 @@
--- KEYS: record   ARGV: verifier, epoch, caller
-local verifier, state, run, owner, created, expires, consumed = unpack(redis.call('HMGET',
-  KEYS[1], 'verifier', 'state', 'run', 'owner', 'created', 'expires', 'consumed'))
-local run_now = run_id()
+-- KEYS: record   ARGV: verifier, epoch, caller, correo, purpose, subject, bind,
+-- idempotency key, request, window ms
+local verifier, epoch, caller, correo, purpose, subject, bind, key, request, window = unpack(ARGV)
+local record = read(KEYS[1])
+if not record.verifier then return missing(epoch) end
+-- Both are SHA-256, and Lua compares interned strings by address: no timing to learn from.
+if record.verifier ~= verifier then return { 'unknown' } end
+if not admits(record, caller, correo) then return { 'not_for_caller' } end
 
-if not verifier then
-  if string.sub(run_now, 1, #ARGV[2]) ~= ARGV[2] then return {'lost'} end
-  return {'unknown'}
-end
--- Both sides are SHA-256, and Lua compares interned strings by address: no timing to learn from.
-if verifier ~= ARGV[1] then return {'unknown'} end
+local known = recall(key, request)
+if known == 'repeated' then return consumed(record, 1) end
+if known then return { known } end
 
--- A record that says consumed is believed whoever wrote it; only "active" needs the fence.
+local state = state_of(record)
 if state == 'consumed' then
   redis.pcall('HINCRBY', KEYS[1], 'replays', 1)
-  return {'already_used', consumed}
+  return { 'consumed_before', record.consumed }
 end
-local moment = now()
-if moment >= tonumber(expires) then return {'expired'} end
-if run ~= run_now then return {'lost'} end
+if state ~= 'active' and state ~= 'reserved' then return { state } end
+local field = mismatch(record, purpose, subject, bind)
+if field then return { 'mismatch', field } end
+if state == 'reserved' then return { 'reserved', record.lease - now } end
 
-open_for_writing(KEYS[1])
-redis.call('HSET', KEYS[1], 'state', 'consumed', 'consumed', moment, 'consumer', ARGV[3])
-return {'consumed', owner, created, moment}
+consume(record, caller)
+remember(key, request, '', window)
+return consumed(record, 0)

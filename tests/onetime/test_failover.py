@@ -1,0 +1,127 @@
+"""Another process takes over: what it did not issue it does not honour, and says so."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.onetime import topologies
+from tests.onetime.topologies import SLOTS, until
+from tokenservice import local
+from tokenservice.onetime import errors
+from tokenservice.onetime.format import shard_tag
+from tokenservice.onetime.records import Party, Presented
+from tokenservice.onetime.store import TokenStore
+
+LUIS = Party("luis", "luis@example.com")
+
+
+def serves(store: TokenStore, owner: str) -> bool:
+    try:
+        text = store.create(owner, life_seconds=10).text
+        return store.validate(Presented(text), LUIS).owner == owner
+    except errors.StoreUnavailable:
+        return False
+
+
+def test_after_a_sentinel_failover_older_tokens_are_lost(
+    tmp_path: Path, open_store: Callable[..., TokenStore]
+) -> None:
+    """The promoted replica has the records, consumed and not, and honours none of them."""
+    with topologies.sentinel(tmp_path) as topology:
+        store = open_store(topology.url)
+        spent, unspent = (store.create("ana", life_seconds=60).text for _ in range(2))
+        store.validate(Presented(spent), LUIS)
+        master, replica = topology.servers
+        assert redis.Redis.from_url(master.url).wait(1, 5000) == 1
+
+        master.kill()
+        with pytest.raises(errors.StoreUnavailable):
+            store.validate(Presented(unspent), LUIS)
+        until(lambda: serves(store, "ana"))
+
+        assert redis.Redis.from_url(replica.url).info("replication")["role"] == "master"
+        with pytest.raises(errors.TokenLost):
+            store.validate(Presented(unspent), LUIS)
+        with pytest.raises(errors.TokenAlreadyUsed):
+            store.validate(Presented(spent), LUIS)
+
+
+def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
+    tmp_path: Path, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: master_replid in prelude.lua. The process is the same, and so is its run_id.
+
+    design.py finds this history when a promotion may be undone: the successor never saw the
+    consume, and gives the issuer a copy in which the token is active.
+    """
+    password = secrets.token_urlsafe(24)
+    login = {"masterauth": password}
+    with (
+        local.Redis(tmp_path / "issuer", None, login, password) as issuer,
+        local.Redis(tmp_path / "successor", None, login, password) as successor,
+    ):
+        first, second = (redis.Redis.from_url(server.url) for server in (issuer, successor))
+        store = open_store(issuer.url)
+
+        def follow(client: redis.Redis, leader: local.Redis) -> None:
+            client.replicaof("127.0.0.1", leader.port)
+            until(lambda: client.info("replication").get("master_link_status") == "up")
+
+        follow(second, issuer)
+        text = store.create("ana", life_seconds=60).text
+        assert first.wait(1, 5000) == 1
+        second.replicaof("NO", "ONE")
+        store.validate(Presented(text), LUIS)
+
+        follow(first, successor)
+        first.replicaof("NO", "ONE")
+
+        with pytest.raises(errors.TokenLost):
+            store.validate(Presented(text), Party("eva"))
+
+
+def test_a_slot_that_moves_takes_its_tokens_out_of_use(
+    tmp_path: Path, open_store: Callable[..., TokenStore]
+) -> None:
+    with topologies.cluster(tmp_path) as topology:
+        store = open_store(topology.url, shards=topology.shards)
+        before = store.create("ana", life_seconds=60).text
+
+        clients = [redis.Redis.from_url(server.url) for server in topology.servers]
+        slot = clients[0].execute_command("CLUSTER", "KEYSLOT", f"{{{shard_tag('ana', 64)}}}")
+        source = slot * len(clients) // SLOTS
+        target = (source + 1) % len(clients)
+        ids = [client.execute_command("CLUSTER", "MYID") for client in clients]
+        clients[target].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        keys = clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100)
+        server = topology.servers[target]
+        clients[source].execute_command(
+            *("MIGRATE", "127.0.0.1", server.port, "", 0, 5000, "AUTH", server.password),
+            *("KEYS", *keys),
+        )
+        for client in (clients[target], clients[source]):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+        with pytest.raises(errors.TokenLost):
+            store.validate(Presented(before), LUIS)
+        assert serves(store, "ana")
+
+
+def test_a_slot_without_a_master_is_unavailable_never_unknown(
+    tmp_path: Path, open_store: Callable[..., TokenStore]
+) -> None:
+    with topologies.cluster(tmp_path) as topology:
+        store = open_store(topology.url, shards=topology.shards)
+        tokens = {owner: store.create(owner, life_seconds=60).text for owner in "abcdefgh"}
+        topology.servers[1].kill()
+        down = {text for owner, text in tokens.items() if not serves(store, owner)}
+        assert down
+        for text in down:
+            with pytest.raises(errors.StoreUnavailable):
+                store.validate(Presented(text), LUIS)

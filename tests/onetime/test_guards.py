@@ -1,0 +1,190 @@
+"""Guards that no story of their own leads past; tests/mutants.py breaks each to see it noticed."""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.onetime.topologies import Topology
+from tokenservice import local
+from tokenservice.onetime import errors
+from tokenservice.onetime.format import Token, random_base62, shard_tag
+from tokenservice.onetime.records import Party, Presented, State
+from tokenservice.onetime.store import TokenStore
+
+ANA, LUIS = Party("ana", "ana@example.com"), Party("luis", "luis@example.com")
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[local.Redis]:
+    """A Redis with its built-in snapshots on, that the test may fill, crash and restart."""
+    with local.Redis(tmp_path, settings={"save": "3600 1"}) as server:
+        yield server
+
+
+def crash(server: local.Redis) -> None:
+    """Restart it with the data that it has now."""
+    redis.Redis.from_url(server.url).save()
+    server.kill()
+    server.start()
+
+
+@pytest.mark.parametrize("verb", ["validate", "reserve", "revoke", "introspect"])
+def test_a_forged_secret_opens_nothing(verb: str, store: TokenStore) -> None:
+    """Guard: the comparison with `verifier`, in each of three scripts and in introspect()."""
+    token = Token.parse(store.create("ana", life_seconds=30).text)
+    forged = str(Token(token.id, token.epoch, random_base62(28)))
+    if verb == "introspect":
+        assert store.introspect(forged, LUIS) is None
+    else:
+        attempts: dict[str, Callable[[], object]] = {
+            "validate": lambda: store.validate(Presented(forged), LUIS),
+            "reserve": lambda: store.reserve(Presented(forged), LUIS, lease_seconds=5),
+            "revoke": lambda: store.revoke(forged, LUIS),
+        }
+        with pytest.raises(errors.TokenUnknown):
+            attempts[verb]()
+    assert store.receipt(token.id).state is State.ACTIVE
+
+
+@pytest.mark.parametrize("kind", ["index", "live"])
+def test_the_name_of_another_key_is_no_id(
+    kind: str, topology: Topology, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: checked_id(). A key begins with a tag, and a tag may be how `index:` begins."""
+    store = open_store(topology.url, shards=3844)
+    names = (f"owner {n}" for n in itertools.count())
+    owner = next(name for name in names if shard_tag(name, 3844) == kind[:2])
+    store.create(owner, life_seconds=30)
+    with pytest.raises(errors.TokenUnknown):
+        store.receipt(f"{kind}:{owner}", Party(owner))
+    with pytest.raises(errors.TokenUnknown):
+        store.revoke_id(f"{kind}:{owner}", Party(owner))
+
+
+def test_an_ended_lease_cannot_release_the_next(store: TokenStore) -> None:
+    """Guard: the nonce in release.lua."""
+    text = store.create("ana", life_seconds=30).text
+    ended = store.reserve(Presented(text), LUIS, lease_seconds=1)
+    time.sleep(1.2)
+    following = store.reserve(Presented(text), LUIS, lease_seconds=30)
+    with pytest.raises(errors.LeaseEnded):
+        store.release(ended.text, LUIS)
+    store.commit(following.text, LUIS)
+
+
+def test_one_key_may_serve_several_verbs(store: TokenStore) -> None:
+    """Guard: the verb in digest() that names the key. Clients make one key for one flow."""
+    text = store.create("ana", life_seconds=30, key="k").text
+    store.release(store.reserve(Presented(text), ANA, lease_seconds=30, key="k").text, ANA)
+    assert not store.validate(Presented(text), ANA, key="k").replayed
+
+
+def test_a_full_server_still_lets_go_and_takes_back(
+    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: open_for_writing() in release.lua and revoke.lua."""
+    store, admin = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
+    token = store.create("ana", life_seconds=30)
+    admin.config_set("maxmemory", "1")
+
+    store.release(store.reserve(Presented(token.text), LUIS, lease_seconds=30).text, LUIS)
+    store.revoke_id(token.id, ANA)
+
+    assert store.receipt(token.id).state is State.REVOKED
+
+
+def test_a_create_is_not_repeated_from_before_a_restart(
+    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: the term beside the ids in create.lua. A token that is lost helps nobody."""
+    store = open_store(own_redis.url)
+    before = store.create("ana", life_seconds=30, key="k")
+    crash(own_redis)
+    after = store.create("ana", life_seconds=30, key="k")
+    assert after.id != before.id
+    store.validate(Presented(after.text), LUIS)
+
+
+def test_what_is_final_stays_so_after_a_restart(
+    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: the place of the fence in state_of(), behind the states that need none."""
+    store = open_store(own_redis.url)
+    spent, revoked, unspent = store.create_many("ana", 3, life_seconds=30)
+    store.validate(Presented(spent.text), LUIS)
+    store.revoke_id(revoked.id, ANA)
+    crash(own_redis)
+    for token, refusal in (
+        (spent, errors.TokenAlreadyUsed),
+        (revoked, errors.TokenRevoked),
+        (unspent, errors.TokenLost),
+    ):
+        with pytest.raises(refusal):
+            store.validate(Presented(token.text), LUIS)
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Passes everything on, but for one reply when told to lose it: then it hangs up."""
+
+    daemon_threads = True
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), Relayed)
+        self.target = target
+        self.loses_next_reply = False
+
+
+class Relayed(socketserver.BaseRequestHandler):
+    server: Relay
+
+    def handle(self) -> None:
+        client = self.request
+        with socket.create_connection(self.server.target) as target:
+            other = {client: target, target: client}
+            while True:
+                for ready in select.select([client, target], [], [])[0]:
+                    received = ready.recv(65536)
+                    if ready is target and self.server.loses_next_reply:
+                        self.server.loses_next_reply = False
+                        return
+                    if not received:
+                        return
+                    other[ready].sendall(received)
+
+
+@pytest.fixture
+def relay(own_redis: local.Redis) -> Iterator[Relay]:
+    with Relay(("127.0.0.1", own_redis.port)) as relay:
+        thread = threading.Thread(target=relay.serve_forever)
+        thread.start()
+        yield relay
+        relay.shutdown()
+        thread.join()
+
+
+def test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice(
+    own_redis: local.Redis, relay: Relay, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: the 0 in Retry(NoBackoff(), 0). With a 1, who consumed it is told "already used"."""
+    relayed = own_redis.url.replace(str(own_redis.port), str(relay.server_address[1]))
+    store = open_store(relayed)
+    loading, token = store.create_many("ana", 2, life_seconds=30)
+    store.validate(Presented(loading.text), LUIS)
+
+    relay.loses_next_reply = True
+    with pytest.raises(errors.StoreUnavailable):
+        store.validate(Presented(token.text), LUIS, key="k")
+
+    assert not relay.loses_next_reply
+    assert store.receipt(token.id).state is State.CONSUMED
+    assert store.validate(Presented(token.text), LUIS, key="k").replayed

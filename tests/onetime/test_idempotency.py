@@ -1,0 +1,130 @@
+"""A lost reply loses nothing: the same call with the same key gets the same answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.onetime.topologies import Topology
+from tokenservice.onetime import errors
+from tokenservice.onetime.records import Party, Presented, Terms
+from tokenservice.onetime.store import TokenStore
+
+LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
+
+
+def test_a_consume_is_told_again_to_who_did_it(store: TokenStore) -> None:
+    text = store.create("ana", life_seconds=10, terms=Terms(data='{"room":7}')).text
+    first = store.validate(Presented(text), LUIS, key="k")
+    again = store.validate(Presented(text), LUIS, key="k")
+    assert (first.replayed, again.replayed) == (False, True)
+    assert (again.consumed_at, again.data) == (first.consumed_at, first.data)
+
+
+@pytest.mark.parametrize(("caller", "key"), [(LUIS, ""), (LUIS, "another"), (EVA, "k"), (EVA, "")])
+def test_nobody_else_and_no_other_key_is_told(caller: Party, key: str, store: TokenStore) -> None:
+    """Guard: the caller in digest() that names the key."""
+    text = store.create("ana", life_seconds=10).text
+    store.validate(Presented(text), LUIS, key="k")
+    with pytest.raises(errors.TokenAlreadyUsed):
+        store.validate(Presented(text), caller, key=key)
+
+
+def test_a_key_stands_for_one_request(store: TokenStore) -> None:
+    """Guard: the comparison of the request in recall()."""
+    first, second = (store.create("ana", life_seconds=10).text for _ in range(2))
+    store.validate(Presented(first), LUIS, key="k")
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.validate(Presented(second), LUIS, key="k")
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.validate(Presented(first, subject="ana"), LUIS, key="k")
+    store.validate(Presented(second), LUIS, key="another")
+
+
+def test_a_refusal_is_not_remembered(store: TokenStore) -> None:
+    """The key of a refused call may be used for the corrected one."""
+    text = store.create("ana", life_seconds=10, terms=Terms(purpose="pay")).text
+    with pytest.raises(errors.TokenMismatch):
+        store.validate(Presented(text), LUIS, key="k")
+    assert not store.validate(Presented(text, purpose="pay"), LUIS, key="k").replayed
+
+
+def test_a_key_is_forgotten_after_its_window(
+    topology: Topology, open_store: Callable[..., TokenStore]
+) -> None:
+    store = open_store(topology.url, shards=topology.shards, window_seconds=1)
+    text = store.create("ana", life_seconds=10).text
+    store.validate(Presented(text), LUIS, key="brief")
+    time.sleep(1.2)
+    with pytest.raises(errors.TokenAlreadyUsed):
+        store.validate(Presented(text), LUIS, key="brief")
+
+
+def test_a_create_gives_the_same_token_again(store: TokenStore) -> None:
+    first = store.create("ana", life_seconds=10, key="k")
+    again = store.create("ana", life_seconds=10, key="k")
+    assert again == first
+    assert store.create("ana", life_seconds=10, key="other").id != first.id
+    assert store.create("eva", life_seconds=10, key="k").id != first.id
+    store.validate(Presented(again.text), LUIS)
+    with pytest.raises(errors.TokenAlreadyUsed):
+        store.validate(Presented(first.text), LUIS)
+
+
+def test_a_batch_gives_the_same_tokens_again(store: TokenStore) -> None:
+    first = store.create_many("ana", 100, life_seconds=10, key="k")
+    assert store.create_many("ana", 100, life_seconds=10, key="k") == first
+    assert len({token.text for token in first}) == 100
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.create_many("ana", 99, life_seconds=10, key="k")
+
+
+@pytest.mark.parametrize("change", [{"life_seconds": 11}, {"terms": Terms(purpose="pay")}])
+def test_a_create_key_stands_for_one_request(change: dict[str, object], store: TokenStore) -> None:
+    store.create("ana", life_seconds=10, key="k")
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.create("ana", **{"life_seconds": 10, **change}, key="k")  # type: ignore[arg-type]
+
+
+def test_a_keyed_token_is_given_again_though_redis_never_held_it(
+    topology: Topology, open_store: Callable[..., TokenStore]
+) -> None:
+    """It is derived from the service's secret, which another service has not."""
+    created = open_store(topology.url, shards=topology.shards, secret=b"one").create(
+        "zoe", life_seconds=10, key="k"
+    )
+    assert (
+        open_store(topology.url, shards=topology.shards, secret=b"one").create(
+            "zoe", life_seconds=10, key="k"
+        )
+        == created
+    )
+    with pytest.raises(errors.IdempotencyMismatch):
+        open_store(topology.url, shards=topology.shards, secret=b"two").create(
+            "zoe", life_seconds=10, key="k"
+        )
+    client = topology.client()
+    for key in client.scan_iter(f"*{created.id}*"):
+        assert created.text[26:54].encode() not in client.dump(key)  # type: ignore[operator]
+
+
+def test_a_reservation_is_given_again_while_it_lasts(store: TokenStore) -> None:
+    text = store.create("ana", life_seconds=10).text
+    first = store.reserve(Presented(text), LUIS, lease_seconds=5, key="k")
+    assert store.reserve(Presented(text), LUIS, lease_seconds=5, key="k") == first
+    store.release(first.text, LUIS)
+    with pytest.raises(errors.LeaseEnded):
+        store.reserve(Presented(text), LUIS, lease_seconds=5, key="k")
+
+
+def test_a_commit_is_told_again(store: TokenStore) -> None:
+    text = store.create("ana", life_seconds=10).text
+    held = store.reserve(Presented(text), LUIS, lease_seconds=5)
+    first = store.commit(held.text, LUIS, key="k")
+    again = store.commit(held.text, LUIS, key="k")
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.consumed_at == first.consumed_at
+    with pytest.raises(errors.TokenAlreadyUsed):
+        store.commit(held.text, LUIS)

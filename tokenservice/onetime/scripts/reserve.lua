@@ -1,0 +1,34 @@
+-- KEYS: record   ARGV: verifier, epoch, caller, correo, purpose, subject, bind,
+-- idempotency key, request, window ms, nonce, lease ms, receipt ms
+local verifier, epoch, caller, correo, purpose, subject, bind, key, request, window = unpack(ARGV)
+local nonce, lease, receipt = ARGV[11], ARGV[12], ARGV[13]
+local record = read(KEYS[1])
+if not record.verifier then return missing(epoch) end
+if record.verifier ~= verifier then return { 'unknown' } end
+if not admits(record, caller, correo) then return { 'not_for_caller' } end
+
+local known, answer = recall(key, request)
+if known == 'idempotency_mismatch' then return { known } end
+
+local state = state_of(record)
+-- The answer is given again only while it is true.
+if known and not (state == 'reserved' and record.nonce == answer) then return { 'lease_ended' } end
+if not known then
+  if state == 'consumed' then
+    redis.pcall('HINCRBY', KEYS[1], 'replays', 1)
+    return { 'consumed_before', record.consumed }
+  end
+  if state ~= 'active' and state ~= 'reserved' then return { state } end
+  local field = mismatch(record, purpose, subject, bind)
+  if field then return { 'mismatch', field } end
+  if state == 'reserved' then return { 'reserved', record.lease - now } end
+
+  record.nonce, record.lease = nonce, now + lease
+  -- The record must outlive the lease, for a commit to be repeated as long as a validate.
+  local end_of_use = math.max(tonumber(record.expires), record.lease)
+  redis.call('PEXPIREAT', KEYS[1], end_of_use + receipt)
+  redis.call('HSET', KEYS[1], 'state', 'reserved', 'nonce', nonce, 'lease', record.lease)
+  remember(key, request, nonce, window)
+end
+return { 'reserved_now', record.nonce, record.lease, record.owner, record.subject,
+  record.purpose or '', record.data or '', record.created }
