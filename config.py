@@ -10,19 +10,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import dotenv
 import limits
 import sqlalchemy.engine
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
-REDIS_URL = re.compile(r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://.+", re.DOTALL)
-POSTGRES_URL = re.compile(r"(postgres|postgresql)(\+psycopg2)?://")
+POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg2"}
+REDIS_SCHEMES = {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}
 
 
 class ConfigError(Exception):
@@ -45,6 +46,22 @@ def rate(words: str) -> None:
         raise ValidationError('is not a rate such as "60 per minute", nor "off"') from None
 
 
+def address(*schemes: str) -> Callable[[str], None]:
+    """Check a URL of one of ``schemes``, which may name several hosts."""
+
+    def check(url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            for host in parts.netloc.rpartition("@")[2].split(","):
+                _ = urlsplit(f"//{host}").port  # Reading it is what checks it.
+        except ValueError:
+            raise ValidationError("is not a URL") from None
+        if parts.scheme not in schemes:
+            raise ValidationError(f"does not begin with {schemes[0]}://")
+
+    return check
+
+
 class Origins(fields.Field[tuple[str, ...]]):
     """Exact CORS origins, comma separated.
 
@@ -59,6 +76,23 @@ class Origins(fields.Field[tuple[str, ...]]):
             if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
                 raise ValidationError("takes exact origins only, such as https://app.example.com")
         return origins
+
+
+class Settings(Schema):
+    """Rules that more than one setting has a part in."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    @validates_schema
+    def in_proportion(self, given: dict[str, Any], **_: Any) -> None:
+        if given["onetime_token_expire_seconds"] > given["onetime_token_max_seconds"]:
+            raise ValidationError(
+                "is more than onetime_token_max_seconds", "onetime_token_expire_seconds"
+            )
+        # A repeated answer is told from the record.
+        if given["idempotency_window_seconds"] > given["receipt_seconds"]:
+            raise ValidationError("is more than receipt_seconds", "idempotency_window_seconds")
 
 
 def setting(field: fields.Field[Any]) -> Any:
@@ -90,22 +124,23 @@ class Config:
     onetime_token_expire_seconds: int = whole(10, 1, 86_400)
     onetime_token_max_seconds: int = whole(86_400, 1, 31 * 86_400)
     receipt_seconds: int = whole(300, 60, 31 * 86_400)
+    idempotency_window_seconds: int = whole(60, 1, 86_400)
+    max_active: int = whole(1000, 1, 1_000_000)
 
-    database_url: str | None = text(
-        None, validate.Regexp(POSTGRES_URL, error="is not a postgresql:// URL")
-    )
+    database_url: str | None = text(None, address("postgresql", *POSTGRES_SCHEMES))
     db_user: str = text("postgres")
     db_password: str = text("postgres")
     db_host: str = text("localhost")
     db_port: int = whole(5432, 1, 65_535)
     db_name: str = text("token_service")
 
-    redis_url: str | None = text(None, validate.Regexp(REDIS_URL, error="is not a redis:// URL"))
+    redis_url: str | None = text(None, address("redis", *REDIS_SCHEMES))
     redis_host: str = text("localhost")
     redis_port: int = whole(6379, 1, 65_535)
     redis_db: int = whole(0, 0, 1_000_000)
     redis_connect_timeout_ms: int = whole(50, 1, 10_000)
     redis_timeout_ms: int = whole(100, 1, 10_000)
+    redis_shards: int = whole(1, 1, 3844)
 
     rate_limit_register: str = text("5 per minute", rate)
     rate_limit_login: str = text("5 per minute", rate)
@@ -135,8 +170,10 @@ class Config:
 
         :raises ConfigError: naming every setting that is missing or wrong
         """
-        given = {**dotenv.dotenv_values(env_file, interpolate=False), **os.environ}
-        return cls.from_mapping({name: value for name, value in given.items() if value})
+        given: dict[str, str | None] = {}
+        for source in (dotenv.dotenv_values(env_file, interpolate=False), os.environ):
+            given |= {name.lower(): value for name, value in source.items() if value}
+        return cls.from_mapping(given)
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, str | None]) -> Self:
@@ -145,7 +182,7 @@ class Config:
         :raises ConfigError: naming every setting that is missing or wrong
         """
         known = {field.name: field.metadata["field"] for field in dataclasses.fields(cls)}
-        schema = Schema.from_dict(known, name="Settings")(unknown=EXCLUDE)
+        schema = Settings.from_dict(known)()
         try:
             return cls(**schema.load({name.lower(): value for name, value in given.items()}))
         except ValidationError as error:
@@ -171,9 +208,15 @@ class Config:
                 self.db_port,
                 self.db_name,
             )
-        return sqlalchemy.engine.make_url(
-            POSTGRES_URL.sub("postgresql+psycopg2://", self.database_url, count=1)
-        )
+        rest = self.database_url.partition("://")[2]
+        authority, slash, path = rest.partition("/")
+        credentials, at, hosts = authority.rpartition("@")
+        if "," not in hosts:
+            return sqlalchemy.engine.make_url(f"postgresql+psycopg2://{rest}")
+        # SQLAlchemy takes several hosts as parameters, and libpq then looks for the primary.
+        url = sqlalchemy.engine.make_url(f"postgresql+psycopg2://{credentials}{at}{slash}{path}")
+        several = {"host": hosts.split(","), "target_session_attrs": "read-write"}
+        return url.set(query={**several, **url.query})
 
     @property
     def redis_address(self) -> str:

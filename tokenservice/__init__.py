@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_cors import CORS
 from flask_smorest import Api
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import BaseConverter
 
 from config import Config
 from tokenservice import (
@@ -17,6 +19,7 @@ from tokenservice import (
     callers,
     cli,
     errors,
+    lease,
     limits,
     logs,
     metrics,
@@ -25,7 +28,8 @@ from tokenservice import (
     token,
 )
 from tokenservice.extensions import db, migrate
-from tokenservice.onetime.connection import connect
+from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.onetime.store import TokenStore
 from tokenservice.passwords import Passwords
 from tokenservice.strictjson import StrictJSON
@@ -50,10 +54,21 @@ SECURITY_HEADERS = {
 EXPOSED_HEADERS = ["X-Request-ID", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 
+class TokenId(BaseConverter):
+    """An id in a path; any other text there is no such page, not a token unknown to us."""
+
+    regex = ID_PATTERN.pattern
+
+
 def create_app(config: Config) -> Flask:
     """Build the service. Nothing connects here: the first request does."""
     app = Flask(__name__)
     app.extensions["config"] = config
+
+    # What an operator sees. First, for it times and names each request.
+    logs.configure(config.log_level)
+    logs.init_app(app)
+    metrics.init_app(app)
 
     # What a request may be, and what its answer always carries.
     app.json = StrictJSON(app)
@@ -62,6 +77,7 @@ def create_app(config: Config) -> Flask:
     if config.trusted_proxies:
         hops = config.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.before_request(refuse_cut_body)
     app.after_request(secure)
     if config.cors_origins:
         CORS(
@@ -70,11 +86,6 @@ def create_app(config: Config) -> Flask:
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
-
-    # What an operator sees.
-    logs.configure(config.log_level)
-    logs.init_app(app)
-    metrics.init_app(app)
 
     # Postgres.
     app.config["SQLALCHEMY_DATABASE_URI"] = config.sqlalchemy_url
@@ -94,22 +105,26 @@ def create_app(config: Config) -> Flask:
 
     # Redis: the engine and the limits each have connections of their own, so that neither
     # can starve the other.
-    timeouts = {
-        "connect_ms": config.redis_connect_timeout_ms,
-        "read_ms": config.redis_timeout_ms,
-        "connections": config.web_threads,
-    }
-    app.extensions["redis"] = connect(config.redis_address, **timeouts)
+    tokens_redis, limits_redis = (
+        Connection(
+            config.redis_address,
+            connect_ms=config.redis_connect_timeout_ms,
+            read_ms=config.redis_timeout_ms,
+            connections=config.web_threads,
+        )
+        for _ in range(2)
+    )
+    app.extensions["redis"] = tokens_redis
     app.extensions["tokens"] = TokenStore(
-        app.extensions["redis"],
+        tokens_redis,
+        secret=config.secret_key.encode(),
         receipt_seconds=config.receipt_seconds,
+        window_seconds=config.idempotency_window_seconds,
+        max_active=config.max_active,
+        shards=config.redis_shards,
         timed=metrics.redis_call,
     )
-    counters = limits.Counters(
-        connect(config.redis_address, **timeouts),
-        config.web_concurrency,
-        metrics.redis_call,
-    )
+    counters = limits.Counters(limits_redis, config.web_concurrency, metrics.redis_call)
 
     # Who may do what. Callers before limits: a limit by caller needs to know the caller.
     app.extensions["passwords"] = Passwords(config.argon2_memory_kib, config.web_concurrency)
@@ -118,12 +133,20 @@ def create_app(config: Config) -> Flask:
 
     # What can be asked.
     api = Api(app, spec_kwargs=openapi.options(config.app_name))
+    app.url_map.converters["token_id"] = TokenId
     api.register_blueprint(auth.blueprint)
     api.register_blueprint(token.blueprint)
+    api.register_blueprint(lease.blueprint)
     ops.init_app(app, openapi.document(api))
     cli.init_app(app)
     errors.init_app(app)
     return app
+
+
+def refuse_cut_body() -> None:
+    """Werkzeug cuts a chunked body at the limit without a word, and the rest might pass."""
+    if "HTTP_TRANSFER_ENCODING" in request.environ and len(request.get_data()) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
 
 
 def secure(response: Response) -> Response:

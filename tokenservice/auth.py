@@ -8,7 +8,7 @@ import psycopg2.errors
 from flask_jwt_extended import create_access_token
 from flask_smorest import Blueprint
 from sqlalchemy import exc as database
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tokenservice import logs, schemas
 from tokenservice.callers import caller
@@ -17,7 +17,8 @@ from tokenservice.errors import Problem
 from tokenservice.extensions import config, db, passwords
 from tokenservice.limits import by_address, limited, limited_login
 from tokenservice.models import User
-from tokenservice.openapi import BEARER, LOGIN_BODY, WITH_BODY, problems
+from tokenservice.openapi import BEARER, LOGIN_BODY, WITH_BODY, WITH_CALLER, problems
+from tokenservice.passwords import TooManyWaiting
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts")
 blueprint.ARGUMENTS_PARSER = schemas.parser
@@ -83,10 +84,13 @@ def login(given: dict[str, str]) -> dict[str, Any]:
 
 def rehash(user: User, password: str) -> None:
     """Keep the password under today's parameters; a login does not fail for it."""
+    # Only in place of the hash that was verified: it may have been changed meanwhile.
+    same = (User.id == user.id, User.password_hash == user.password_hash)
     try:
-        db.session.merge(user).password_hash = passwords.hash(password)
+        hashed = passwords.hash(password)
+        db.session.execute(update(User).where(*same).values(password_hash=hashed))
         db.session.commit()
-    except database.SQLAlchemyError as error:
+    except (database.SQLAlchemyError, TooManyWaiting) as error:
         db.session.rollback()
         logs.log.warning("auth.rehash_failed", why=type(error).__name__)
 
@@ -96,7 +100,7 @@ def rehash(user: User, password: str) -> None:
 @blueprint.doc(
     operationId="me",
     security=BEARER,
-    responses=problems("not_authenticated", "access_token_invalid", "database_unavailable"),
+    responses=problems(*WITH_CALLER),
 )
 def me() -> User:
     """See the account that is calling"""

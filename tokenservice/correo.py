@@ -18,14 +18,14 @@ def canonical(text: str) -> str:
 
     :raises ValueError: if it is not an e-mail address
     """
-    folded = unicodedata.normalize("NFKC", text.strip())
+    folded = unicodedata.normalize("NFKC", text.strip()).lower()
     if len(folded) > MAX_LENGTH:
         raise ValueError("too long")
     try:
         address = validate_email(folded, check_deliverability=False).normalized
     except EmailNotValidError as error:
         raise ValueError("not an e-mail address") from error
-    return unicodedata.normalize("NFKC", address.lower())
+    return unicodedata.normalize("NFKC", address)
 
 
 def masked(correo: str) -> str:

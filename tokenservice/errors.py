@@ -7,6 +7,7 @@ what happened in detail goes to the log.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,9 +36,16 @@ HTTP_CODES = {
 ONETIME_CODES: Mapping[type[onetime.OneTimeError], str] = {
     onetime.TokenMalformed: "token_malformed",
     onetime.TokenUnknown: "token_unknown",
+    onetime.TokenNotForCaller: "token_not_for_caller",
+    onetime.TokenMismatch: "token_mismatch",
     onetime.TokenAlreadyUsed: "token_already_used",
+    onetime.TokenReserved: "token_reserved",
     onetime.TokenExpired: "token_expired",
+    onetime.TokenRevoked: "token_revoked",
     onetime.TokenLost: "token_lost",
+    onetime.LeaseEnded: "lease_ended",
+    onetime.IdempotencyMismatch: "idempotency_mismatch",
+    onetime.TooManyActive: "too_many_active",
     onetime.StoreUnavailable: "store_unavailable",
 }
 
@@ -83,7 +91,7 @@ def respond(problem: Problem, status: int | None = None) -> Response:
     if problem.errors is not None:
         body["errors"] = messages.field_errors(problem.errors, language)
     response = Response(
-        json.dumps(body, ensure_ascii=False),
+        json.dumps(body, ensure_ascii=False) + "\n",
         status,
         mimetype="application/problem+json",
     )
@@ -130,10 +138,16 @@ def on_onetime(error: onetime.OneTimeError) -> Response:
         logs.note("store.unavailable", why=str(error))
         return respond(Problem(code, headers=RETRY_SOON))
     metrics.REFUSED.labels(code).inc()
-    logs.note("token.refused")
-    if isinstance(error, onetime.TokenAlreadyUsed):
-        logs.note("token.replayed", token_id=error.token_id)
-        return respond(Problem(code, consumed_at=error.consumed_at.isoformat()))
+    logs.note("token.refused", token_id=getattr(error, "token_id", None))
+    match error:
+        case onetime.TokenAlreadyUsed():
+            logs.note("token.replayed")
+            return respond(Problem(code, consumed_at=error.consumed_at.isoformat()))
+        case onetime.TokenMismatch():
+            return respond(Problem(code, field=error.field))
+        case onetime.TokenReserved() | onetime.TooManyActive():
+            wait = max(1, math.ceil(error.seconds))
+            return respond(Problem(code, headers={"Retry-After": str(wait)}))
     return respond(Problem(code))
 
 

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import redis
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter, RequestLimit
 from limits.storage import MemoryStorage, Storage
@@ -27,6 +26,9 @@ from werkzeug.exceptions import HTTPException
 from tokenservice import correo, metrics
 from tokenservice.callers import caller
 from tokenservice.extensions import config
+from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.schemas import FORM
 
 KEY_PREFIX = "rate:"
 ASK_AGAIN_SECONDS = 0.5
@@ -51,11 +53,11 @@ class Counters:
 
     def __init__(
         self,
-        client: redis.Redis,
+        connection: Connection,
         workers: int,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._count = client.register_script(COUNT)
+        self._count = connection.script(COUNT)
         self._workers = workers
         self._timed = timed
         self._memory = MemoryStorage()
@@ -66,11 +68,9 @@ class Counters:
         if time.monotonic() >= self._away_until:
             try:
                 with self._timed("limit"):
-                    count, left = self._count(
-                        keys=[KEY_PREFIX + key], args=[amount, seconds * 1000]
-                    )
+                    count, left = self._count(KEY_PREFIX + key, amount, seconds * 1000)
                 return count, left / 1000
-            except redis.RedisError:
+            except StoreUnavailable:
                 # A Redis that hangs would otherwise cost its timeout on every call.
                 self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
         count = self._memory.incr(key, seconds, amount=amount)
@@ -86,7 +86,7 @@ class CountersOfApp(Storage):
     """
 
     STORAGE_SCHEME = ["counters"]  # noqa: RUF012 - the library declares it so
-    base_exceptions = redis.RedisError
+    base_exceptions = StoreUnavailable
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         counters: Counters = current_app.extensions["counters"]
@@ -116,7 +116,10 @@ def by_address() -> str:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
         return "unknown"
-    if address.version == 6:
+    if isinstance(address, ipaddress.IPv6Address):
+        # How a socket that takes both families names an IPv4 client.
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
 
@@ -124,7 +127,8 @@ def by_address() -> str:
 def by_correo() -> str:
     """The account that a login tries, hashed: Redis keeps no address of a person."""
     try:
-        given = request.form.get("username") or request.get_json()["correo"]
+        form = request.mimetype == FORM
+        given = request.form["username"] if form else request.get_json()["correo"]
         return hashlib.sha256(correo.canonical(given).encode()).hexdigest()[:32]
     except (HTTPException, KeyError, TypeError, ValueError, AttributeError):
         return "unreadable"
@@ -148,8 +152,9 @@ def limited(name: str, key: Callable[[], str], rate: str | None = None) -> Any:
     """
 
     def current() -> str:
-        words = rate or getattr(config, f"rate_limit_{name}")
-        return "" if words == "off" else str(words)
+        # A fixed rate goes with the setting of its call: "login-address" is off where "login" is.
+        words = str(getattr(config, f"rate_limit_{name.partition('-')[0]}"))
+        return "" if words == "off" else rate or words
 
     return limiter.shared_limit(current, scope=name, key_func=key)
 

@@ -103,7 +103,8 @@ def configure(level: str) -> None:
 def note(event: str, **facts: Any) -> None:
     """Name what this request did; the answer's line says so."""
     g.event = event
-    g.facts = {**g.get("facts", {}), **facts}
+    told = {name: value for name, value in facts.items() if value not in (None, "")}
+    g.facts = {**g.get("facts", {}), **told}
 
 
 def request_id() -> str:

@@ -121,6 +121,28 @@ PROBLEMS: Mapping[str, Message] = {
         Text("Datos no válidos", "Corrige los campos que se nombran en errors."),
         Text("Invalid data", "Correct the fields named in errors."),
     ),
+    "idempotency_mismatch": Message(
+        422,
+        Text(
+            "La clave de idempotencia es de otra petición",
+            "Esta Idempotency-Key se usó hace poco con otro contenido. Usa una nueva.",
+        ),
+        Text(
+            "The idempotency key is of another request",
+            "This Idempotency-Key was used lately with other content. Use a new one.",
+        ),
+    ),
+    "too_many_active": Message(
+        429,
+        Text(
+            "Demasiados tokens pendientes",
+            "Tienes tantos tokens sin usar como se permite. Úsalos, revócalos o espera.",
+        ),
+        Text(
+            "Too many outstanding tokens",
+            "You have as many unused tokens as is allowed. Use or revoke some, or wait.",
+        ),
+    ),
     "rate_limited": Message(
         429,
         Text(
@@ -163,11 +185,13 @@ PROBLEMS: Mapping[str, Message] = {
         503,
         Text(
             "Almacén de tokens no disponible",
-            "Redis no respondió a tiempo y el resultado no se conoce: vuelve a intentarlo.",
+            "Redis no respondió a tiempo y el resultado no se conoce: repite la llamada con la "
+            "misma Idempotency-Key.",
         ),
         Text(
             "Token store unavailable",
-            "Redis did not answer in time and the outcome is unknown: try again.",
+            "Redis did not answer in time and the outcome is unknown: repeat the call with the "
+            "same Idempotency-Key.",
         ),
     ),
     "not_ready": Message(
@@ -185,10 +209,49 @@ PROBLEMS: Mapping[str, Message] = {
         Text("Token ya utilizado", "Este token ya fue utilizado."),
         Text("Token already used", "This token has been used."),
     ),
+    "token_not_for_caller": Message(
+        403,
+        Text(
+            "Token para otra persona", "Este token es para otros destinatarios. No se ha gastado."
+        ),
+        Text("Token for someone else", "This token is for others. It was not used up."),
+    ),
+    "token_mismatch": Message(
+        403,
+        Text(
+            "El token es para otra cosa",
+            "El campo field dice en qué difiere lo presentado. El token no se ha gastado.",
+        ),
+        Text(
+            "The token is for something else",
+            "The member field says what differs. The token was not used up.",
+        ),
+    ),
+    "token_reserved": Message(
+        409,
+        Text(
+            "Token reservado",
+            "Alguien lo tiene reservado. Puede quedar libre tras los segundos de Retry-After.",
+        ),
+        Text(
+            "Token reserved",
+            "Someone holds a reservation of it. It may be free after Retry-After seconds.",
+        ),
+    ),
+    "lease_ended": Message(
+        409,
+        Text("La reserva terminó", "La reserva venció, se devolvió o fue sustituida por otra."),
+        Text("The lease has ended", "The reservation ran out, was given back or was replaced."),
+    ),
     "token_expired": Message(
         410,
         Text("Token caducado", "La vida de este token terminó. Crea otro."),
         Text("Token expired", "The life of this token is over. Create another."),
+    ),
+    "token_revoked": Message(
+        410,
+        Text("Token revocado", "Este token fue revocado antes de usarse. Crea otro."),
+        Text("Token revoked", "This token was revoked before it was used. Create another."),
     ),
     "token_lost": Message(
         410,
@@ -229,6 +292,20 @@ FIELD_ERRORS: Mapping[str, str] = {
     ),
     "Takes up to 256 characters.": "Admite hasta 256 caracteres.",
     "Takes at least 1 second.": "Admite al menos 1 segundo.",
+    "Takes up to 4096 bytes of JSON.": "Admite hasta 4096 bytes de JSON.",
+    "Takes 1 to 64 of a-z, 0-9 and ._:- only.": "Admite de 1 a 64 de a-z, 0-9 y ._:- solamente.",
+    "Takes 1 to 255 characters.": "Admite de 1 a 255 caracteres.",
+    "Takes 1 to 255 visible ASCII characters.": "Admite de 1 a 255 caracteres ASCII visibles.",
+    "Takes 64 hexadecimal characters.": "Admite 64 caracteres hexadecimales.",
+    "Takes 1 to 16 members.": "Admite de 1 a 16 elementos.",
+    "Takes 1 to 60 seconds.": "Admite de 1 a 60 segundos.",
+    "Takes 1 to 100.": "Admite de 1 a 100.",
+    "Takes 1 to 20.": "Admite de 1 a 20.",
+    "Not a user id or an e-mail address.": "No es un id de usuario ni una dirección de correo.",
+    "Not a JSON object.": "No es un objeto JSON.",
+    "Not a valid list.": "Debe ser una lista.",
+    "Not a state of a token.": "No es un estado de un token.",
+    "Not a cursor of this list.": "No es un cursor de esta lista.",
     "Longer than this service allows.": "Es más de lo que permite este servicio.",
 }
 

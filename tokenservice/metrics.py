@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,4 +100,10 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
+    for _ in range(100):
+        try:
+            return generate_latest(registry)
+        except struct.error:
+            # A worker that is just starting makes its file before it fills it.
+            time.sleep(0.01)
     return generate_latest(registry)

@@ -18,6 +18,21 @@ WITH_BODY = (
     "unsupported_media_type",
     "rate_limited",
 )
+#: What every operation that needs a caller may answer too.
+WITH_CALLER = (
+    "not_authenticated",
+    "access_token_invalid",
+    "access_token_expired",
+    "database_unavailable",
+)
+
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "description": "Repeat a call whose answer was lost with the same key, and get that answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 
 LOGIN_BODY = {
     "required": True,
@@ -52,6 +67,8 @@ def options(title: str) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {
                     "type": "oauth2",
+                    "description": "**username** is your *correo*. Leave client_id and "
+                    "client_secret empty.",
                     "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
                 }
             }
@@ -99,7 +116,8 @@ def document(api: Api) -> dict[str, Any]:
     for unused in ("Error", "PaginationMetadata"):
         del written["components"]["schemas"][unused]
     for path in written["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("default")
-            operation["responses"].get("422", {}).pop("$ref", None)
+        for method, operation in path.items():
+            if method != "parameters":
+                operation["responses"].pop("default")
+                operation["responses"].get("422", {}).pop("$ref", None)
     return written

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import redis
 from alembic.script import ScriptDirectory
 from flask import (
     Blueprint,
@@ -29,13 +28,15 @@ from werkzeug import Response as AnyResponse
 from tokenservice import messages, metrics
 from tokenservice.errors import RETRY_SOON, Problem
 from tokenservice.extensions import config, db
+from tokenservice.onetime.errors import StoreUnavailable
 
 blueprint = Blueprint("ops", __name__)
 
 LOOPBACK = {"127.0.0.1", "::1"}
+FORWARDED = {"Forwarded", "X-Forwarded-For"}
 SWAGGER_UI = Path(str(resources.files("flask_swagger_ui"))) / "dist"
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
@@ -86,15 +87,16 @@ def check_redis() -> str:
     An evicted token is only refused, but an evicted counter is a limit that does not hold.
     """
     try:
-        info = current_app.extensions["redis"].info()
-    except redis.RedisError:
+        masters = current_app.extensions["redis"].info()
+    except StoreUnavailable:
         return "unavailable"
-    if info["role"] != "master" or info["loading"]:
-        return "not a master"
-    if info["maxmemory"] and info["maxmemory_policy"] != "noeviction":
-        return "evicts keys"
-    if info["maxmemory"] and info["used_memory"] >= info["maxmemory"]:
-        return "full"
+    for info in masters:
+        if info["role"] != "master" or info["loading"]:
+            return "not a master"
+        if info["maxmemory"] and info["maxmemory_policy"] != "noeviction":
+            return "evicts keys"
+        if info["maxmemory"] and info["used_memory"] >= info["maxmemory"]:
+            return "full"
     return "ok"
 
 
@@ -102,10 +104,11 @@ def check_redis() -> str:
 def metrics_page() -> Response:
     """Open to the bearer of ``metrics_token`` where one is set, else to loopback only."""
     if config.metrics_token:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), config.metrics_token.encode()):
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {config.metrics_token}".encode()):
             raise Problem("not_authenticated")
-    elif request.remote_addr not in LOOPBACK:
+    elif request.remote_addr not in LOOPBACK or FORWARDED & set(request.headers.keys()):
+        # A proxy on this host makes the whole world look like loopback.
         raise Problem("forbidden")
     return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
 
@@ -127,7 +130,7 @@ def docs_asset(name: str) -> Response:
     """Swagger UI's own files, from its wheel: no network is needed to read the docs."""
     if not config.docs_enabled:
         raise Problem("not_found")
-    response = send_from_directory(SWAGGER_UI, name)
+    response = send_from_directory(SWAGGER_UI, name, conditional=False)
     response.headers["Cache-Control"] = "public, max-age=86400"
     return response
 

@@ -16,9 +16,11 @@ from marshmallow import (
 from webargs.core import is_json
 from webargs.flaskparser import FlaskParser, abort
 
-from tokenservice import correo as correos
+from tokenservice import fields as kinds
 from tokenservice import passwords, strictjson
+from tokenservice.onetime.records import State
 
+STATES = [state.value for state in State]
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -51,54 +53,22 @@ BodyParser.__location_map__ = {
 parser = BodyParser()
 
 
-class Text(fields.String):
-    """A text without control characters; length counted in code points, after trimming."""
+class Registered(Schema):
+    """A new account, whose password was judged before."""
 
-    def __init__(self, low: int, high: int, **options: Any) -> None:
-        error = f"Takes {low} to {high} characters."
-        super().__init__(validate=validate.Length(low, high, error=error), **options)
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, *args, **kwargs).strip()
-        if any(ord(character) < 32 or ord(character) == 127 for character in text):
-            raise ValidationError("Control characters are not allowed.")
-        return text
-
-
-class Correo(fields.String):
-    """An e-mail address, read in its canonical spelling."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        try:
-            return correos.canonical(super()._deserialize(value, *args, **kwargs))
-        except ValueError:
-            raise ValidationError("Not an e-mail address.") from None
-
-
-class Password(fields.String):
-    """A password, NFKC, never trimmed, truncated or folded (ASVS 5.0 V6.2.8)."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        return passwords.normalized(super()._deserialize(value, *args, **kwargs))
-
-
-class NewPassword(Schema):
-    """A password that someone chooses."""
-
-    password = Password(
+    password = kinds.Password(
         required=True,
         validate=validate.Length(
-            passwords.MIN_LENGTH,
-            passwords.MAX_LENGTH,
-            error="Takes 8 to 128 characters.",
+            passwords.MIN_LENGTH, passwords.MAX_LENGTH, error="Takes 8 to 128 characters."
         ),
         metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
     )
+    nombre = kinds.Text(1, 100, required=True, metadata={"example": "Ana"})
+    correo = kinds.Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
 
 
-class Registration(NewPassword):
-    nombre = Text(1, 100, required=True, metadata={"example": "Ana"})
-    correo = Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
+class Registration(Registered):
+    """A new account."""
 
     @validates_schema
     def not_guessable(self, given: dict[str, str], **_: Any) -> None:
@@ -109,8 +79,8 @@ class Registration(NewPassword):
 class Credentials(Schema):
     """A login. The password only has to be of a length that can be hashed."""
 
-    correo = Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
-    password = Password(
+    correo = kinds.Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
+    password = kinds.Password(
         required=True,
         validate=validate.Length(max=256, error="Takes up to 256 characters."),
         metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
@@ -139,35 +109,145 @@ class AccessToken(Answer):
 
 
 class NewToken(Schema):
+    """What a token is bound to. Every field is optional."""
+
     expires_in = fields.Integer(
         strict=True,
         validate=validate.Range(min=1, error="Takes at least 1 second."),
-        metadata={"description": "life in seconds", "example": 10},
+        metadata={"description": "life in seconds", "example": 60},
+    )
+    purpose = kinds.purpose()
+    audience = fields.List(
+        kinds.Member(metadata={"example": "luis@example.com"}),
+        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
+        metadata={"description": "who alone may validate it"},
+    )
+    subject = kinds.Text(
+        1, 255, metadata={"description": "whom it speaks for", "example": "order 7"}
+    )
+    data = kinds.JsonObject(
+        metadata={"description": "handed to whoever validates it", "example": {"room": 7}}
+    )
+    bind = kinds.Bind(
+        metadata={"description": "SHA-256 of the action it approves", "example": "0f" * 32}
+    )
+
+
+class NewTokens(NewToken):
+    """A batch of tokens that differ in nothing but themselves."""
+
+    count = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(1, 100, error="Takes 1 to 100."),
+        metadata={"example": 3},
     )
 
 
 class CreatedToken(Answer):
     token = fields.String(metadata={"description": "shown once", "example": "ott_0042…"})
-    id = fields.String(metadata={"description": "public; safe in logs"})
+    id = fields.String(metadata={"description": "public; safe in logs and URLs"})
     expires_in = fields.Integer(metadata={"description": "seconds"})
     expires_at = fields.DateTime()
     server_time = fields.DateTime()
+    purpose = fields.String(allow_none=True)
+    audience = fields.List(fields.String(), allow_none=True)
     subject = fields.String()
 
 
-class PresentedToken(Schema):
+class CreatedTokens(Answer):
+    tokens = fields.List(fields.Nested(CreatedToken))
+
+
+class OnlyToken(Schema):
     token = fields.String(required=True, metadata={"example": "ott_0042…"})
 
 
-class ConsumedToken(Answer):
-    message = fields.String(metadata={"example": "Token válido"})
-    valid = fields.Boolean(metadata={"example": True})
+class PresentedToken(OnlyToken):
+    """A token, and what its presenter takes it to be bound to."""
+
+    purpose = kinds.purpose()
+    subject = kinds.Text(1, 255, metadata={"example": "order 7"})
+    bind = kinds.Bind(metadata={"example": "0f" * 32})
+
+
+class ReservedToken(PresentedToken):
+    lease_seconds = fields.Integer(
+        strict=True,
+        load_default=30,
+        validate=validate.Range(1, 60, error="Takes 1 to 60 seconds."),
+        metadata={"description": "how long it is held", "example": 30},
+    )
+
+
+class Reservation(Schema):
+    reservation = fields.String(required=True, metadata={"example": "otr_0042…"})
+
+
+class Held(Answer):
     id = fields.String()
     subject = fields.String()
+    purpose = fields.String(allow_none=True)
+    data = kinds.JsonObject(allow_none=True)
     issued_by = fields.String()
     created_at = fields.DateTime()
+
+
+class ConsumedToken(Held):
+    message = fields.String(metadata={"example": "Token válido: queda utilizado."})
+    valid = fields.Boolean(metadata={"example": True})
     consumed_at = fields.DateTime()
-    replayed = fields.Boolean()
+    replayed = fields.Boolean(metadata={"description": "this answer was given before"})
+
+
+class HeldToken(Held):
+    reservation = fields.String(metadata={"description": "shown once", "example": "otr_0042…"})
+    lease_expires_at = fields.DateTime()
+
+
+class Introspection(Answer):
+    """RFC 7662: ``{"active": false}`` and nothing more, or what the token is."""
+
+    active = fields.Boolean(required=True)
+    id = fields.String()
+    state = fields.String()
+    expires_in = fields.Float(metadata={"description": "seconds left"})
+    expires_at = fields.DateTime()
+    created_at = fields.DateTime()
+    purpose = fields.String(allow_none=True)
+    audience = fields.List(fields.String(), allow_none=True)
+    subject = fields.String()
+    issued_by = fields.String()
+    bound = fields.Boolean(metadata={"description": "it approves one action only"})
+
+
+class Receipt(Answer):
+    id = fields.String()
+    state = fields.String(validate=validate.OneOf(STATES))
+    purpose = fields.String(allow_none=True)
+    subject = fields.String()
+    created_at = fields.DateTime()
+    expires_at = fields.DateTime()
+    consumed_at = fields.DateTime(allow_none=True)
+    consumed_by = fields.String(allow_none=True)
+    replays = fields.Integer(metadata={"description": "times it was presented again"})
+
+
+class ListQuery(Schema):
+    state = fields.String(
+        load_default="", validate=validate.OneOf(STATES, error="Not a state of a token.")
+    )
+    purpose = kinds.purpose()
+    cursor = fields.String(
+        load_default="",
+        validate=validate.Regexp(r"[0-9]{1,20}\Z", error="Not a cursor of this list."),
+    )
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 20, error="Takes 1 to 20."))
+
+
+class Page(Answer):
+    items = fields.List(fields.Nested(Receipt))
+    next_cursor = fields.String(allow_none=True, metadata={"description": "null at the end"})
 
 
 class ProblemDetails(Answer):

@@ -4,6 +4,4 @@ window.ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
-  // The default would send every reader's spec address to a validator on the Internet.
-  validatorUrl: "none",
 });

@@ -1,4 +1,4 @@
-"""Commands for operators: ``flask users …``. Lists are JSON lines, so that jq can read them."""
+"""``flask users …``: accounts, created one by one or in bulk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask
 from flask.cli import AppGroup
-from marshmallow import EXCLUDE, ValidationError
+from marshmallow import EXCLUDE, Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -28,6 +27,7 @@ from tokenservice.models import User, uuid7
 BATCH = 200
 SHOWN_MISTAKES = 20
 REGISTRATION = schemas.Registration(unknown=EXCLUDE)
+JUDGED = schemas.Registered(unknown=EXCLUDE)
 
 users = AppGroup("users", help="Accounts: create, seed, list, disable, enable, set-password.")
 password_stdin = click.option(
@@ -44,15 +44,19 @@ def read_password(from_stdin: bool) -> str:
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
-def checked(given: dict[str, Any]) -> dict[str, str]:
+def checked(given: dict[str, Any], schema: Schema = REGISTRATION) -> dict[str, Any]:
+    """:raises click.ClickException: naming what is wrong with each field"""
     try:
-        return dict(REGISTRATION.load(given))
+        return dict(schema.load(given))
     except ValidationError as error:
         raise click.ClickException(mistakes_of(error)) from None
 
 
 def mistakes_of(error: ValidationError) -> str:
-    return "; ".join(f"{field}: {' '.join(why)}" for field, why in error.messages_dict.items())
+    return "; ".join(
+        f"{field}: {' '.join(why) if isinstance(why, list) else why}"
+        for field, why in error.messages_dict.items()
+    )
 
 
 def account(correo: str) -> User:
@@ -67,8 +71,12 @@ def account(correo: str) -> User:
     return user
 
 
+def show_line(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
 def show(user: User) -> None:
-    click.echo(json.dumps(schemas.Account().dump(user), ensure_ascii=False))
+    show_line(schemas.Account().dump(user))
 
 
 @users.command("create")
@@ -102,12 +110,12 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
     if (file is None) == (count is None):
         raise click.UsageError("give either FILE or --count")
     password = ""
-    if count:
+    if file:
+        total, lines = check_lines(file), entries(file)
+    elif count:
         password = read_password(True) if password_stdin else secrets.token_urlsafe(12)
-    total, lines = (
-        count or check_lines(file),
-        made_up(count, password) if count else entries(file),
-    )
+        checked({"nombre": "User", "correo": "user@example.com", "password": password})
+        total, lines = count, made_up(count, password)
     if dry_run:
         click.echo(f"{total} accounts are well formed; nothing was written.")
         return
@@ -123,7 +131,6 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
 
 
 def made_up(count: int, password: str) -> Iterator[dict[str, str]]:
-    checked({"nombre": "User", "correo": "user@example.com", "password": password})
     for number in range(1, count + 1):
         yield {
             "nombre": f"User {number}",
@@ -133,34 +140,41 @@ def made_up(count: int, password: str) -> Iterator[dict[str, str]]:
 
 
 def numbered(file: Path) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
-    """Read FILE line by line; give each line's number, and its values or what is wrong."""
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        if file.suffix == ".csv":
-            reader = csv.DictReader(text, restkey="")
-            for row in reader:
-                yield (
-                    reader.line_num,
-                    {k: v for k, v in row.items() if k and v is not None},
-                )
-            return
-        for number, line in enumerate(text, 1):
-            if line.strip():
-                try:
-                    value = strictjson.loads(line)
-                    yield (
-                        number,
-                        value if isinstance(value, dict) else ValueError("not an object"),
-                    )
-                except ValueError as error:
-                    yield number, error
+    """Read FILE line by line; give each line's number, and its values or what is wrong.
+
+    :raises click.ClickException: it cannot be read any further
+    """
+    number = 0
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            if file.suffix == ".csv":
+                reader = csv.DictReader(text, restkey="")
+                for row in reader:
+                    number = reader.line_num
+                    yield number, {k: v for k, v in row.items() if k and v is not None}
+                return
+            for number, line in enumerate(text, 1):
+                if line.strip():
+                    yield number, json_object(line)
+    except UnicodeDecodeError:
+        raise click.ClickException("the file is not in UTF-8; nothing was written.") from None
+    except csv.Error as error:
+        raise click.ClickException(f"line {number + 1}: {error}; nothing was written.") from None
 
 
-def check_lines(file: Path | None) -> int:
+def json_object(line: str) -> dict[str, Any] | ValueError:
+    try:
+        value = strictjson.loads(line)
+    except ValueError as error:
+        return error
+    return value if isinstance(value, dict) else ValueError("not an object")
+
+
+def check_lines(file: Path) -> int:
     """Check every line before anything is written, keeping none of them.
 
     :raises click.ClickException: naming the bad lines by their numbers
     """
-    assert file is not None
     total, mistakes = 0, []
     for number, values in numbered(file):
         total += 1
@@ -178,12 +192,11 @@ def check_lines(file: Path | None) -> int:
     return total
 
 
-def entries(file: Path | None) -> Iterator[dict[str, str]]:
-    assert file is not None
+def entries(file: Path) -> Iterator[dict[str, str]]:
     for number, values in numbered(file):
         if isinstance(values, ValueError):
             raise click.ClickException(f"line {number} has changed since it was checked")
-        yield dict(REGISTRATION.load(values))
+        yield dict(JUDGED.load(values))
 
 
 def batches(lines: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
@@ -222,7 +235,7 @@ def insert_missing(batch: list[dict[str, str]]) -> int:
 
 @users.command("list")
 def list_users() -> None:
-    """List the accounts, oldest first, one JSON object a line."""
+    """List the accounts, oldest first to the millisecond, one JSON object a line."""
     for user in db.session.scalars(select(User).order_by(User.id).execution_options(yield_per=500)):
         show(user)
 
@@ -264,7 +277,3 @@ def set_password(correo: str, password_stdin: bool) -> None:
     user.password_hash = passwords.hash(given["password"])
     db.session.commit()
     show(user)
-
-
-def init_app(app: Flask) -> None:
-    app.cli.add_command(users)

@@ -1,0 +1,89 @@
+"""The kinds of value that a body may hold, each read into the one form that is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+from tokenservice import correo as correos
+from tokenservice import passwords
+
+MAX_DATA_BYTES = 4096
+
+
+class Text(fields.String):
+    """A text without control characters; length counted in code points, after trimming."""
+
+    def __init__(self, low: int, high: int, **options: Any) -> None:
+        error = f"Takes {low} to {high} characters."
+        super().__init__(validate=validate.Length(low, high, error=error), **options)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs).strip()
+        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+            raise ValidationError("Control characters are not allowed.")
+        return text
+
+
+class Correo(fields.String):
+    """An e-mail address, read in its canonical spelling."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        try:
+            return correos.canonical(super()._deserialize(value, *args, **kwargs))
+        except ValueError:
+            raise ValidationError("Not an e-mail address.") from None
+
+
+class Password(fields.String):
+    """A password, NFKC, never trimmed, truncated or folded (ASVS 5.0 V6.2.8)."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        return passwords.normalized(super()._deserialize(value, *args, **kwargs))
+
+
+class JsonObject(fields.Field[Any]):
+    """A JSON object of a bounded size, kept as the text that is handed on."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if not isinstance(value, dict):
+            raise ValidationError("Not a JSON object.")
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        if len(text.encode()) > MAX_DATA_BYTES:
+            raise ValidationError("Takes up to 4096 bytes of JSON.")
+        return text
+
+    def _serialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return json.loads(value) if value else None
+
+
+class Member(fields.String):
+    """A user id or an e-mail address, in the one spelling that is compared."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs)
+        try:
+            return correos.canonical(text) if "@" in text else str(uuid.UUID(text))
+        except ValueError:
+            raise ValidationError("Not a user id or an e-mail address.") from None
+
+
+class Bind(fields.String):
+    """The SHA-256 of an action, in lower-case hexadecimal."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs).lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", text):
+            raise ValidationError("Takes 64 hexadecimal characters.")
+        return text
+
+
+def purpose() -> fields.String:
+    rule = validate.Regexp(
+        r"[a-z0-9._:-]{1,64}\Z", error="Takes 1 to 64 of a-z, 0-9 and ._:- only."
+    )
+    return fields.String(validate=rule, metadata={"example": "ws.connect"})
