@@ -1,0 +1,289 @@
+"""Settings: where they come from, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config import SAMPLE_SECRET_KEY, Config, ConfigError
+
+ROOT = Path(__file__).parent.parent
+SECRET_KEY = secrets.token_urlsafe(48)
+
+# One value for each setting, as text and as read; none of them is the default.
+READ: dict[str, tuple[str, Any]] = {
+    "app_name": ("Vales", "Vales"),
+    "secret_key": (SECRET_KEY, SECRET_KEY),
+    "access_token_expire_minutes": ("30", 30),
+    "onetime_token_expire_seconds": ("20", 20),
+    "onetime_token_max_seconds": ("3600", 3600),
+    "receipt_seconds": ("600", 600),
+    "idempotency_window_seconds": ("90", 90),
+    "max_active": ("50", 50),
+    "redis_shards": ("64", 64),
+    "database_url": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+    "db_user": ("ana", "ana"),
+    "db_password": ("p#a ss", "p#a ss"),
+    "db_host": ("db", "db"),
+    "db_port": ("5433", 5433),
+    "db_name": ("vales", "vales"),
+    "redis_url": ("redis://cache:6380/2", "redis://cache:6380/2"),
+    "redis_host": ("cache", "cache"),
+    "redis_port": ("6380", 6380),
+    "redis_db": ("3", 3),
+    "redis_connect_timeout_ms": ("70", 70),
+    "redis_timeout_ms": ("170", 170),
+    "rate_limit_register": ("off", "off"),
+    "rate_limit_login": ("9 per hour", "9 per hour"),
+    "rate_limit_create": ("10/second", "10/second"),
+    "rate_limit_validate": ("off", "off"),
+    "trusted_proxies": ("1", 1),
+    "cors_origins": (
+        "https://a.example, http://localhost:3000",
+        ("https://a.example", "http://localhost:3000"),
+    ),
+    "log_level": ("debug", "debug"),
+    "docs_enabled": ("false", False),
+    "metrics_token": ("dieciseis letras", "dieciseis letras"),
+    "argon2_memory_kib": ("65536", 65536),
+    "web_concurrency": ("3", 3),
+    "web_threads": ("4", 4),
+}
+
+BAD: dict[str, str] = {
+    "access_token_expire_minutes": "immortal",
+    "onetime_token_expire_seconds": "-77",
+    "database_url": "mysql://root@localhost/app",
+    "db_port": "65536",
+    "redis_url": "http://localhost:6379",
+    "rate_limit_login": "unlimited",
+    "trusted_proxies": "-42",
+    "cors_origins": r"https://trusted\.com",
+    "log_level": "verbose",
+    "metrics_token": "tooshort",
+    "argon2_memory_kib": "1024",
+    "docs_enabled": "maybe",
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that runs the tests reaches them."""
+    for name in READ:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
+
+
+def test_the_table_above_names_every_setting() -> None:
+    assert set(READ) == {field.name for field in dataclasses.fields(Config)}
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper])
+@pytest.mark.parametrize("name", READ)
+def test_a_setting_is_read_from_the_environment_in_either_case(
+    name: str, spell: Any, monkeypatch: pytest.MonkeyPatch, env_file: Path
+) -> None:
+    monkeypatch.setenv("secret_key", SECRET_KEY)
+    monkeypatch.setenv(spell(name), READ[name][0])
+    assert getattr(Config.from_env(env_file), name) == READ[name][1]
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper])
+def test_every_setting_is_read_from_dotenv_in_either_case(spell: Any, env_file: Path) -> None:
+    lines = (f"{spell(name)}='{value}'\n" for name, (value, _) in READ.items())
+    env_file.write_text("".join(lines))
+    config = Config.from_env(env_file)
+    assert dataclasses.asdict(config) == {name: value for name, (_, value) in READ.items()}
+
+
+@pytest.mark.parametrize(("in_file", "outside"), [("db_host", "DB_HOST"), ("DB_HOST", "db_host")])
+def test_the_environment_wins_over_dotenv_whatever_the_case(
+    in_file: str, outside: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text(f"secret_key={SECRET_KEY}\n{in_file}=from-the-file\n")
+    monkeypatch.setenv(outside, "from-the-environment")
+    assert Config.from_env(env_file).db_host == "from-the-environment"
+
+
+def test_a_dollar_in_dotenv_is_a_dollar(env_file: Path) -> None:
+    """Red without ``interpolate=False``: a password would be read with a hole in it."""
+    env_file.write_text(f"secret_key={SECRET_KEY}\ndb_password=pa${{HOME}}ss\n")
+    assert Config.from_env(env_file).db_password == "pa${HOME}ss"
+
+
+def test_an_empty_setting_counts_as_not_given(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose passes ``${database_url:-}`` on as an empty text."""
+    env_file.write_text(f"secret_key={SECRET_KEY}\n")
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert Config.from_env(env_file).database_url is None
+
+
+def test_the_seeds_defaults() -> None:
+    config = Config.from_mapping({"secret_key": SECRET_KEY})
+    assert (config.app_name, config.access_token_expire_minutes) == ("Token Service API", 15)
+    assert config.onetime_token_expire_seconds == 10
+    assert config.redis_address == "redis://localhost:6379/0"
+    assert config.sqlalchemy_url.render_as_string(hide_password=False) == (
+        "postgresql+psycopg2://postgres:postgres@localhost:5432/token_service"
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), BAD.items(), ids=BAD)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping({"secret_key": SECRET_KEY, name: value})
+    text = str(caught.value)
+    assert f"  {name}: " in text
+    assert value not in text
+    assert SECRET_KEY not in text
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping(BAD)
+    for name in ("secret_key", *BAD):
+        assert f"  {name}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SAMPLE_SECRET_KEY,
+        "changeme",
+        secrets.token_urlsafe(48)[:31],
+        "",
+    ],
+    ids=["the seed's sample", "a default", "31 bytes", "empty"],
+)
+def test_a_weak_secret_key_is_refused(
+    key: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S14, S24. Red without ``strong_key``; the sample is refused by value, not only by length."""
+    monkeypatch.setenv("SECRET_KEY", key)
+    with pytest.raises(ConfigError, match="secret_key"):
+        Config.from_env(env_file)
+
+
+def test_the_length_of_a_secret_key_is_counted_in_bytes() -> None:
+    assert Config.from_mapping({"secret_key": "é" * 16}).secret_key == "é" * 16
+
+
+def test_the_sample_is_refused_for_what_it_is() -> None:
+    with pytest.raises(ConfigError, match="sample value"):
+        Config.from_mapping({"secret_key": SAMPLE_SECRET_KEY})
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format])
+def test_no_secret_is_printed_with_the_config(show: Any) -> None:
+    config = Config.from_mapping({name: value for name, (value, _) in READ.items()})
+    for name in ("secret_key", "db_password", "database_url", "metrics_token"):
+        assert READ[name][0] not in show(config)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_a_postgres_url_names_its_driver(scheme: str) -> None:
+    """A bare postgresql:// means psycopg 3 since SQLAlchemy 2.1."""
+    config = Config(secret_key=SECRET_KEY, database_url=f"{scheme}://u:p%40w@h:1/d?sslmode=require")
+    assert config.sqlalchemy_url.render_as_string(hide_password=False) == (
+        "postgresql+psycopg2://u:p%40w@h:1/d?sslmode=require"
+    )
+
+
+def test_a_password_in_parts_needs_no_quoting() -> None:
+    config = Config(secret_key=SECRET_KEY, db_password="p@ss/w:rd")
+    assert config.sqlalchemy_url.password == "p@ss/w:rd"
+    assert "***" in str(config.sqlalchemy_url)
+
+
+def test_the_urls_win_over_the_parts() -> None:
+    config = Config(
+        secret_key=SECRET_KEY,
+        database_url="postgresql://u:p@one/d",
+        db_host="two",
+        redis_url="redis://one:1/1",
+        redis_host="two",
+    )
+    assert config.sqlalchemy_url.host == "one"
+    assert config.redis_address == "redis://one:1/1"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "https://*.example", "https://a.example/", "https://a.example/x", "a.example", "null"],
+)
+def test_only_exact_origins_are_taken(origin: str) -> None:
+    """S49. Red without the pattern in ``Origins``: Flask-CORS reads some as expressions."""
+    with pytest.raises(ConfigError, match="cors_origins"):
+        Config.from_mapping({"secret_key": SECRET_KEY, "cors_origins": origin})
+
+
+def start(given: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Import ``wsgi`` as gunicorn does, with these settings and no other."""
+    return subprocess.run(
+        [sys.executable, "-c", "import wsgi"],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_service_refuses_to_start_and_names_all_that_is_wrong(tmp_path: Path) -> None:
+    """S14: a non-zero exit, one line a setting, no traceback, no value."""
+    given = {**BAD, "SECRET_KEY": SAMPLE_SECRET_KEY}
+    done = start(given, tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    for name, value in {**BAD, "secret_key": SAMPLE_SECRET_KEY}.items():
+        assert f"  {name}: " in done.stderr
+        assert value not in done.stderr
+
+
+def test_the_service_starts_with_no_server_to_connect_to(tmp_path: Path) -> None:
+    """Nothing connects on import: the first request does."""
+    nowhere = {"secret_key": SECRET_KEY, "db_port": "1", "redis_port": "1"}
+    assert start(nowhere, tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_url", "postgresql://u:hunter2@h:notaport/d"),
+        ("redis_url", "redis://:hunter2@h:notaport/0"),
+    ],
+)
+def test_an_address_that_cannot_be_parsed_is_a_mistake_like_any_other(
+    name: str, value: str
+) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        Config.from_mapping({"secret_key": SECRET_KEY, name: value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_default_life_beyond_the_longest_is_a_mistake() -> None:
+    given = {"onetime_token_expire_seconds": "100", "onetime_token_max_seconds": "50"}
+    with pytest.raises(ConfigError, match="onetime_token_expire_seconds"):
+        Config.from_mapping({"secret_key": SECRET_KEY, **given})
+
+
+def test_several_postgres_hosts_are_taken() -> None:
+    """Written as libpq documents them; SQLAlchemy wants them in another place."""
+    config = Config(secret_key=SECRET_KEY, database_url="postgresql://u:p@one:1,two:2/d")
+    assert config.sqlalchemy_url.database == "d"
+    assert config.sqlalchemy_url.query["host"] == ("one:1", "two:2")

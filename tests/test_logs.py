@@ -1,0 +1,398 @@
+"""What the service writes: one JSON line an answer, that nobody can forge and no secret is in."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import flask_migrate
+import httpx
+import pytest
+from flask import Flask
+
+from config import Config
+from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tokenservice import local
+from tokenservice.extensions import db
+
+# A one-time token of the right shape and checksum belongs to one run of Redis, and so is made
+# at run time; this one has the wrong checksum.
+MALFORMED = "ott_" + "0" * 56
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+ANSWERED = ("method", "endpoint", "status", "ms", "request_id", "timestamp", "level", "event")
+
+
+class Logged:
+    """A service, and the lines that it wrote since one last asked."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.http = httpx.Client(base_url=service.url, timeout=30)
+        self._read = 0
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line is one JSON object, whole, and plain enough for any terminal."""
+        written = self.service.log.read_bytes()
+        new, self._read = written[self._read :], len(written)
+        assert new == b"" or new.endswith(b"\n")
+        assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", new)
+        lines = [json.loads(line) for line in new.decode().split("\n")[:-1]]
+        assert all(isinstance(line, dict) for line in lines)
+        return lines
+
+    def line(self, call: Callable[[], Any]) -> dict[str, Any]:
+        """The one line that ``call`` is answered with."""
+        self.lines()
+        call()
+        (line,) = self.lines()
+        assert set(ANSWERED) <= set(line)
+        return line
+
+
+@pytest.fixture(scope="module")
+def logged(serve: Callable[..., Service]) -> Iterator[Logged]:
+    with serve(web_concurrency=2) as service:
+        running = Logged(service)
+        with running.http:
+            yield running
+    assert running.lines()  # What it says on its way out is JSON too.
+
+
+@pytest.fixture
+def someone(logged: Logged) -> Person:
+    return enrol(logged.http.post)
+
+
+def create(logged: Logged, someone: Person) -> dict[str, Any]:
+    answer = logged.http.post("/token/create", headers=someone.headers)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_each_event_has_its_name_and_says_who(logged: Logged) -> None:
+    """And one line an answer, so that counting lines counts answers (ASVS 5.0 V16.3.1)."""
+    correo = new_correo()
+    masked = f"{correo[0]}***@example.com"
+    account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
+    credentials = {"correo": correo, "password": PASSWORD}
+    answers: list[httpx.Response] = []
+
+    def post(path: str, **body: Any) -> dict[str, Any]:
+        line = logged.line(lambda: answers.append(logged.http.post(path, **body)))
+        assert line["status"] == answers[-1].status_code
+        assert line["method"] == "POST"
+        return line
+
+    line = post("/auth/register", json=account)
+    user_id = answers[-1].json()["id"]
+    assert (line["event"], line["user_id"]) == ("auth.registered", user_id)
+    assert line["correo"] == masked
+    assert line["endpoint"] == "auth.register"
+
+    line = post("/auth/register", json=account)
+    assert (line["event"], line["code"]) == ("http.refused", "email_taken")
+
+    line = post("/auth/login", json={**credentials, "password": "wrong"})
+    assert (line["event"], line["correo"]) == ("auth.login_failed", masked)
+    assert line["code"] == "invalid_credentials"
+
+    line = post("/auth/login", json=credentials)
+    assert (line["event"], line["user_id"]) == ("auth.login", user_id)
+    headers = {"Authorization": f"Bearer {answers[-1].json()['access_token']}"}
+
+    line = post("/token/create", headers=headers)
+    token = answers[-1].json()
+    assert (line["event"], line["token_id"]) == ("token.created", token["id"])
+    assert line["user_id"] == user_id
+
+    line = post("/token/validate", headers=headers, json={"token": token["token"]})
+    assert (line["event"], line["token_id"]) == ("token.validated", token["id"])
+
+    line = post("/token/validate", headers=headers, json={"token": token["token"]})
+    assert (line["event"], line["token_id"]) == ("token.replayed", token["id"])
+    assert (line["code"], line["user_id"]) == ("token_already_used", user_id)
+
+    line = post("/token/validate", headers=headers, json={"token": MALFORMED})
+    assert (line["event"], line["code"]) == ("token.refused", "token_malformed")
+
+    line = post("/token/create", headers={"Authorization": "Bearer x"})
+    assert (line["event"], line["code"]) == ("http.refused", "access_token_invalid")
+    assert "user_id" not in line
+
+    line = post("/nowhere")
+    assert (line["event"], line["code"]) == ("http.refused", "not_found")
+    assert line["endpoint"] is None
+
+
+def test_times_are_utc(logged: Logged) -> None:
+    line = logged.line(lambda: logged.http.get("/docs"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+    assert (line["event"], line["level"]) == ("http.answered", "info")
+    assert 0 <= line["ms"] < 30_000
+
+
+def test_probes_that_succeed_are_not_worth_a_line(logged: Logged) -> None:
+    logged.lines()
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert logged.http.get(path).status_code == 200
+    assert logged.lines() == []
+
+
+# Who a request is.
+
+
+@pytest.mark.parametrize("given", ["a", "01H-x_y.z", "7" * 128, "..", TRACE])
+def test_a_sane_request_id_is_kept(given: str, logged: Logged) -> None:
+    answers: list[httpx.Response] = []
+    line = logged.line(
+        lambda: answers.append(logged.http.get("/nowhere", headers={"X-Request-ID": given}))
+    )
+    assert answers[0].headers["X-Request-ID"] == given
+    assert answers[0].json()["request_id"] == given
+    assert line["request_id"] == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"",
+        b"7" * 129,
+        b"a b",
+        b'a"b',
+        b"{}",
+        b"a,b",
+        b"a/b",
+        b"<x>",
+        b"\xc3\xa9",
+        b"\xff",
+        b"ana@example.com",
+        b"%0a",
+    ],
+)
+def test_any_other_request_id_is_replaced(given: bytes, logged: Logged) -> None:
+    """Guard: ``logs.REQUEST_ID``."""
+    answers: list[httpx.Response] = []
+    headers = [(b"X-Request-ID", given)]
+    line = logged.line(lambda: answers.append(logged.http.get("/nowhere", headers=headers)))
+    kept = answers[0].headers["X-Request-ID"]
+    assert re.fullmatch(r"[0-9a-f]{32}", kept)
+    assert answers[0].json()["request_id"] == line["request_id"] == kept
+
+
+def test_a_trace_is_honoured(logged: Logged) -> None:
+    """W3C Trace Context: its id is in the line, and is the request id where none is given."""
+    trace = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    line = logged.line(lambda: logged.http.get("/nowhere", headers=trace))
+    assert (line["request_id"], line["trace_id"]) == (TRACE, TRACE)
+    both = {**trace, "X-Request-ID": "mine"}
+    line = logged.line(lambda: logged.http.get("/nowhere", headers=both))
+    assert (line["request_id"], line["trace_id"]) == ("mine", TRACE)
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "",
+        TRACE,
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-00f067aa0ba902b7",
+        f"00-{TRACE}-00f067aa0ba902b7-01-x",
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+        f"00-{TRACE[:-1]}-00f067aa0ba902b7-01",
+    ],
+)
+def test_a_trace_that_is_none_is_ignored(trace: str, logged: Logged) -> None:
+    line = logged.line(lambda: logged.http.get("/nowhere", headers={"traceparent": trace}))
+    assert "trace_id" not in line
+    assert line["request_id"] != TRACE
+
+
+# What nobody can forge.
+
+FORGERIES = [
+    b'x\\", "event": "token.created", "x": "',
+    b"x\x1b[2J\x1b[31mred",
+    b"x\x9b31m",
+    b"\xe2\x80\xa8x\xc2\x85x",
+    b"%0d%0a{}",
+    b"{event} %s %(message)s ${x}",
+    b"'\"`\\",
+    b"x\ty",
+    b"x\r\n y",
+    b"x\ry",
+    b"x\ny",
+    b"x\x00y",
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("forgery", FORGERIES, ids=range(len(FORGERIES)))
+@pytest.mark.parametrize("place", ["path", "query", "User-Agent", "X-Request-ID", "traceparent"])
+def test_no_request_can_break_a_line(place: str, forgery: bytes, logged: Logged) -> None:
+    """Sent as raw bytes; whoever answers, the log stays a list of JSON objects.
+
+    Guard: ``logs.dict_config``, which has gunicorn write lines of JSON too (ASVS V16.4.1).
+    """
+    logged.lines()
+    path = b"/" + forgery if place == "path" else b"/x?" + forgery if place == "query" else b"/x"
+    header = place.encode() if place not in ("path", "query") else b"X-Nothing"
+    value = forgery if place not in ("path", "query") else b"x"
+    request = b"GET %s HTTP/1.1\r\nHost: x\r\n%s: %s\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", logged.service.port), timeout=30) as raw:
+        raw.sendall(request % (path, header, value))
+        assert raw.recv(12) in (b"HTTP/1.1 404", b"HTTP/1.1 400")
+        while raw.recv(65536):
+            pass
+    for line in logged.lines():
+        assert line["event"] != "token.created"
+        assert len(str(line["event"])) < 500
+
+
+@pytest.mark.parametrize(
+    "correo",
+    [
+        'a"b@example.com',
+        '"\\r\\n"@example.com',
+        "a\r\nb@example.com",
+        "\u001b[31m@example.com",
+        "a\u0085b@example.com",
+        "a@ex\u2028ample.com",
+        "{}@example.com",
+        "\u00f1and\u00fa@example.com",
+        "a@\u00f1and\u00fa.example",
+    ],
+)
+def test_no_correo_can_break_a_line(correo: str, logged: Logged) -> None:
+    body = {"correo": correo, "password": "x"}
+    line = logged.line(lambda: logged.http.post("/auth/login", json=body))
+    assert line["status"] in (401, 422)
+    assert line["event"] in ("auth.login_failed", "http.refused")
+    assert correo not in json.dumps(line, ensure_ascii=False)
+
+
+def test_a_line_is_whole_however_many_write(logged: Logged, someone: Person) -> None:
+    """Threads and workers write to the same place, and lines do not mix."""
+    logged.lines()
+    url, sockets = ("127.0.0.1", logged.service.port), []
+    for number in range(100):
+        sockets.append(socket.create_connection(url, timeout=30))
+        request = f"GET /x HTTP/1.1\r\nHost: x\r\nX-Request-ID: n{number}\r\n\r\n"
+        sockets[-1].sendall(request.encode())
+    for open_socket in sockets:
+        assert open_socket.recv(12) == b"HTTP/1.1 404"
+        open_socket.close()
+    assert {line["request_id"] for line in logged.lines()} == {f"n{n}" for n in range(100)}
+
+
+# What must never be read in a log.
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Postgres]:
+    with local.Postgres(tmp_path_factory.mktemp("logs"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+    with local.Redis(tmp_path_factory.mktemp("logs")) as server:
+        yield server
+
+
+def test_no_secret_is_ever_logged(
+    own_postgres: local.Postgres,
+    own_redis: local.Redis,
+    make_app: Callable[..., Flask],
+    serve: Callable[..., Service],
+    config: Config,
+) -> None:
+    """Every path at the chattiest level, with both stores up, then one down, then the other.
+
+    Guards: ``logs.redact``, ``hide_parameters`` and ``correo.masked`` (ASVS V16.2.5).
+    """
+    app = make_app(database_url=own_postgres.url)
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
+    settings = {
+        "database_url": own_postgres.url,
+        "redis_url": own_redis.url,
+        "log_level": "debug",
+        "cors_origins": "https://app.example.com",
+    }
+    secrets = {config.secret_key, PASSWORD, "contrasena-canaria", "$argon2"}
+    for url in (own_postgres.url, own_redis.url):
+        password = urlsplit(url).password
+        assert password
+        secrets |= {url, password}
+
+    with (
+        serve(web_concurrency=1, **settings) as service,
+        httpx.Client(base_url=service.url, timeout=30) as http,
+    ):
+        someone = enrol(http.post)
+        jwt = someone.headers["Authorization"].removeprefix("Bearer ")
+        secrets |= {someone.correo, jwt, *jwt.split(".")[1:]}
+        token = http.post("/token/create", headers=someone.headers).json()["token"]
+        # A log may hold a token's public id: 18 characters after the prefix.
+        secrets |= {token, token[22:], token[-34:]}
+        drive(http, someone, token)
+        own_redis.stop()
+        drive(http, someone, token)
+        own_redis.start()
+        own_postgres.stop()
+        drive(http, someone, token)
+        own_postgres.start()
+    text = service.log.read_text()
+    assert "store.unavailable" in text
+    assert "database.unavailable" in text
+    assert "[redacted]" in text
+    assert "Traceback" not in text
+    found = [secret for secret in secrets if secret in text]
+    assert found == []
+
+
+def drive(http: httpx.Client, someone: Person, token: str) -> None:
+    """Send each secret everywhere that a client could, by design or by mistake."""
+    jwt = someone.headers["Authorization"].removeprefix("Bearer ")
+    wrong = {"correo": someone.correo, "password": "contrasena-canaria"}
+    account = {"nombre": "Ana", "correo": someone.correo, "password": PASSWORD}
+    signed = someone.headers
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/auth/register", {"json": account}),
+        ("POST", "/auth/register", {"json": {**account, "password": "contrasena-canaria", "x": 1}}),
+        ("POST", "/auth/register", {"json": {**account, "nombre": token}}),
+        ("POST", "/auth/login", {"json": wrong}),
+        ("POST", "/auth/login", {"json": {**wrong, "password": PASSWORD}}),
+        ("POST", "/auth/login", {"data": {"username": someone.correo, "password": PASSWORD}}),
+        ("POST", "/auth/login", {"content": f'{{"password": "{PASSWORD}"'}),
+        ("POST", f"/auth/login?correo={someone.correo}&password=contrasena-canaria", {}),
+        ("GET", "/auth/me", {"headers": signed}),
+        ("GET", "/auth/me", {"headers": {"Authorization": f"Basic {jwt}"}}),
+        ("GET", "/auth/me", {"headers": {"Authorization": f"Bearer {jwt}x"}}),
+        ("GET", f"/auth/me?access_token={jwt}", {}),
+        ("GET", "/auth/me", {"headers": {"X-Request-ID": token, "User-Agent": jwt}}),
+        ("GET", "/auth/me", {"headers": {"Origin": "https://evil.example", "Cookie": f"t={jwt}"}}),
+        ("POST", "/token/create", {"headers": signed, "json": {}}),
+        ("POST", "/token/create", {"headers": signed, "json": {token: jwt}}),
+        ("POST", "/token/validate", {"headers": signed, "json": {"token": token}}),
+        ("POST", "/token/validate", {"headers": signed, "json": {"token": token[:-1]}}),
+        ("POST", "/token/validate", {"headers": signed, "json": {"token": jwt}}),
+        ("POST", "/token/validate", {"headers": signed, "json": {"token": [token]}}),
+        ("POST", "/token/validate", {"json": {"token": token}}),
+        ("GET", f"/token/validate?token={token}", {"headers": signed}),
+        ("GET", f"/token/validate/{token}", {"headers": signed}),
+        ("GET", f"/problems/{token}", {}),
+        ("GET", "/readyz", {}),
+        ("GET", "/metrics", {"headers": signed}),
+        ("GET", "/openapi.json", {}),
+    ]
+    for method, path, options in calls:
+        answer = http.request(method, path, **options)
+        assert answer.status_code != 500
+        assert "contrasena-canaria" not in answer.text

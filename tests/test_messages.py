@@ -1,0 +1,207 @@
+"""Every code and every word that a client may read exists in both languages."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from marshmallow import Schema, fields
+
+from tokenservice import errors, messages, schemas
+from tokenservice.onetime import errors as onetime
+
+PACKAGE = Path(messages.__file__).parent
+SOURCES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+
+# marshmallow's own fallback for a validator that returns False; since version 4 none may.
+UNREACHABLE = {"validator_failed"}
+
+
+def requests() -> list[type[Schema]]:
+    """The schemas that read a body: all but those of answers."""
+    return [
+        schema
+        for _, schema in inspect.getmembers(schemas, inspect.isclass)
+        if issubclass(schema, Schema)
+        and not issubclass(schema, schemas.Answer)
+        and schema is not Schema
+    ]
+
+
+def said_by(field: fields.Field) -> Iterator[str]:  # type: ignore[type-arg]
+    """Every text that marshmallow can put under this field."""
+    for reason, text in field.error_messages.items():
+        if reason not in UNREACHABLE and (reason != "required" or field.required):
+            yield str(text)
+    for validator in field.validators:
+        error = getattr(validator, "error", None)
+        assert error, f"{validator} would speak marshmallow's English"
+        yield str(error)
+    inner = [getattr(field, name, None) for name in ("inner", "key_field", "value_field")]
+    for part in filter(None, inner):
+        yield from said_by(part)
+    if isinstance(field, fields.Nested):
+        yield from said_by_schema(type(field.schema))
+
+
+def said_by_schema(schema: type[Schema]) -> Iterator[str]:
+    yield from map(str, schema().error_messages.values())
+    for field in schema().fields.values():
+        yield from said_by(field)
+
+
+def constant(node: ast.expr, module: str) -> str | None:
+    """The text that a literal, or a constant of one of our modules, stands for."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = node.value.id
+        name = node.attr
+    elif isinstance(node, ast.Name):
+        name = node.id
+    else:
+        return None
+    for statement in SOURCES.get(module, ast.Module([], [])).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            return constant(statement.value, module)
+    return None
+
+
+def raised_texts() -> Iterator[tuple[str, str]]:
+    """Every text in ``ValidationError(…)`` and in ``Problem(…, errors=…)``, with its place."""
+    for module, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            place = f"{module}.py:{node.lineno}"
+            if node.func.id == "ValidationError":
+                text = constant(node.args[0], module)
+                assert text, f"{place}: write the text out, so that it can be translated"
+                yield place, text
+            if node.func.id == "Problem":
+                for keyword in node.keywords:
+                    if keyword.arg == "errors" and isinstance(keyword.value, ast.Dict):
+                        for found in ast.walk(keyword.value):
+                            if isinstance(found, ast.List):
+                                for element in found.elts:
+                                    text = constant(element, module)
+                                    assert text, f"{place}: write the text out"
+                                    yield place, text
+
+
+def problem_codes_in_use() -> Iterator[tuple[str, str]]:
+    """The first argument of every ``Problem("…")``, and of ``problems("…", …)`` in the docs."""
+    for module, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                arguments = {"Problem": node.args[:1], "problems": node.args}.get(node.func.id, [])
+                for argument in arguments:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        yield f"{module}.py:{node.lineno}", argument.value
+
+
+@pytest.mark.parametrize("code", messages.PROBLEMS)
+def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
+    message = messages.PROBLEMS[code]
+    assert re.fullmatch(r"[a-z][a-z_]*", code)
+    assert 400 <= message.status < 600
+    for text in (*message.es, *message.en):
+        assert text == text.strip() != ""
+    assert message.es != message.en
+    assert message.es.detail.endswith(".")
+    assert message.en.detail.endswith(".")
+
+
+def test_every_code_that_the_error_handlers_choose_is_explained() -> None:
+    chosen = {*errors.HTTP_CODES.values(), *errors.ONETIME_CODES.values(), "bad_request"}
+    assert chosen <= set(messages.PROBLEMS)
+    for status, code in errors.HTTP_CODES.items():
+        assert messages.PROBLEMS[code].status == status
+
+
+def test_every_code_that_the_code_names_is_explained() -> None:
+    used = set(problem_codes_in_use())
+    assert len(used) > 10, "the search above finds nothing any more"
+    for place, code in used:
+        assert code in messages.PROBLEMS, place
+
+
+def test_every_refusal_of_the_engine_has_a_code() -> None:
+    """Red when a leaf of the tree in ``onetime/errors.py`` is not in ``ONETIME_CODES``."""
+
+    def leaves(kind: type[onetime.OneTimeError]) -> Iterator[type[onetime.OneTimeError]]:
+        if not kind.__subclasses__():
+            yield kind
+        for below in kind.__subclasses__():
+            yield from leaves(below)
+
+    assert set(leaves(onetime.OneTimeError)) == set(errors.ONETIME_CODES)
+
+
+def test_no_schema_says_a_word_that_has_no_spanish_twin() -> None:
+    said = {text for schema in requests() for text in said_by_schema(schema)}
+    assert len(said) > 5
+    assert said - set(messages.FIELD_ERRORS) == set()
+
+
+def test_no_raised_text_lacks_a_spanish_twin() -> None:
+    raised = set(raised_texts())
+    assert len(raised) > 3, "the search above finds nothing any more"
+    for place, text in raised:
+        assert text in messages.FIELD_ERRORS, place
+
+
+def test_every_translation_differs_from_its_original() -> None:
+    for english, spanish in messages.FIELD_ERRORS.items():
+        assert english != spanish
+        assert spanish.endswith(".")
+
+
+def test_errors_keep_their_shape_when_translated() -> None:
+    tree = {"a": ["Unknown field."], 0: {"b": ["Not a valid string."]}, "c": ["…"]}
+    assert messages.field_errors(tree, "en") == {
+        "a": ["Unknown field."],
+        "0": {"b": ["Not a valid string."]},
+        "c": ["…"],
+    }
+    assert messages.field_errors(tree, "es") == {
+        "a": ["Campo desconocido."],
+        "0": {"b": ["Debe ser un texto."]},
+        "c": ["…"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        (None, "es"),
+        ("", "es"),
+        ("es", "es"),
+        ("en", "en"),
+        ("EN-gb", "en"),
+        ("en-US,en;q=0.9,es;q=0.8", "en"),
+        ("es-MX,es;q=0.9,en;q=0.8", "es"),
+        ("fr", "es"),
+        ("fr, en;q=0.5", "en"),
+        ("*", "es"),
+        ("en;q=0", "es"),
+        ("en;q=nan", "es"),
+        (";;;q=q,,=", "es"),
+        ("x" * 5000, "es"),
+    ],
+)
+def test_the_language_follows_accept_language(
+    app: Flask, accepted: str | None, language: str
+) -> None:
+    headers = {} if accepted is None else {"Accept-Language": accepted}
+    with app.test_request_context(headers=headers):
+        assert messages.language() == language
+
+
+def test_outside_a_request_the_language_is_spanish() -> None:
+    assert messages.language() == "es"
