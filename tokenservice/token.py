@@ -14,7 +14,7 @@ from tokenservice.callers import caller
 from tokenservice.errors import Problem
 from tokenservice.extensions import config, tokens
 from tokenservice.limits import by_caller, limited
-from tokenservice.onetime.records import Consumed, Created, Party, Presented, Terms
+from tokenservice.onetime.records import Consumed, Created, Party, Presented, Receipt, Terms
 from tokenservice.openapi import BEARER, IDEMPOTENCY_KEY, WITH_BODY, WITH_CALLER, problems
 
 blueprint = Blueprint("token", __name__, url_prefix="/token", description="One-time tokens")
@@ -76,7 +76,7 @@ def presented(given: dict[str, Any]) -> Presented:
 )
 def create(given: dict[str, Any]) -> dict[str, Any]:
     """Create a token that can be used once"""
-    return issue(given, 1)[0]
+    return issue(given)[0]
 
 
 @blueprint.route("/batch", methods=["POST"])
@@ -94,8 +94,8 @@ def batch(given: dict[str, Any]) -> dict[str, Any]:
     return {"tokens": issue(given, given["count"])}
 
 
-def issue(given: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Create ``count`` tokens as a body asks for them, and describe each."""
+def issue(given: dict[str, Any], count: int | None = None) -> list[dict[str, Any]]:
+    """Create one token, or a batch of ``count``, as a body asks for it, and describe each."""
     life = given.get("expires_in", config.onetime_token_expire_seconds)
     if life > config.onetime_token_max_seconds:
         too_long = ["Longer than this service allows."]
@@ -108,11 +108,13 @@ def issue(given: dict[str, Any], count: int) -> list[dict[str, Any]]:
         data=given.get("data", ""),
         bind=given.get("bind", ""),
     )
-    created = tokens.create_many(
-        owner, count, life_seconds=life, terms=terms, key=idempotency_key()
-    )
-    metrics.CREATED.inc(count)
-    logs.note("token.created", token_id=created[0].id, count=count)
+    how: dict[str, Any] = {"life_seconds": life, "terms": terms, "key": idempotency_key()}
+    if count is None:
+        created = [tokens.create(owner, **how)]
+    else:
+        created = tokens.create_many(owner, count, **how)
+    metrics.CREATED.inc(len(created))
+    logs.note("token.created", token_id=created[0].id, count=len(created))
     return [described(token, life, terms) for token in created]
 
 
@@ -237,6 +239,10 @@ def revoke_by_id(token_id: str) -> None:
     logs.note("token.revoked", token_id=token_id)
 
 
+def told(receipt: Receipt) -> dict[str, Any]:
+    return {**asdict(receipt), "purpose": receipt.purpose or None}
+
+
 @blueprint.route("/<token_id:token_id>")
 @limited("validate", by_caller)
 @blueprint.response(200, schemas.Receipt)
@@ -247,7 +253,7 @@ def revoke_by_id(token_id: str) -> None:
 )
 def receipt(token_id: str) -> dict[str, Any]:
     """See what became of a token, as its creator or one of its audience"""
-    return asdict(tokens.receipt(token_id, party()))
+    return told(tokens.receipt(token_id, party()))
 
 
 @blueprint.route("")
@@ -266,6 +272,6 @@ def list_tokens(given: dict[str, Any]) -> dict[str, Any]:
     """
     page = tokens.list_for(caller().id, **given)
     return {
-        "items": [asdict(receipt) for receipt in page.items],
+        "items": [told(receipt) for receipt in page.items],
         "next_cursor": page.next_cursor or None,
     }

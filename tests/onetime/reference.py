@@ -126,15 +126,20 @@ class Reference:
         self, owner: str, *, life_seconds: int, terms: Terms, key: str = ""
     ) -> Created | None:
         self.drawn = [self.drawn]
-        created = self.create_many(owner, 1, life_seconds=life_seconds, terms=terms, key=key)
+        created = self._issue("create", owner, 1, life_seconds, terms, key)
         return created[0] if created else None
 
     def create_many(
         self, owner: str, count: int, *, life_seconds: int, terms: Terms, key: str = ""
     ) -> list[Created] | None:
+        return self._issue("batch", owner, count, life_seconds, terms, key)
+
+    def _issue(
+        self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
+    ) -> list[Created] | None:
         terms = replace(terms, subject=terms.subject or owner)
         request = (count, life_seconds, terms)
-        name = (shard_tag(owner, self._shards), owner, "create", key)
+        name = (shard_tag(owner, self._shards), owner, kind, key)
         if known := self._recall(name, request):
             run, ids = known.answer
             if run == self._run:

@@ -87,23 +87,26 @@ def test_waiting_for_a_replica_helps_only_if_it_alone_can_be_promoted(
     assert bool(verdict(Design.DELETE_WAIT, scenario, servers).history) == violated
 
 
+@pytest.mark.parametrize("design", [Design.FENCE, Design.TERM_FENCE])
 @pytest.mark.parametrize("servers", BOUNDS)
 @pytest.mark.parametrize("scenario", [*FAILURES, "all of these"])
-def test_with_the_fence_no_history_spends_twice(scenario: str, servers: int) -> None:
+def test_with_the_fence_no_history_spends_twice(
+    scenario: str, servers: int, design: Design
+) -> None:
     """``Server.fence`` makes it green: NO_FENCE above differs in nothing else."""
-    assert verdict(Design.FENCE, scenario, servers).history == []
+    assert verdict(design, scenario, servers).history == []
 
 
 def test_the_search_of_the_fence_left_nothing_out() -> None:
     """Every step and every answer occurs in it, or its verdict would be worth little."""
-    found = verdict(Design.FENCE, "all of these")
+    found = verdict(Design.TERM_FENCE, "all of these")
     assert found.taken == {
         *("apply", "consume", "crash", "restart", "snapshot", "cut", "heal", "pause", "resume"),
         *("promote", "demote", "resync"),
         *("first success", "repeated", "already used", "lost", "unknown", ""),
     }
     assert len(found.states) > 20_000
-    assert len(verdict(Design.FENCE, "all of these", 3).states) > 15_000
+    assert len(verdict(Design.TERM_FENCE, "all of these", 3).states) > 15_000
     assert all(state.budget >= 0 for state in found.states)
     assert any(state.budget == 0 for state in found.states)
 
@@ -164,11 +167,11 @@ def test_the_issuer_serves_its_token_and_repeats_its_answer(design: Design, scen
 def test_only_the_winner_is_told_again() -> None:
     """On every server that knows of the consume, also after a failover or a restart."""
     elsewhere = 0
-    for state in verdict(Design.FENCE, "all of these").states:
+    for state in verdict(Design.TERM_FENCE, "all of these").states:
         for place, server in enumerate(state.servers):
             if server.record and server.record.consumer:
                 elsewhere += server.run != "M1"
                 assert state.successes == server.record.consumer == "A"
-                assert consume(Design.FENCE, state, "A", place) == ("repeated", state)
-                assert consume(Design.FENCE, state, "B", place) == ("already used", state)
+                assert consume(Design.TERM_FENCE, state, "A", place) == ("repeated", state)
+                assert consume(Design.TERM_FENCE, state, "B", place) == ("already used", state)
     assert elsewhere > 1000

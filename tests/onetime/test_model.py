@@ -85,7 +85,7 @@ OWNERS = st.sampled_from([ANA.id, LUIS.id])
 KEYS = st.sampled_from(["", "k", "l"])
 KEYS_OF_CREATES = st.sampled_from(["", "", "k"])
 LIVES = st.sampled_from([20, 5])
-LEASES = st.sampled_from([3, 40])
+LEASES = st.sampled_from([3, 60])
 ALL_TERMS = st.builds(
     Terms,
     purpose=st.sampled_from(["", "pay"]),
@@ -95,7 +95,7 @@ ALL_TERMS = st.builds(
     bind=st.sampled_from(["", "c" * 64]),
 )
 # Never whole seconds, so that histories which are quick keep away from the boundaries.
-PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050])
+PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050, 40_050])
 CHANGES = st.sampled_from(["", "", "caller", "key", "no key", "request"])
 VERBS = st.sampled_from(["validate", "commit", "reserve", "create", "create_many"])
 ENDS = st.sampled_from(["release", "time"])
@@ -286,7 +286,7 @@ class History(RuleBasedStateMachine):
     def crash(self, after_save: bool) -> None:
         """Every token of the process that is gone is lost; the snapshot may tell more of it.
 
-        Who got no answer before repeats the call then.
+        Then whoever got no answer repeats the call, and whoever held a token commits.
         """
         if after_save:
             self.save_now()
@@ -299,16 +299,20 @@ class History(RuleBasedStateMachine):
         self.clock = self.read_clock()
         for call in self.calls[-3:]:
             self.call(call.verb, call.about, call.caller, **call.more)
+        if self.holds:
+            self.call("commit", *self.hold(0), key="")
 
     def teardown(self) -> None:
-        """Read all lists, then present every token as whoever may consume it would."""
+        """Present every token as whoever may consume it would; hold one for longer than all."""
         if self.disagreed:
             return
-        for owner in (ANA, LUIS):
-            self.compare_lists(owner.id, 7, state="", purpose="")
-        for token, (_, terms) in enumerate(reversed(self.issued)):
-            caller = EVA if EVA.correo in terms.audience else LUIS
-            self.call("validate", self.presented(token), caller, key="")
+        self.compare_whole_lists()
+        if self.issued:
+            self.hold_for(self.entitled(0), 0, 60, "")
+        for token in range(len(self.issued)):
+            self.call("validate", self.presented(token), self.entitled(token), key="")
+        self.let_pass(36_050)
+        self.compare_whole_lists()
 
     # How it is done
 
@@ -331,7 +335,7 @@ class History(RuleBasedStateMachine):
             reference.drawn = told
             foretold.append(outcome(getattr(reference, verb), *args, **more))
             if agree(told, foretold[-1], within=self.clock - before):
-                self.reference = reference
+                self.reference, reference.drawn = reference, None
                 break
         else:
             self.disagreed = True
@@ -340,6 +344,14 @@ class History(RuleBasedStateMachine):
         if isinstance(told, Consumed):
             self.count_success(told)
         return answer
+
+    def entitled(self, token: int) -> Party:
+        _, terms = self.issued[-1 - token % len(self.issued)]
+        return EVA if EVA.correo in terms.audience else LUIS
+
+    def compare_whole_lists(self) -> None:
+        for owner in (ANA, LUIS):
+            self.compare_lists(owner.id, 7, state="", purpose="")
 
     def compare_lists(self, owner: str, limit: int, **wanted: str) -> None:
         """Read all pages; again where a state may have changed between two of them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import click
 from flask.cli import AppGroup
@@ -15,6 +14,7 @@ from tokenservice.errors import ONETIME_CODES
 from tokenservice.extensions import config, tokens
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.records import Party, Receipt, Terms
+from tokenservice.token import told
 
 NEW_TOKEN = schemas.NewToken()
 
@@ -100,4 +100,4 @@ def reported() -> Iterator[None]:
 
 
 def show_receipt(receipt: Receipt) -> None:
-    show_line({"issued_by": receipt.owner, **schemas.Receipt().dump(asdict(receipt))})
+    show_line({"issued_by": receipt.owner, **schemas.Receipt().dump(told(receipt))})

@@ -94,7 +94,7 @@ class TokenStore:
         :raises TooManyActive: the owner has ``max_active`` of them
         :raises IdempotencyMismatch: ``key`` was used for another create
         """
-        return self.create_many(owner, 1, life_seconds=life_seconds, terms=terms, key=key)[0]
+        return self._issue("create", owner, 1, life_seconds, terms, key)[0]
 
     def create_many(
         self, owner: str, count: int, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
@@ -102,37 +102,9 @@ class TokenStore:
         """Issue ``count`` tokens of ``owner``, all or none.
 
         :raises TooManyActive: the owner would have more than ``max_active`` of them
-        :raises IdempotencyMismatch: ``key`` was used for another create
+        :raises IdempotencyMismatch: ``key`` was used for another batch
         """
-        tag = shard_tag(owner, self._shards)
-        made = {}
-        for _ in range(count):
-            token_id = tag + random_base62(ID - TAG)
-            made[token_id] = self._new_secret(token_id, key)
-        audience = "\n".join(terms.audience)
-        bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
-        outcome, *facts = self._on_record(
-            "create",
-            next(iter(made)),
-            owner,
-            life_seconds * 1000,
-            self._receipt_ms,
-            self._max_active,
-            *self._idempotency(owner, "create", key, str(count), str(life_seconds), *bound),
-            *bound,
-            *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
-        )
-        if outcome != b"created":
-            replies.refuse(outcome, facts)
-        term, created_at, expires_at, *repeated = facts
-        if repeated:
-            made = self._derive_again(repeated, key)
-        epoch = term.decode()[:EPOCH]
-        times = moment(created_at), moment(expires_at)
-        return [
-            Created(token_id, *times, str(Token(token_id, epoch, secret)))
-            for token_id, secret in made.items()
-        ]
+        return self._issue("batch", owner, count, life_seconds, terms, key)
 
     def validate(self, given: Presented, caller: Party, *, key: str = "") -> Consumed:
         """Consume a token; or, under the ``key`` that consumed it, give that answer again.
@@ -256,6 +228,39 @@ class TokenStore:
         index = f"{KEY_PREFIX}{{{shard_tag(owner, self._shards)}}}:index:{owner}"
         _, next_cursor, items = self._call("list", index, cursor, limit, state, purpose)
         return Page(tuple(replies.receipt(item) for item in items), next_cursor.decode())
+
+    def _issue(
+        self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
+    ) -> list[Created]:
+        tag = shard_tag(owner, self._shards)
+        made = {}
+        for _ in range(count):
+            token_id = tag + random_base62(ID - TAG)
+            made[token_id] = self._new_secret(token_id, key)
+        audience = "\n".join(terms.audience)
+        bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
+        outcome, *facts = self._on_record(
+            "create",
+            next(iter(made)),
+            owner,
+            life_seconds * 1000,
+            self._receipt_ms,
+            self._max_active,
+            *self._idempotency(owner, kind, key, str(count), str(life_seconds), *bound),
+            *bound,
+            *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
+        )
+        if outcome != b"created":
+            replies.refuse(outcome, facts)
+        term, created_at, expires_at, *repeated = facts
+        if repeated:
+            made = self._derive_again(repeated, key)
+        epoch = term.decode()[:EPOCH]
+        times = moment(created_at), moment(expires_at)
+        return [
+            Created(token_id, *times, str(Token(token_id, epoch, secret)))
+            for token_id, secret in made.items()
+        ]
 
     def _new_secret(self, token_id: str, key: str) -> str:
         """Draw a secret; under an idempotency key derive it, so that it can be given again."""

@@ -3,7 +3,7 @@
 -- All or none.
 local owner, life, receipt, most, key, request, window = unpack(ARGV, 1, 7)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
-local live, index = sibling('live', owner), sibling('index', owner)
+local live, index = sibling('live', term_now .. ':' .. owner), sibling('index', owner)
 
 local known, answer = recall(key, request)
 if known == 'idempotency_mismatch' then return { known } end

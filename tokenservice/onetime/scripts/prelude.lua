@@ -8,7 +8,9 @@ local now = math.floor(now_us / 1000)
 
 -- The fence: one unbroken mastership of one process. run_id is new at each process start, and
 -- master_replid at each promotion; a process that was demoted, took another's data and was
--- promoted again has the first still and the second anew. 96 bits of each, to keep records small.
+-- promoted again has the first still and the second anew. (It is also new when a first replica
+-- joins, and when the last one has been gone for long: outstanding tokens are lost then, which
+-- is the safe direction.) 96 bits of each, to keep records small.
 local function begin(section, name)
   return string.match(redis.call('INFO', section), name .. ':(' .. string.rep('%x', 24) .. ')')
 end
@@ -62,10 +64,16 @@ local function open_for_writing()
   redis.call('PEXPIRE', KEYS[1], redis.call('PTTL', KEYS[1]))
 end
 
+-- The owner's places are of one term: what another issued is lost and takes none.
+local function free_place(record)
+  local live = sibling('live', term_now .. ':' .. record.owner)
+  redis.call('ZREM', live, string.sub(KEYS[1], #shard + 1))
+end
+
 local function consume(record, caller)
   open_for_writing()
   redis.call('HSET', KEYS[1], 'state', 'consumed', 'consumed', now, 'consumer', caller)
-  redis.call('ZREM', sibling('live', record.owner), string.sub(KEYS[1], #shard + 1))
+  free_place(record)
   record.consumed = now
 end
 

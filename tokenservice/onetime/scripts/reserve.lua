@@ -27,6 +27,11 @@ if not known then
   -- The record must outlive the lease, for a commit to be repeated as long as a validate.
   local end_of_use = math.max(tonumber(record.expires), record.lease)
   redis.call('PEXPIREAT', KEYS[1], end_of_use + receipt)
+  -- The index must outlive the record, or the list would forget what the receipt still tells.
+  local index = sibling('index', record.owner)
+  if redis.call('PTTL', index) < end_of_use + receipt - now then
+    redis.call('PEXPIREAT', index, end_of_use + receipt)
+  end
   redis.call('HSET', KEYS[1], 'state', 'reserved', 'nonce', nonce, 'lease', record.lease)
   remember(key, request, nonce, window)
 end

@@ -19,5 +19,5 @@ if state ~= 'active' then return { state } end
 
 open_for_writing()
 redis.call('HSET', KEYS[1], 'state', 'revoked')
-redis.call('ZREM', sibling('live', record.owner), string.sub(KEYS[1], #shard + 1))
+free_place(record)
 return { 'revoked_now' }
