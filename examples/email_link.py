@@ -1,0 +1,95 @@
+"""A link in an e-mail that works once, though mail scanners open it first.
+
+Opening the link only shows a button. The token stands after the # of the link: a browser sends
+that part to no server, and so no log and no Referer holds it.
+"""
+
+import http.client
+import re
+import secrets
+import urllib.parse
+from http.server import BaseHTTPRequestHandler
+
+from client import Client, check
+from loopback import serving
+
+PURPOSE = "correo.confirm"
+HOUR = 3600
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Confirm your address</title>
+<form method="post">
+<input type="hidden" name="token"><input type="hidden" name="click" value="{click}">
+<button>Confirm my address</button></form>
+<script>document.forms[0].token.value = location.hash.slice(1)
+history.replaceState(null, "", location.pathname)</script>"""
+
+
+class Site(BaseHTTPRequestHandler):
+    account: Client
+    confirmed: set[str]
+
+    def do_GET(self) -> None:
+        """Look, and never consume: GET is safe to repeat (RFC 9110 section 9.2.1)."""
+        self.answer(200, PAGE.format(click=secrets.token_urlsafe(16)))
+
+    def do_POST(self) -> None:
+        length = min(int(self.headers["Content-Length"]), 4096)
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
+        presented = {"token": form.get("token", ""), "purpose": PURPOSE}
+        # One key for each page shown: whoever clicks twice sees the success twice.
+        used = self.account.post("/token/validate", presented, key=form.get("click", ""))
+        if used.status != 200:
+            self.answer(used.status, f"<p>{used.body['code']}. Ask for a new link.")
+        elif used.body["issued_by"] != self.account.id:
+            self.answer(403, "<p>This link is not ours.")
+        else:
+            self.confirmed.add(used.body["subject"])
+            self.answer(200, "<p>Confirmed.")
+
+    def answer(self, status: int, page: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+
+def fetch(link: str, form: dict[str, str] | None = None) -> tuple[int, str]:
+    """Open ``link`` as a browser or a scanner does: what follows the # stays at home."""
+    url = urllib.parse.urlsplit(link)
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+    body = urllib.parse.urlencode(form) if form else None
+    connection.request("POST" if form else "GET", url.path, body, kind)
+    with connection.getresponse() as response:
+        page = response.read().decode()
+    connection.close()
+    return response.status, page
+
+
+def main() -> None:
+    site = Site.account = Client("site")
+    Site.confirmed = set()
+    person = "ana@example.com"
+    terms = {"purpose": PURPOSE, "audience": [site.id], "subject": person, "expires_in": HOUR}
+    made = site.post("/token/create", terms)
+    check(made.status == 201, f"a link that lives {HOUR} s was mailed", made)
+    with serving(Site) as (host, port):
+        link = f"http://{host}:{port}/confirm#{made.body['token']}"
+        scans = [fetch(link) for _ in range(5)]
+        check(all(status == 200 for status, _ in scans), "a scanner opened the link 5 times")
+        state = site.get(f"/token/{made.body['id']}").body["state"]
+        check((state, Site.confirmed) == ("active", set()), "the link still is good")
+
+        clicks = [re.findall('name="click" value="(.+?)"', fetch(link)[1])[0] for _ in range(2)]
+        forms = [{"token": urllib.parse.urlsplit(link).fragment, "click": n} for n in clicks]
+        check(fetch(link, forms[0])[0] == 200, "the person pressed the button: confirmed")
+        check(fetch(link, forms[0])[0] == 200, "pressed twice: the same answer")
+        status, page = fetch(link, forms[1])
+        refused = status == 409 and "token_already_used" in page
+        check(refused, "opened again later: token_already_used")
+        check(Site.confirmed == {person}, f"{person} is confirmed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""docs/tickets.md is true: its scripts run, its texts are those of the service."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Service
+from tests.test_readme import CODE, FENCED, LINK, shape, tables
+from tokenservice import messages
+
+PAGES = [ROOT / "docs" / name for name in ("tickets.md", "tickets.es.md")]
+HAPPENS = {
+    "websocket_handoff.py": [
+        "the page has a ticket for 10 s",
+        "a stranger cannot use it",
+        "ana is in room 7",
+        "the same ticket again: token_already_used",
+        "a stranger's own ticket: not from the backend",
+    ],
+    "one_time_download.py": [
+        "the connection broke after 64 KiB",
+        "the shop gave the ticket back",
+        "the whole file arrived",
+        "the shop used the ticket up",
+        "a second download: token_already_used",
+    ],
+    "approve_payment.py": [
+        "another amount: token_mismatch, field bind",
+        "nothing was paid, and the token still is good",
+        "the payment was made",
+        "same key: the same answer again",
+        "another key: token_already_used",
+        "it was paid once",
+    ],
+    "email_link.py": [
+        "a scanner opened the link 5 times",
+        "the link still is good",
+        "the person pressed the button: confirmed",
+        "pressed twice: the same answer",
+        "opened again later: token_already_used",
+    ],
+}
+
+
+def run(script: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script)],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "TOKEN_SERVICE": url, "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("script", HAPPENS)
+def test_an_example_does_what_the_page_says(script: str, service: Service) -> None:
+    """Guards: the states, mismatch() and admits() in onetime/scripts, and ``recall`` for the key.
+
+    No output holds a token, the access logs of the examples' own servers included.
+    """
+    done = run(script, service.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line.removeprefix("ok  ") for line in done.stdout.splitlines()]
+    assert [line for line in said if line in HAPPENS[script]] == HAPPENS[script], done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not re.search(r"ot[tr]_\w", done.stdout + done.stderr)
+
+
+@pytest.fixture
+def something_else() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("script", HAPPENS)
+def test_an_example_fails_where_the_service_is_not(script: str, something_else: str) -> None:
+    """It fails aloud: were its exit status always 0, the test above would prove nothing."""
+    done = run(script, something_else)
+    assert done.returncode != 0
+    assert done.stderr.startswith("FAILED: ")
+    assert "ok  " not in done.stdout
+
+
+def test_an_example_fails_where_nobody_answers() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
+        done = run("email_link.py", f"http://127.0.0.1:{unheard.getsockname()[1]}")
+    assert done.returncode != 0
+    assert "no answer from" in done.stderr
+
+
+def test_an_example_fails_where_the_service_answers_otherwise(
+    serve: Callable[..., Service],
+) -> None:
+    """This service refuses the hour that the link is to live."""
+    with serve(onetime_token_expire_seconds=1, onetime_token_max_seconds=1) as short:
+        done = run("email_link.py", short.url)
+    assert done.returncode != 0
+    assert "validation_failed" in done.stderr
+
+
+def test_the_handshake_is_that_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example's gateway and page share one function, so neither would notice a mistake."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    handoff = importlib.import_module("websocket_handoff")
+    # RFC 6455 section 1.3 gives this pair.
+    assert handoff.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+either_language = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@either_language
+def test_the_canonical_action_has_the_hash_shown(page: Path) -> None:
+    [shown] = [
+        text for _, text in FENCED.findall(page.read_text("utf-8")) if "amount_cents" in text
+    ]
+    action, digest = shown.splitlines()
+    assert hashlib.sha256(action.encode()).hexdigest() == digest
+    again = json.dumps(
+        json.loads(action), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    assert again == action
+
+
+@either_language
+def test_each_refusal_named_is_one_of_the_service(page: Path) -> None:
+    """A code that is renamed or given another status in messages.py turns this red."""
+    [rows] = [rows for rows in tables(page.read_text("utf-8")) if "`token_expired`" in str(rows)]
+    listed = {}
+    for statuses, codes, *_ in rows[1:]:
+        assert {messages.PROBLEMS[code].status for code in CODE.findall(codes)} == {
+            int(status) for status in statuses.split(",")
+        }
+        listed.update(dict.fromkeys(CODE.findall(codes)))
+    of_tokens = {code for code in messages.PROBLEMS if code.startswith(("token_", "lease_"))}
+    assert of_tokens <= listed.keys()
+
+
+@either_language
+def test_the_page_leads_to_each_script(page: Path) -> None:
+    links = [urllib.parse.urlsplit(link) for link in LINK.findall(page.read_text("utf-8"))]
+    for link in links:
+        assert link.scheme or (page.parent / link.path).is_file(), link.geturl()
+    assert {name for link in links if (name := Path(link.path).name).endswith(".py")} >= {*HAPPENS}
+
+
+def test_both_languages_have_the_same_shape() -> None:
+    """One page that is changed without the other turns this red."""
+    english, spanish = (shape(page.read_text("utf-8")) for page in PAGES)
+    assert english == spanish
