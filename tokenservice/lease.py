@@ -67,7 +67,7 @@ def reserve(given: dict[str, Any]) -> dict[str, Any]:
     parameters=[IDEMPOTENCY_KEY],
     responses=problems(*WITH_BODY, *WITH_CALLER, *LEASE_REFUSALS, "idempotency_mismatch"),
 )
-def commit(given: dict[str, Any]) -> dict[str, Any]:
+def commit(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Use up the token that a reservation holds"""
     token = tokens.commit(given["reservation"], party(), key=idempotency_key())
     return consumed("token.committed", token)
@@ -84,5 +84,4 @@ def commit(given: dict[str, Any]) -> dict[str, Any]:
 )
 def release(given: dict[str, Any]) -> None:
     """Give back the token that a reservation holds"""
-    tokens.release(given["reservation"], party())
-    logs.note("token.released")
+    logs.note("token.released", token_id=tokens.release(given["reservation"], party()))

@@ -23,9 +23,11 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 QUIET = frozenset({"ops.healthz", "ops.readyz", "ops.metrics"})
 
-SECRET_NAMES = frozenset({"password", "token", "access_token", "authorization", "secret_key"})
+SECRET_NAMES = frozenset(
+    {"password", "token", "reservation", "access_token", "authorization", "secret_key"}
+)
 SECRET_TEXTS = re.compile(
-    r"ott_[0-9A-Za-z]{20,}"  # a one-time token, whole or cut
+    r"ot[tr]_[0-9A-Za-z]{20,}"  # a one-time token or a reservation, whole or cut
     r"|eyJ[\w-]{10,}\.[\w-]+\.?[\w-]*"  # a JWT
     r"|(?<=://)[^\s/@]*:[^\s@]*(?=@)"  # the credentials of a connection string
 )

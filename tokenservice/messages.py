@@ -320,7 +320,12 @@ def language() -> Language:
     """Choose by ``Accept-Language``; Spanish where it says nothing of use."""
     if not has_request_context():
         return "es"
-    return "en" if request.accept_languages.best_match(LANGUAGES, default="es") == "en" else "es"
+    # The library would let a plain "es" of any weight win over the "en-GB" that is preferred.
+    for wanted, weight in request.accept_languages:
+        for known in LANGUAGES:
+            if weight and wanted.lower().partition("-")[0] == known:
+                return known
+    return "es"
 
 
 def problem_text(code: str, chosen: Language) -> Text:

@@ -113,8 +113,10 @@ def issue(given: dict[str, Any], count: int | None = None) -> list[dict[str, Any
         created = [tokens.create(owner, **how)]
     else:
         created = tokens.create_many(owner, count, **how)
-    metrics.CREATED.inc(len(created))
-    logs.note("token.created", token_id=created[0].id, count=len(created))
+    replayed = created[0].replayed
+    if not replayed:
+        metrics.CREATED.inc(len(created))
+    logs.note("token.created", token_id=created[0].id, count=len(created), replayed=replayed)
     return [described(token, life, terms) for token in created]
 
 
@@ -141,7 +143,7 @@ def described(token: Created, life: int, terms: Terms) -> dict[str, Any]:
     parameters=[IDEMPOTENCY_KEY],
     responses=problems(*WITH_BODY, *WITH_CALLER, *PRESENT_REFUSALS),
 )
-def validate(given: dict[str, Any]) -> dict[str, Any]:
+def validate(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Validate a token, which uses it up
 
     Of any number of callers at once, exactly one gets this answer.
@@ -150,13 +152,14 @@ def validate(given: dict[str, Any]) -> dict[str, Any]:
     return consumed("token.validated", token)
 
 
-def consumed(event: str, token: Consumed) -> dict[str, Any]:
+def consumed(event: str, token: Consumed) -> tuple[dict[str, Any], dict[str, str]]:
     """Count a first success, and tell it, or a repeated one, to the caller."""
     if not token.replayed:
         metrics.VALIDATED.inc()
     logs.note(event, token_id=token.id, replayed=token.replayed)
-    return {
-        "message": messages.TOKEN_VALID[messages.language()],
+    language = messages.language()
+    body = {
+        "message": messages.TOKEN_VALID[language],
         "valid": True,
         "id": token.id,
         "subject": token.subject,
@@ -167,6 +170,7 @@ def consumed(event: str, token: Consumed) -> dict[str, Any]:
         "consumed_at": token.consumed_at,
         "replayed": token.replayed,
     }
+    return body, {"Content-Language": language, "Vary": "Accept-Language"}
 
 
 @blueprint.route("/introspect", methods=["POST"])

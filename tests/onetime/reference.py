@@ -143,7 +143,7 @@ class Reference:
         if known := self._recall(name, request):
             run, ids = known.answer
             if run == self._run:
-                return [created(self._kept.records[token_id]) for token_id in ids]
+                return [created(self._kept.records[token_id], replayed=True) for token_id in ids]
 
         outstanding = [
             record.expires_at
@@ -189,6 +189,7 @@ class Reference:
             return consumed(record, replayed=True)
         self._refuse_unless_free(record, given)
         self._consume(record, caller)
+        record.reservation = ""
         self._remember(name, given, None)
         return consumed(record, replayed=False)
 
@@ -221,10 +222,11 @@ class Reference:
         self._remember(name, reservation, None)
         return consumed(record, replayed=False)
 
-    def release(self, reservation: str, caller: Party) -> None:
+    def release(self, reservation: str, caller: Party) -> str:
         record = self._held(reservation, caller)
         self._refuse_unless_held(record, reservation)
         record.reservation, record.lease_ends_at = "", None
+        return record.id
 
     def revoke(self, text: str, caller: Party) -> str:
         record = self._of_text(text)
@@ -403,8 +405,8 @@ def admits(record: Record, party: Party) -> bool:
     return not audience or party.id in audience or party.correo in audience
 
 
-def created(record: Record) -> Created:
-    return Created(record.id, record.created_at, record.expires_at, record.text)
+def created(record: Record, *, replayed: bool = False) -> Created:
+    return Created(record.id, record.created_at, record.expires_at, record.text, replayed)
 
 
 def consumed(record: Record, *, replayed: bool) -> Consumed:

@@ -58,12 +58,13 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new token. ``text`` is shown once, and is not printed."""
+    """A new token, or (``replayed``) one told again. ``text`` is not printed."""
 
     id: str
     created_at: datetime
     expires_at: datetime
     text: str = field(repr=False)
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

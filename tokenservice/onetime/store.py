@@ -163,8 +163,8 @@ class TokenStore:
             replies.refuse(outcome, facts, held.id)
         return replies.consumed(held.id, facts)
 
-    def release(self, reservation: str, caller: Party) -> None:
-        """Give the token back that ``caller`` holds.
+    def release(self, reservation: str, caller: Party) -> str:
+        """Give the token back that ``caller`` holds; give its id.
 
         :raises TokenUnknown: it is not the caller's reservation
         :raises LeaseEnded: it is over
@@ -173,6 +173,7 @@ class TokenStore:
         outcome, *facts = self._on_record("release", held.id, held.nonce, held.epoch)
         if outcome != b"released":
             replies.refuse(outcome, facts, held.id)
+        return held.id
 
     def revoke(self, text: str, caller: Party) -> str:
         """Revoke a token that ``caller`` holds and owns or might consume; give its id.
@@ -258,7 +259,7 @@ class TokenStore:
         epoch = term.decode()[:EPOCH]
         times = moment(created_at), moment(expires_at)
         return [
-            Created(token_id, *times, str(Token(token_id, epoch, secret)))
+            Created(token_id, *times, str(Token(token_id, epoch, secret)), bool(repeated))
             for token_id, secret in made.items()
         ]
 

@@ -12,9 +12,11 @@ local now = math.floor(now_us / 1000)
 -- joins, and when the last one has been gone for long: outstanding tokens are lost then, which
 -- is the safe direction.) 96 bits of each, to keep records small.
 local function begin(section, name)
-  return string.match(redis.call('INFO', section), name .. ':(' .. string.rep('%x', 24) .. ')')
+  local info = redis.call('INFO', section)
+  local _, last = string.find(info, name, 1, true)
+  return string.sub(info, last + 1, last + 24)
 end
-local term_now = begin('server', 'run_id') .. begin('replication', 'master_replid')
+local term_now = begin('server', '\nrun_id:') .. begin('replication', '\nmaster_replid:')
 
 -- Other keys of the same shard. They share the {tag} of KEYS[1], and so its cluster slot.
 local shard = string.match(KEYS[1], '^[^}]*}:')

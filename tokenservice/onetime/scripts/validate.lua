@@ -22,5 +22,7 @@ if field then return { 'mismatch', field } end
 if state == 'reserved' then return { 'reserved', record.lease - now } end
 
 consume(record, caller)
+-- A reservation that ran out before has no part in this: its holder is told that it ended.
+if record.nonce then redis.call('HDEL', KEYS[1], 'nonce', 'lease') end
 remember(key, request, '', window)
 return consumed(record, 0)
