@@ -1,0 +1,431 @@
+"""Break each guard in turn, in a copy, and show the test that notices.
+
+``python -m tests.mutants`` breaks them all, ``python -m tests.mutants lease`` those whose name
+holds that word. A guard that can be broken unnoticed is one that the next change may remove.
+
+Only the tests named beside a guard are run. The whole suite would kill a mutant by accident, and
+would not say which test speaks for which guard.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ENGINE = "tokenservice/onetime"
+TESTS = "tests/onetime"
+# Secrets, servers' data, and what is large and of no use to a test.
+LEFT_OUT = (".git", ".env", ".venv", ".local", "*_cache", "__pycache__", ".hypothesis", ".coverage")
+# One topology is enough: a guard is the same script, or the same line, in all of them.
+ALONE = "not sentinel and not cluster"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, and how it is broken: ``old`` stands in ``file`` once, and becomes ``new``."""
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def broken(self, root: Path) -> str:
+        """The text of ``file`` without the guard."""
+        text = (root / ENGINE / self.file).read_text(encoding="utf-8")
+        assert text.count(self.old) == 1, f"{self.guard}: not once in {self.file}"
+        return text.replace(self.old, self.new)
+
+    def apply(self, root: Path) -> None:
+        (root / ENGINE / self.file).write_text(self.broken(root), encoding="utf-8")
+
+
+PRELUDE, CREATE, VALIDATE = (f"scripts/{name}.lua" for name in ("prelude", "create", "validate"))
+RESERVE, COMMIT, RELEASE, REVOKE = (
+    f"scripts/{name}.lua" for name in ("reserve", "commit", "release", "revoke")
+)
+STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
+WRONG_SECRET = "if record.verifier ~= verifier then return { 'unknown' } end"
+NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'not_for_caller' } end"
+MISMATCH = "if field then return { 'mismatch', field } end"
+IS_HELD = "if state == 'reserved' then return { 'reserved', record.lease - now } end"
+WRONG_NONCE = "if state ~= 'reserved' or record.nonce ~= nonce then"
+FORGED = "test_guards.py::test_a_forged_secret_opens_nothing"
+DIFFERS = "test_binding.py::test_what_differs_is_named_and_nothing_is_burned"
+AUDIENCE = "test_binding.py::test_only_the_audience_may_consume"
+NAMES = "test_binding.py::test_a_pattern_in_a_name_is_only_a_name"
+HOLDER = "test_lease.py::test_a_held_token_is_for_its_holder_alone"
+LEASE = "test_lease.py::test_a_lease_that_ends_gives_the_token_back"
+REVOKED = "test_receipts.py::test_a_revoked_token_cannot_be_used"
+REVOKER = "test_receipts.py::test_only_owner_and_audience_revoke"
+HELD = "test_receipts.py::test_what_was_consumed_or_is_held_cannot_be_revoked"
+ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_tells_only_the_entitled"
+CAP = "test_receipts.py::test_the_cap_holds_and_what_ends_frees_a_place"
+FULL = "test_store.py::test_a_full_server_still_consumes"
+FULL_TOO = "test_guards.py::test_a_full_server_still_lets_go_and_takes_back"
+ANOTHER = "test_idempotency.py::test_nobody_else_and_no_other_key_is_told"
+ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
+
+MUTANTS = [
+    Mutant(
+        "fence",
+        PRELUDE,
+        "if record.term ~= term_now then return 'lost' end",
+        "",
+        ("test_crash.py::test_no_token_is_consumed_twice_across_a_crash",),
+    ),
+    Mutant(
+        "fence: mastership",
+        PRELUDE,
+        " .. begin('replication', 'master_replid')",
+        "",
+        (
+            "test_failover.py::"
+            "test_a_process_that_was_a_replica_in_between_honours_nothing_from_before",
+        ),
+    ),
+    Mutant(
+        "fence: a create is not repeated from another term",
+        CREATE,
+        "if known and string.sub(answer, 1, #term_now) == term_now then",
+        "if known then",
+        ("test_guards.py::test_a_create_is_not_repeated_from_before_a_restart",),
+    ),
+    Mutant(
+        "epoch: what is gone is lost",
+        PRELUDE,
+        "string.sub(term_now, 1, #epoch) == epoch and 'unknown' or 'lost'",
+        "'unknown'",
+        ("test_store.py::test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help",),
+    ),
+    Mutant(
+        "epoch: what never was is unknown",
+        PRELUDE,
+        "string.sub(term_now, 1, #epoch) == epoch and 'unknown' or 'lost'",
+        "'lost'",
+        ("test_store.py::test_a_token_that_never_was_is_unknown",),
+    ),
+    Mutant("verifier: validate", VALIDATE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier: reserve", RESERVE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier: revoke", REVOKE, WRONG_SECRET, "", (FORGED,)),
+    Mutant(
+        "verifier: introspect",
+        STORE,
+        "if seen is None or not hmac.compare_digest(seen.verifier, verifier(token.secret)):",
+        "if seen is None:",
+        (FORGED,),
+    ),
+    Mutant(
+        "checksum",
+        FORMAT,
+        " or _checked(text[:-CHECKSUM]) != text",
+        "",
+        ("test_format.py::test_every_single_character_typo_is_refused",),
+    ),
+    Mutant(
+        "lease owner: the MAC is compared",
+        STORE,
+        "if not held.is_held_by(holder.id, self._key):",
+        "if False:",
+        (HOLDER,),
+    ),
+    Mutant(
+        "lease owner: the holder is in the MAC",
+        FORMAT,
+        "derived_secret(key, RESERVATION, token_id, nonce, holder)",
+        "derived_secret(key, RESERVATION, token_id, nonce)",
+        (HOLDER,),
+    ),
+    Mutant(
+        "lease end",
+        PRELUDE,
+        "record.state == 'reserved' and now < tonumber(record.lease)",
+        "record.state == 'reserved'",
+        (LEASE,),
+    ),
+    Mutant(
+        "lease outlasts the life",
+        PRELUDE,
+        "if not held and now >=",
+        "if now >=",
+        ("test_lease.py::test_a_lease_may_outlast_the_life_that_it_began_in",),
+    ),
+    Mutant("lease: validate", VALIDATE, IS_HELD, "", (HOLDER,)),
+    Mutant("lease: reserve", RESERVE, IS_HELD, "", (HOLDER,)),
+    Mutant(
+        "lease: revoke",
+        REVOKE,
+        "if state == 'reserved' then return { state, record.lease - now } end\n"
+        "if state ~= 'active' then",
+        "if state ~= 'active' and state ~= 'reserved' then",
+        (HELD,),
+    ),
+    Mutant(
+        "lease: an ended one is not repeated",
+        RESERVE,
+        "if known and not (state == 'reserved' and record.nonce == answer) then"
+        " return { 'lease_ended' } end",
+        "",
+        ("test_idempotency.py::test_a_reservation_is_given_again_while_it_lasts",),
+    ),
+    Mutant("nonce: commit", COMMIT, WRONG_NONCE, "if state ~= 'reserved' then", (LEASE,)),
+    Mutant(
+        "nonce: release",
+        RELEASE,
+        WRONG_NONCE,
+        "if state ~= 'reserved' then",
+        ("test_guards.py::test_an_ended_lease_cannot_release_the_next",),
+    ),
+    Mutant("audience: admits", PRELUDE, "if not record.audience then", "if true then", (AUDIENCE,)),
+    Mutant(
+        "audience: whole names", PRELUDE, "'\\n' .. caller .. '\\n', 1", "caller, 1", (AUDIENCE,)
+    ),
+    Mutant(
+        "audience: plain names", PRELUDE, "'\\n' .. caller .. '\\n', 1, true", "caller", (NAMES,)
+    ),
+    Mutant("audience: validate", VALIDATE, NOT_ADMITTED, "", (AUDIENCE,)),
+    Mutant("audience: reserve", RESERVE, NOT_ADMITTED, "", (AUDIENCE,)),
+    Mutant(
+        "audience: revoke",
+        REVOKE,
+        "record.owner ~= caller and not admits(record, caller, correo)",
+        "false",
+        (REVOKER,),
+    ),
+    Mutant(
+        "audience: introspect",
+        STORE,
+        "if seen.audience and not seen.names(caller):",
+        "if False:",
+        (ENTITLED,),
+    ),
+    Mutant(
+        "purpose",
+        PRELUDE,
+        "if (record.purpose or '') ~= purpose then return 'purpose' end",
+        "",
+        (DIFFERS,),
+    ),
+    Mutant(
+        "subject",
+        PRELUDE,
+        "if subject ~= '' and record.subject ~= subject then return 'subject' end",
+        "",
+        (DIFFERS,),
+    ),
+    Mutant(
+        "bind", PRELUDE, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)
+    ),
+    Mutant("purpose, subject, bind: validate", VALIDATE, MISMATCH, "", (DIFFERS,)),
+    Mutant("purpose, subject, bind: reserve", RESERVE, MISMATCH, "", (DIFFERS,)),
+    Mutant(
+        "expiry",
+        PRELUDE,
+        "if not held and now >= tonumber(record.expires) then return 'expired' end",
+        "",
+        ("test_store.py::test_a_token_expires_and_says_so",),
+    ),
+    Mutant(
+        "consumed state",
+        PRELUDE,
+        "'state', 'consumed', 'consumed', now",
+        "'consumed', now",
+        ("test_store.py::test_a_token_is_consumed_once",),
+    ),
+    Mutant(
+        "consumed and revoked are believed in any term",
+        PRELUDE,
+        "if record.state == 'consumed' or record.state == 'revoked' then",
+        "if record.term == term_now and (record.state == 'consumed' or record.state == 'revoked')"
+        " then",
+        ("test_guards.py::test_what_is_final_stays_so_after_a_restart",),
+    ),
+    Mutant(
+        "revoked state",
+        PRELUDE,
+        "record.state == 'consumed' or record.state == 'revoked'",
+        "record.state == 'consumed'",
+        (REVOKED,),
+    ),
+    Mutant(
+        "revoke: by its owner alone",
+        REVOKE,
+        "if record.owner ~= caller then return { 'unknown' } end",
+        "",
+        (REVOKER,),
+    ),
+    Mutant(
+        "receipt: for its readers alone",
+        STORE,
+        "if seen is None or not (reader is None or seen.names(reader)):",
+        "if seen is None:",
+        ("test_receipts.py::test_a_receipt_is_for_owner_and_audience",),
+    ),
+    Mutant(
+        "cap",
+        CREATE,
+        "+ count > tonumber(most)",
+        "+ count > tonumber(most) + 1",
+        (CAP,),
+    ),
+    Mutant(
+        "batch: all or none under the cap", CREATE, "+ count > tonumber", "+ 1 > tonumber", (CAP,)
+    ),
+    Mutant(
+        "batch: none at all on a full server",
+        CREATE,
+        "local expires, ids = now + life, {}",
+        "local expires, ids = now + life, {}\nredis.call('ZREMRANGEBYSCORE', live, '-inf', now)",
+        (FULL,),
+    ),
+    Mutant(
+        "cap: what is consumed frees a place",
+        PRELUDE,
+        "  free_place(record)\n",
+        "",
+        (CAP,),
+    ),
+    Mutant("cap: what is revoked frees a place", REVOKE, "free_place(record)", "", (CAP,)),
+    Mutant(
+        "cap: what is lost takes no place",
+        CREATE,
+        "sibling('live', term_now .. ':' .. owner)",
+        "sibling('live', owner)",
+        ("test_guards.py::test_what_a_restart_lost_takes_no_place",),
+    ),
+    Mutant(
+        "list: an index outlives what it names",
+        RESERVE,
+        "redis.call('PEXPIREAT', index, end_of_use + receipt)",
+        "",
+        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+    ),
+    Mutant(
+        "idempotency: the caller is in the key",
+        STORE,
+        "digest(caller, verb, key)",
+        "digest(verb, key)",
+        (ANOTHER,),
+    ),
+    Mutant(
+        "idempotency: the verb is in the key",
+        STORE,
+        "digest(caller, verb, key)",
+        "digest(caller, key)",
+        ("test_guards.py::test_one_key_may_serve_several_verbs",),
+    ),
+    Mutant(
+        "idempotency: one request",
+        PRELUDE,
+        "if string.sub(known, 1, #request) ~= request then return 'idempotency_mismatch' end",
+        "",
+        (ONE_REQUEST,),
+    ),
+    Mutant(
+        "idempotency: the window",
+        PRELUDE,
+        "request .. answer, 'PX', window)",
+        "request .. answer)",
+        ("test_idempotency.py::test_a_key_is_forgotten_after_its_window",),
+    ),
+    Mutant(
+        "idempotency: a secret that cannot be derived again",
+        STORE,
+        "if verifier(secret) != kept:",
+        "if False:",
+        ("test_idempotency.py::test_a_keyed_token_is_given_again_though_redis_never_held_it",),
+    ),
+    Mutant(
+        "open_for_writing",
+        PRELUDE,
+        "redis.call('PEXPIRE', KEYS[1], redis.call('PTTL', KEYS[1]))",
+        "",
+        (FULL,),
+    ),
+    Mutant("open_for_writing: revoke", REVOKE, "open_for_writing()", "", (FULL_TOO,)),
+    Mutant("open_for_writing: release", RELEASE, "open_for_writing()", "", (FULL_TOO,)),
+    Mutant(
+        "checked_id",
+        FORMAT,
+        "if not ID_PATTERN.fullmatch(token_id):",
+        "if False:",
+        ("test_guards.py::test_the_name_of_another_key_is_no_id",),
+    ),
+    Mutant(
+        "nothing is sent twice",
+        CONNECTION,
+        "Retry(NoBackoff(), 0)",
+        "Retry(NoBackoff(), 1)",
+        ("test_guards.py::test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice",),
+    ),
+]
+
+
+def copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    return target
+
+
+def run(root: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    """Run ``tests`` on the copy in ``root``; our interpreter has the packages and the Redis."""
+    options = ("-x", "-q", "-p", "no:cacheprovider", "-k", ALONE)
+    return subprocess.run(
+        [sys.executable, "-B", "-m", "pytest", *options, *(f"{TESTS}/{test}" for test in tests)],
+        cwd=root,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def killer(mutant: Mutant, source: Path) -> str | None:
+    """Break ``mutant``'s guard in a copy of ``source``; name the test that notices, if any."""
+    with tempfile.TemporaryDirectory(prefix="mutant") as directory:
+        root = copy(source, Path(directory, "copy"))
+        mutant.apply(root)
+        done = run(root, mutant.tests)
+    if done.returncode == 0:
+        return None
+    red = re.search(rf"^FAILED {TESTS}/(\S+?)(?:\[| - |$)", done.stdout, re.MULTILINE)
+    # A mutant that does not even run fails every test, and shows nothing about any of them.
+    crippled = "Error compiling script" in done.stdout or "global variable" in done.stdout
+    if red is None or crippled:
+        raise AssertionError(f"{mutant.guard}: no test ran\n{done.stdout}{done.stderr}")
+    return red.group(1)
+
+
+def main(words: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if all(word in mutant.guard for word in words)]
+    with tempfile.TemporaryDirectory(prefix="unbroken") as directory:
+        # All start from this copy, whatever is edited meanwhile.
+        unbroken = copy(ROOT, Path(directory, "copy"))
+        for mutant in chosen:
+            mutant.broken(unbroken)  # Before minutes are spent on the others.
+        tests = dict.fromkeys(test for mutant in chosen for test in mutant.tests)
+        before = run(unbroken, tests)
+        if before.returncode != 0:
+            sys.stdout.write(f"The tests are red before anything is broken.\n{before.stdout}")
+            return 1
+        survivors = 0
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda mutant: killer(mutant, unbroken), chosen)
+            for mutant, test in zip(chosen, found, strict=True):
+                survivors += test is None
+                sys.stdout.write(f"{mutant.guard:52} {test or 'SURVIVED'}\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen) - survivors} of {len(chosen)} guards are tested.\n")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
