@@ -13,14 +13,14 @@ run: .venv/.run ## Serve on this machine, with a real Postgres and Redis: make r
 .PHONY: run
 
 test: .venv/.dev ## Run the tests: make test ARGS="-k race"
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 .PHONY: test
 
 check: .venv/.dev ## Check style and types, then run the tests: what CI does
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 .PHONY: check
 
 mutants: .venv/.dev ## Break each guard of the engine, and name the test that notices: ARGS=lease

@@ -86,7 +86,7 @@ MUTANTS = [
     Mutant(
         "fence: mastership",
         PRELUDE,
-        " .. begin('replication', 'master_replid')",
+        " .. begin('replication', '\\nmaster_replid:')",
         "",
         (
             "test_failover.py::"
