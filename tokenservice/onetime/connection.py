@@ -66,6 +66,26 @@ class Connection:
         except FAILURES as error:
             raise StoreUnavailable(f"info: {type(error).__name__}") from error
 
+    def ask(self, *command: Any) -> Any:
+        """Send one command, and read its answer: what ``execute_command`` does, and no more."""
+        client = self.client
+        if isinstance(client, RedisCluster):
+            return client.execute_command(*command)
+        pool = client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        except NoScriptError:
+            raise
+        except BaseException:
+            # An answer that comes later must not be taken for that of the next command, and a
+            # server that has become a replica must not be asked for ever.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
     @property
     def client(self) -> redis.Redis | RedisCluster:
         # The client of a cluster asks for the cluster's map when it is made. So it is made when
@@ -108,11 +128,10 @@ class Script:
     def __call__(self, key: str, *args: Any) -> Any:
         """:raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown"""
         try:
-            client = self.connection.client
             try:
-                return client.execute_command("EVALSHA", self._sha, 1, key, *args)
+                return self.connection.ask("EVALSHA", self._sha, 1, key, *args)
             except NoScriptError:
                 # A server that started since has run nothing yet, this call included.
-                return client.execute_command("EVAL", self.source, 1, key, *args)
+                return self.connection.ask("EVAL", self.source, 1, key, *args)
         except FAILURES as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
