@@ -26,8 +26,8 @@ blueprint.ARGUMENTS_PARSER = schemas.parser
 
 @blueprint.route("/register", methods=["POST"])
 @limited("register", by_address)
-@blueprint.arguments(schemas.Registration)
-@blueprint.response(201, schemas.Account)
+@blueprint.arguments(schemas.Registration())
+@blueprint.response(201, schemas.Account())
 @blueprint.doc(
     operationId="register",
     responses=problems(*WITH_BODY, "email_taken", "database_unavailable", "busy"),
@@ -55,7 +55,7 @@ def register(given: dict[str, str]) -> User:
 @blueprint.route("/login", methods=["POST"])
 @limited_login
 @schemas.parser.use_args(schemas.Credentials(), location="credentials")
-@blueprint.response(200, schemas.AccessToken)
+@blueprint.response(200, schemas.AccessToken())
 @blueprint.doc(
     operationId="login",
     requestBody=LOGIN_BODY,
@@ -96,7 +96,7 @@ def rehash(user: User, password: str) -> None:
 
 
 @blueprint.route("/me")
-@blueprint.response(200, schemas.Account)
+@blueprint.response(200, schemas.Account())
 @blueprint.doc(
     operationId="me",
     security=BEARER,

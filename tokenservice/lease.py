@@ -27,8 +27,8 @@ LEASE_REFUSALS = (
 
 @blueprint.route("/reserve", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.ReservedToken)
-@blueprint.response(200, schemas.HeldToken)
+@blueprint.arguments(schemas.ReservedToken())
+@blueprint.response(200, schemas.HeldToken())
 @blueprint.doc(
     operationId="reserveToken",
     security=BEARER,
@@ -59,8 +59,8 @@ def reserve(given: dict[str, Any]) -> dict[str, Any]:
 
 @blueprint.route("/commit", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.Reservation)
-@blueprint.response(200, schemas.ConsumedToken)
+@blueprint.arguments(schemas.Reservation())
+@blueprint.response(200, schemas.ConsumedToken())
 @blueprint.doc(
     operationId="commitToken",
     security=BEARER,
@@ -75,7 +75,7 @@ def commit(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 @blueprint.route("/release", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.Reservation)
+@blueprint.arguments(schemas.Reservation())
 @blueprint.response(204)
 @blueprint.doc(
     operationId="releaseToken",

@@ -14,12 +14,13 @@ import hashlib
 import ipaddress
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
-from flask_limiter import Limiter, RequestLimit
+from flask_limiter import Limiter, RequestLimit, RouteLimit
+from flask_limiter._limits import RuntimeLimit
 from limits.storage import MemoryStorage, Storage
 from werkzeug.exceptions import HTTPException
 
@@ -142,7 +143,35 @@ def by_caller() -> str:
     return caller().id
 
 
-limiter = Limiter(by_address, storage_uri="counters://", strategy="fixed-window")
+class ViewLimiter(Limiter):
+    """Flask-Limiter, which looks for limits before each request and again at the view.
+
+    All limits here stand at views, so the first look finds nothing.
+    """
+
+    def _check_request_limit(
+        self, callable_name: str | None = None, in_middleware: bool = True
+    ) -> None:
+        if not in_middleware:
+            super()._check_request_limit(callable_name, in_middleware)
+
+
+limiter = ViewLimiter(by_address, storage_uri="counters://", strategy="fixed-window")
+
+
+class NamedLimit(RouteLimit):
+    """A limit at a view, whose words are parsed once and not for each request."""
+
+    def __post_init__(self, limiter: Limiter) -> None:
+        super().__post_init__(limiter)
+        self._parsed: dict[str, list[RuntimeLimit]] = {}
+
+    def __iter__(self) -> Iterator[RuntimeLimit]:
+        given = self.limit_provider
+        words = given() if callable(given) else given
+        if words not in self._parsed:
+            self._parsed[words] = list(super().__iter__())
+        return iter(self._parsed[words])
 
 
 def limited(name: str, key: Callable[[], str], rate: str | None = None) -> Any:
@@ -156,7 +185,9 @@ def limited(name: str, key: Callable[[], str], rate: str | None = None) -> Any:
         words = str(getattr(config, f"rate_limit_{name.partition('-')[0]}"))
         return "" if words == "off" else rate or words
 
-    return limiter.shared_limit(current, scope=name, key_func=key)
+    return NamedLimit(
+        limit_provider=current, scope=name, key_function=key, shared=True, limiter=limiter
+    )
 
 
 def limited_login(view: Any) -> Any:

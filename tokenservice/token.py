@@ -66,8 +66,8 @@ def presented(given: dict[str, Any]) -> Presented:
 
 @blueprint.route("/create", methods=["POST"])
 @limited("create", by_caller)
-@blueprint.arguments(schemas.NewToken, required=False)
-@blueprint.response(201, schemas.CreatedToken)
+@blueprint.arguments(schemas.NewToken(), required=False)
+@blueprint.response(201, schemas.CreatedToken())
 @blueprint.doc(
     operationId="createToken",
     security=BEARER,
@@ -81,8 +81,8 @@ def create(given: dict[str, Any]) -> dict[str, Any]:
 
 @blueprint.route("/batch", methods=["POST"])
 @limited("create", by_caller)
-@blueprint.arguments(schemas.NewTokens)
-@blueprint.response(201, schemas.CreatedTokens)
+@blueprint.arguments(schemas.NewTokens())
+@blueprint.response(201, schemas.CreatedTokens())
 @blueprint.doc(
     operationId="createTokens",
     security=BEARER,
@@ -135,8 +135,8 @@ def described(token: Created, life: int, terms: Terms) -> dict[str, Any]:
 
 @blueprint.route("/validate", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.PresentedToken)
-@blueprint.response(200, schemas.ConsumedToken)
+@blueprint.arguments(schemas.PresentedToken())
+@blueprint.response(200, schemas.ConsumedToken())
 @blueprint.doc(
     operationId="validateToken",
     security=BEARER,
@@ -175,8 +175,8 @@ def consumed(event: str, token: Consumed) -> tuple[dict[str, Any], dict[str, str
 
 @blueprint.route("/introspect", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.OnlyToken)
-@blueprint.response(200, schemas.Introspection)
+@blueprint.arguments(schemas.OnlyToken())
+@blueprint.response(200, schemas.Introspection())
 @blueprint.doc(
     operationId="introspectToken",
     security=BEARER,
@@ -208,7 +208,7 @@ def introspect(given: dict[str, Any]) -> dict[str, Any]:
 
 @blueprint.route("/revoke", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.OnlyToken)
+@blueprint.arguments(schemas.OnlyToken())
 @blueprint.response(204)
 @blueprint.doc(
     operationId="revokeToken",
@@ -249,7 +249,7 @@ def told(receipt: Receipt) -> dict[str, Any]:
 
 @blueprint.route("/<token_id:token_id>")
 @limited("validate", by_caller)
-@blueprint.response(200, schemas.Receipt)
+@blueprint.response(200, schemas.Receipt())
 @blueprint.doc(
     operationId="tokenReceipt",
     security=BEARER,
@@ -262,8 +262,8 @@ def receipt(token_id: str) -> dict[str, Any]:
 
 @blueprint.route("")
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.ListQuery, location="query")
-@blueprint.response(200, schemas.Page)
+@blueprint.arguments(schemas.ListQuery(), location="query")
+@blueprint.response(200, schemas.Page())
 @blueprint.doc(
     operationId="listTokens",
     security=BEARER,
