@@ -884,6 +884,8 @@ def test_a_list_is_filtered_by_state_and_purpose(ana: Caller) -> None:
     assert len(body_of(ana.get(purpose="read"))["items"]) == 1
     assert len(body_of(ana.get(state="active"))["items"]) == 2
     assert body_of(ana.get(purpose="nothing"))["items"] == []
+    # A form sends what was left empty, too.
+    assert len(body_of(ana.get(state="", purpose="pay", cursor="", limit=""))["items"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -1052,6 +1054,9 @@ def test_each_verb_writes_an_event_that_names_the_token(told: Told) -> None:
 
     _, line = told.call("POST", "/token/validate", presented)
     assert (line["event"], line["token_id"]) == ("token.replayed", token["id"])
+    # Taking a used token back is a mistake, and no sign of a stolen one.
+    _, line = told.call("DELETE", f"/token/{token['id']}")
+    assert (line["event"], line["code"]) == ("token.refused", "token_already_used")
 
     for number, method in enumerate(("POST", "DELETE")):
         token, _ = told.call("POST", "/token/create", {"expires_in": 60})

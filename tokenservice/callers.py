@@ -182,11 +182,11 @@ def authenticate() -> None:
         raise Problem("not_authenticated")
     if not CREDENTIALS.fullmatch(credentials):
         raise Problem("access_token_invalid")
-    # RFC 9110 section 11.1: a scheme has no case. The library thinks it has.
-    request.environ["HTTP_AUTHORIZATION"] = f"Bearer {credentials}"
     verified: Verified = current_app.extensions["verified"]
     user_id = verified.subject(credentials)
     if user_id is None:
+        # RFC 9110 section 11.1: a scheme has no case. The library thinks it has.
+        request.environ["HTTP_AUTHORIZATION"] = f"Bearer {credentials}"
         verify_jwt_in_request()
         claims = get_jwt()
         user_id = claims["sub"]

@@ -33,6 +33,8 @@ HTTP_CODES = {
     422: "validation_failed",
     500: "internal_error",
 }
+#: Where a token is shown to be used: a used one is a replay there, and a mistake elsewhere.
+PRESENTING = ("token.validate", "lease.reserve", "lease.commit")
 ONETIME_CODES: Mapping[type[onetime.OneTimeError], str] = {
     onetime.TokenMalformed: "token_malformed",
     onetime.TokenUnknown: "token_unknown",
@@ -141,7 +143,8 @@ def on_onetime(error: onetime.OneTimeError) -> Response:
     logs.note("token.refused", token_id=getattr(error, "token_id", None))
     match error:
         case onetime.TokenAlreadyUsed():
-            logs.note("token.replayed")
+            if request.endpoint in PRESENTING:
+                logs.note("token.replayed")
             return respond(Problem(code, consumed_at=error.consumed_at.isoformat()))
         case onetime.TokenMismatch():
             return respond(Problem(code, field=error.field))

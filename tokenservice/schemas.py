@@ -10,6 +10,7 @@ from marshmallow import (
     Schema,
     ValidationError,
     fields,
+    pre_load,
     validate,
     validates_schema,
 )
@@ -243,6 +244,10 @@ class ListQuery(Schema):
         validate=validate.Regexp(r"[0-9]{1,20}\Z", error="Not a cursor of this list."),
     )
     limit = fields.Integer(load_default=20, validate=validate.Range(1, 20, error="Takes 1 to 20."))
+
+    @pre_load
+    def empty_is_absent(self, given: Any, **_: Any) -> dict[str, str]:
+        return {name: value for name, value in given.items() if value}
 
 
 class Page(Answer):
