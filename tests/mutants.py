@@ -58,6 +58,7 @@ WRONG_SECRET = "if record.verifier ~= verifier then return { 'unknown' } end"
 NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'not_for_caller' } end"
 MISMATCH = "if field then return { 'mismatch', field } end"
 IS_HELD = "if state == 'reserved' then return { 'reserved', record.lease - now } end"
+TURNED_AWAY = "= turned_away(record, verifier, epoch, caller, correo)"
 WRONG_NONCE = "if state ~= 'reserved' or record.nonce ~= nonce then"
 FORGED = "test_guards.py::test_a_forged_secret_opens_nothing"
 DIFFERS = "test_binding.py::test_what_differs_is_named_and_nothing_is_burned"
@@ -114,8 +115,9 @@ MUTANTS = [
         "'lost'",
         ("test_store.py::test_a_token_that_never_was_is_unknown",),
     ),
-    Mutant("verifier: validate", VALIDATE, WRONG_SECRET, "", (FORGED,)),
-    Mutant("verifier: reserve", RESERVE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier: validate, reserve", PRELUDE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
+    Mutant("verifier and audience: reserve", RESERVE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier: revoke", REVOKE, WRONG_SECRET, "", (FORGED,)),
     Mutant(
         "verifier: introspect",
@@ -159,8 +161,21 @@ MUTANTS = [
         "if now >=",
         ("test_lease.py::test_a_lease_may_outlast_the_life_that_it_began_in",),
     ),
-    Mutant("lease: validate", VALIDATE, IS_HELD, "", (HOLDER,)),
-    Mutant("lease: reserve", RESERVE, IS_HELD, "", (HOLDER,)),
+    Mutant("lease: validate, reserve", PRELUDE, IS_HELD, "", (HOLDER,)),
+    Mutant(
+        "state and lease: validate",
+        VALIDATE,
+        "refused = unusable(record, state_of(record), purpose, subject, bind)",
+        "",
+        (HOLDER,),
+    ),
+    Mutant(
+        "state and lease: reserve",
+        RESERVE,
+        "refused = unusable(record, state, purpose, subject, bind)",
+        "",
+        (HOLDER,),
+    ),
     Mutant(
         "lease: revoke",
         REVOKE,
@@ -192,8 +207,7 @@ MUTANTS = [
     Mutant(
         "audience: plain names", PRELUDE, "'\\n' .. caller .. '\\n', 1, true", "caller", (NAMES,)
     ),
-    Mutant("audience: validate", VALIDATE, NOT_ADMITTED, "", (AUDIENCE,)),
-    Mutant("audience: reserve", RESERVE, NOT_ADMITTED, "", (AUDIENCE,)),
+    Mutant("audience: validate, reserve", PRELUDE, NOT_ADMITTED, "", (AUDIENCE,)),
     Mutant(
         "audience: revoke",
         REVOKE,
@@ -225,8 +239,7 @@ MUTANTS = [
     Mutant(
         "bind", PRELUDE, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)
     ),
-    Mutant("purpose, subject, bind: validate", VALIDATE, MISMATCH, "", (DIFFERS,)),
-    Mutant("purpose, subject, bind: reserve", RESERVE, MISMATCH, "", (DIFFERS,)),
+    Mutant("purpose, subject, bind: validate, reserve", PRELUDE, MISMATCH, "", (DIFFERS,)),
     Mutant(
         "expiry",
         PRELUDE,
@@ -363,8 +376,12 @@ MUTANTS = [
     Mutant(
         "nothing is sent twice",
         CONNECTION,
-        "Retry(NoBackoff(), 0)",
-        "Retry(NoBackoff(), 1)",
+        "            return connection.read_response()\n",
+        "            try:\n"
+        "                return connection.read_response()\n"
+        "            except redis.ConnectionError:\n"
+        "                connection.send_command(*command)\n"
+        "                return connection.read_response()\n",
         ("test_guards.py::test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice",),
     ),
 ]

@@ -60,6 +60,26 @@ local function mismatch(record, purpose, subject, bind)
   if (record.bind or '') ~= bind then return 'bind' end
 end
 
+-- Why whoever presents this token may know nothing of it; nil where they may.
+local function turned_away(record, verifier, epoch, caller, correo)
+  if not record.verifier then return missing(epoch) end
+  -- Both are SHA-256, and Lua compares interned strings by address: no timing to learn from.
+  if record.verifier ~= verifier then return { 'unknown' } end
+  if not admits(record, caller, correo) then return { 'not_for_caller' } end
+end
+
+-- Why it may not be used now, and not so; nil where it may. All that this writes is a count.
+local function unusable(record, state, purpose, subject, bind)
+  if state == 'consumed' then
+    redis.pcall('HINCRBY', KEYS[1], 'replays', 1)
+    return { 'consumed_before', record.consumed }
+  end
+  if state ~= 'active' and state ~= 'reserved' then return { state } end
+  local field = mismatch(record, purpose, subject, bind)
+  if field then return { 'mismatch', field } end
+  if state == 'reserved' then return { 'reserved', record.lease - now } end
+end
+
 -- Redis refuses a script's write when memory is full, unless an earlier write of the script was
 -- allowed. PEXPIRE always is, and this one changes nothing: a full server still consumes.
 local function open_for_writing()

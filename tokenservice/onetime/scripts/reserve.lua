@@ -3,9 +3,8 @@
 local verifier, epoch, caller, correo, purpose, subject, bind, key, request, window = unpack(ARGV)
 local nonce, lease, receipt = ARGV[11], ARGV[12], ARGV[13]
 local record = read(KEYS[1])
-if not record.verifier then return missing(epoch) end
-if record.verifier ~= verifier then return { 'unknown' } end
-if not admits(record, caller, correo) then return { 'not_for_caller' } end
+local refused = turned_away(record, verifier, epoch, caller, correo)
+if refused then return refused end
 
 local known, answer = recall(key, request)
 if known == 'idempotency_mismatch' then return { known } end
@@ -14,14 +13,8 @@ local state = state_of(record)
 -- The answer is given again only while it is true.
 if known and not (state == 'reserved' and record.nonce == answer) then return { 'lease_ended' } end
 if not known then
-  if state == 'consumed' then
-    redis.pcall('HINCRBY', KEYS[1], 'replays', 1)
-    return { 'consumed_before', record.consumed }
-  end
-  if state ~= 'active' and state ~= 'reserved' then return { state } end
-  local field = mismatch(record, purpose, subject, bind)
-  if field then return { 'mismatch', field } end
-  if state == 'reserved' then return { 'reserved', record.lease - now } end
+  refused = unusable(record, state, purpose, subject, bind)
+  if refused then return refused end
 
   record.nonce, record.lease = nonce, now + lease
   -- The record must outlive the lease, for a commit to be repeated as long as a validate.
