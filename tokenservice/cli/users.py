@@ -126,7 +126,7 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
             bar.update(len(batch))
     db.session.commit()
     click.echo(f"{created} accounts created, {total - created} existed already.")
-    if count and not password_stdin:
+    if count and created and not password_stdin:
         click.echo(f"Their password: {password}")
 
 
