@@ -95,6 +95,22 @@ endif
 	  "If it is elsewhere: make PYTHON=/path/to/python3"; \
 	exit 1
 
-bench: .venv/.run ## Measure, in about a minute: make bench SECONDS=1 ROUNDS=20 ARGS=--save
+# What the service is measured beside has environments of its own; without npm, one is skipped.
+PEERS = .venv/peer-a/.installed $(if $(shell command -v npm),.venv/peer-b/.installed)
+
+bench: .venv/.run $(PEERS) ## Measure, in three minutes: make bench SECONDS=1 ROUNDS=20 ARGS=--save
 	@$(PY) -m benchmarks $(SECONDS:%=--seconds %) $(ROUNDS:%=--rounds %) $(ARGS)
 .PHONY: bench
+
+.venv/peer-a/.installed: benchmarks/peers/fastapi_seed/requirements.txt .venv/pyvenv.cfg
+	@echo "Installing $< ..."
+	@$(PY) -m venv --clear .venv/peer-a
+	@.venv/peer-a/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --require-hashes --no-deps -r $<
+	@touch $@
+
+.venv/peer-b/.installed: $(wildcard benchmarks/peers/better_auth/*) .venv/pyvenv.cfg
+	@echo "Installing benchmarks/peers/better_auth ..."
+	@rm -rf .venv/peer-b && mkdir -p .venv/peer-b && cp benchmarks/peers/better_auth/* .venv/peer-b
+	@cd .venv/peer-b && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@

@@ -1,11 +1,9 @@
-"""``make bench``: the service against its floor, on throw-away servers; see README.md."""
+"""``make bench``: the service beside its floor and peers, on throw-away servers; see README.md."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
-import json
 import os
 import secrets
 import signal
@@ -13,23 +11,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import redis
 
-from benchmarks import load, report
+from benchmarks import load, report, servers
 from tokenservice import local
-from tokenservice.local.__main__ import Service, flask
+from tokenservice.local.__main__ import flask
 from tokenservice.local.server import free_port
 
-NEVER_HIT = "100000000 per minute"
-
-
-class Floor(Service):
-    name = "floor"
-
-    def command(self) -> list[str]:
-        return [*super().command(), "benchmarks.floor:app"]
+NEVER_HIT = 100_000_000  # a minute
+WARM_UP_SECONDS = 3.0  # of each load in turn 0: Node compiles what runs often
 
 
 def main() -> None:
@@ -49,19 +40,28 @@ def main() -> None:
             "secret_key": secrets.token_urlsafe(48),
             "access_token_expire_minutes": "1440",
             "max_active": "1000000",
-            "rate_limit_create": NEVER_HIT,
-            "rate_limit_validate": NEVER_HIT,
+            "rate_limit_create": f"{NEVER_HIT} per minute",
+            "rate_limit_validate": f"{NEVER_HIT} per minute",
             # A busy machine may stall for longer than the default; work is what is measured.
             "redis_connect_timeout_ms": "5000",
             "redis_timeout_ms": "5000",
+            # What only the peers read.
+            "calls_per_minute": str(NEVER_HIT),
+            "onetime_token_expire_seconds": str(load.LIFE),
         }
         flask(["db", "upgrade"], "", environment)
-        servers = [Service(directory, free_port()), Floor(directory, free_port())]
-        for server in servers:
-            server.environment = environment
+        kinds = [servers.Measured, servers.Floor, servers.FastapiSeed]
+        if servers.BetterAuth.is_there():
+            kinds.append(servers.BetterAuth)
+        else:
+            print("better_auth is skipped: node, or what it needs, is not there.")
+        measured = [kind(directory, free_port(), environment) for kind in kinds]
+        for server in measured:
             running.enter_context(server)
-        cells = measure(options, servers, redis_server, log_in(servers[0].port))
-    print(report.table(cells, "service", "floor"))
+            server.register()
+        cells = measure(options, measured, (redis_server, postgres))
+    names = [kind.name for kind in kinds]
+    print(report.table(cells, names[0], names[1:], servers.Floor.name))
     if options.save:
         report.save(cells, vars(options))
 
@@ -69,7 +69,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each load, 7 a round")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each load, 13 a round")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--threads", type=int, default=8, help="of the gunicorn worker")
     parser.add_argument("--worker-class", default="gthread", choices=["gthread", "sync"])
@@ -77,43 +77,39 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def log_in(port: int) -> str:
-    """Open an account. :returns: its JWT"""
-    account = {"correo": "bench@example.com", "password": secrets.token_urlsafe(24)}
-    post(port, "/auth/register", {"nombre": "Bench", **account})
-    return str(post(port, "/auth/login", account)["access_token"])
-
-
-def post(port: int, path: str, body: dict[str, str]) -> Any:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, 10)) as connection:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        return json.load(connection.getresponse())
-
-
 def measure(
-    options: argparse.Namespace, servers: list[Service], redis_server: local.Redis, jwt: str
+    options: argparse.Namespace,
+    measured: list[servers.Measured],
+    stores: tuple[local.Redis, local.Postgres],
 ) -> list[report.Cell]:
     cells: list[report.Cell] = []
-    floor = servers[-1]
+    order = list(measured)
+    [floor] = [server for server in measured if isinstance(server, servers.Floor)]
 
-    def cell(turn: int, server: Service, kind: str, tokens: Sequence[str] = ()) -> list[str]:
-        job = load.Load(kind, server.port, options.seconds, options.connections, jwt, list(tokens))
-        before = cpu_seconds(server), cpu_seconds(redis_server)
+    def cell(
+        turn: int, server: servers.Measured, kind: str, tokens: Sequence[str] = ()
+    ) -> list[str]:
+        seconds = options.seconds if turn else WARM_UP_SECONDS
+        size = server.port, seconds, options.connections
+        job = load.Load(kind, *size, server.calls, callers[server], list(tokens))
+        before = [cpu_seconds(process) for process in (server, *stores)]
         done = load.run(job)
-        used = cpu_seconds(server) - before[0], cpu_seconds(redis_server) - before[1]
+        after = [cpu_seconds(process) for process in (server, *stores)]
+        used = (end - start for start, end in zip(before, after, strict=True))
         counts = done.units, done.requests, done.seconds
         cells.append(report.Cell(turn, server.name, kind, *counts, *used))
         return done.tokens
 
-    for turn in range(options.rounds + 1):  # turn 0 is to warm up
-        redis.Redis.from_url(redis_server.url).flushdb()
+    for turn in range(options.rounds + 1):  # turn 0 is the warm-up
+        redis.Redis.from_url(stores[0].url).flushdb()
+        callers = {server: server.log_in() for server in order}
         cell(turn, floor, "bare")
-        for server in servers:
+        for server in order:
             cell(turn, server, "pair")
-        created = [cell(turn, server, "create") for server in servers]
-        for server, tokens in zip(servers, created, strict=True):
+        created = [cell(turn, server, "create") for server in order]
+        for server, tokens in zip(order, created, strict=True):
             cell(turn, server, "validate", tokens)
-        servers.reverse()  # so that neither always comes after the other
+        order.append(order.pop(0))  # so that none always comes after the same other
     return [cell for cell in cells if cell.turn > 0]
 
 
@@ -124,9 +120,10 @@ def cpu_seconds(server: local.Server) -> float:
     ticks = 0
     for pid in pids:
         process = Path(f"/proc/{pid}")
-        pids += map(int, (process / f"task/{pid}/children").read_text().split())
-        times = (process / "stat").read_text().rpartition(")")[2].split()[11:15]
-        ticks += sum(map(int, times))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # Postgres ends some
+            pids += map(int, (process / f"task/{pid}/children").read_text().split())
+            times = (process / "stat").read_text().rpartition(")")[2].split()[11:15]
+            ticks += sum(map(int, times))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,0 +1,1 @@
+"""What people could use instead, to be measured beside the service."""

@@ -1,0 +1,1 @@
+"""A peer with another design: see app.py."""
