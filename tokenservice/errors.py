@@ -21,6 +21,7 @@ from tokenservice import logs, messages, metrics
 from tokenservice.onetime import errors as onetime
 from tokenservice.passwords import TooManyWaiting
 
+MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "/problems/"
 RETRY_SOON = {"Retry-After": "1"}
 HTTP_CODES = {
@@ -95,7 +96,7 @@ def respond(problem: Problem, status: int | None = None) -> Response:
     response = Response(
         json.dumps(body, ensure_ascii=False) + "\n",
         status,
-        mimetype="application/problem+json",
+        mimetype=MEDIA_TYPE,
     )
     response.headers.update(problem.headers)
     response.headers["Content-Language"] = language

@@ -10,7 +10,14 @@ from tokenservice import logs, schemas
 from tokenservice.extensions import tokens
 from tokenservice.limits import by_caller, limited
 from tokenservice.openapi import BEARER, IDEMPOTENCY_KEY, WITH_BODY, WITH_CALLER, problems
-from tokenservice.token import PRESENT_REFUSALS, consumed, idempotency_key, party, presented
+from tokenservice.token import (
+    PRESENT_REFUSALS,
+    consumed,
+    granted,
+    idempotency_key,
+    party,
+    presented,
+)
 
 blueprint = Blueprint("lease", __name__, url_prefix="/token", description="Reservations of tokens")
 blueprint.ARGUMENTS_PARSER = schemas.parser
@@ -48,12 +55,7 @@ def reserve(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "reservation": held.text,
         "lease_expires_at": held.lease_expires_at,
-        "id": held.id,
-        "subject": held.subject,
-        "purpose": held.purpose or None,
-        "data": held.data,
-        "issued_by": held.owner,
-        "created_at": held.created_at,
+        **granted(held),
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from flask_smorest import Api
 
 from tokenservice import messages, schemas
+from tokenservice.errors import MEDIA_TYPE, TYPE_PREFIX
 
-PROBLEM = "application/problem+json"
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 #: What every operation that reads a body, and is limited, may answer too.
 WITH_BODY = (
@@ -85,7 +85,7 @@ def problems(*codes: str) -> dict[str, Any]:
         examples[code] = {
             "summary": message.en.title,
             "value": {
-                "type": f"/problems/{code}",
+                "type": TYPE_PREFIX + code,
                 "title": message.en.title,
                 "status": message.status,
                 "detail": message.en.detail,
@@ -97,7 +97,7 @@ def problems(*codes: str) -> dict[str, Any]:
         status: {
             "description": " · ".join(example["summary"] for example in examples.values()),
             "content": {
-                PROBLEM: {
+                MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
                     "examples": examples,
                 }

@@ -7,13 +7,14 @@ import os
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import zxcvbn.matching
 import zxcvbn.scoring
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
@@ -81,7 +82,7 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """:raises TooManyWaiting: when no core came free in time"""
-        with _Turn(self._cores):
+        with self._turn():
             return self.hash_unqueued(password)
 
     def hash_unqueued(self, password: str) -> str:
@@ -94,10 +95,10 @@ class Passwords:
         :param stored: the account's hash, or None where there is no such account
         :raises TooManyWaiting: when no core came free in time
         """
-        with _Turn(self._cores):
+        with self._turn():
             try:
                 matches = self._hasher.verify(stored or self._dummy, password)
-            except (VerifyMismatchError, VerificationError, InvalidHashError):
+            except (VerificationError, InvalidHashError):
                 return False
         return matches and stored is not None
 
@@ -105,14 +106,11 @@ class Passwords:
         """Tell whether ``stored`` was made with other parameters than today's."""
         return self._hasher.check_needs_rehash(stored)
 
-
-class _Turn:
-    def __init__(self, cores: threading.BoundedSemaphore) -> None:
-        self._cores = cores
-
-    def __enter__(self) -> None:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         if not self._cores.acquire(timeout=QUEUE_SECONDS):
             raise TooManyWaiting
-
-    def __exit__(self, *_: object) -> None:
-        self._cores.release()
+        try:
+            yield
+        finally:
+            self._cores.release()

@@ -14,7 +14,15 @@ from tokenservice.callers import caller
 from tokenservice.errors import Problem
 from tokenservice.extensions import config, tokens
 from tokenservice.limits import by_caller, limited
-from tokenservice.onetime.records import Consumed, Created, Party, Presented, Receipt, Terms
+from tokenservice.onetime.records import (
+    Consumed,
+    Created,
+    Party,
+    Presented,
+    Receipt,
+    Reserved,
+    Terms,
+)
 from tokenservice.openapi import BEARER, IDEMPOTENCY_KEY, WITH_BODY, WITH_CALLER, problems
 
 blueprint = Blueprint("token", __name__, url_prefix="/token", description="One-time tokens")
@@ -161,16 +169,23 @@ def consumed(event: str, token: Consumed) -> tuple[dict[str, Any], dict[str, str
     body = {
         "message": messages.TOKEN_VALID[language],
         "valid": True,
+        **granted(token),
+        "consumed_at": token.consumed_at,
+        "replayed": token.replayed,
+    }
+    return body, {"Content-Language": language, "Vary": "Accept-Language"}
+
+
+def granted(token: Consumed | Reserved) -> dict[str, Any]:
+    """What whoever may use a token is told of it, consumed or held."""
+    return {
         "id": token.id,
         "subject": token.subject,
         "purpose": token.purpose or None,
         "data": token.data,
         "issued_by": token.owner,
         "created_at": token.created_at,
-        "consumed_at": token.consumed_at,
-        "replayed": token.replayed,
     }
-    return body, {"Content-Language": language, "Vary": "Accept-Language"}
 
 
 @blueprint.route("/introspect", methods=["POST"])

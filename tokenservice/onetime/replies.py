@@ -46,12 +46,7 @@ def refuse(outcome: bytes, facts: list[Any], token_id: str = "") -> Never:
 def consumed(token_id: str, facts: list[Any]) -> Consumed:
     replayed, owner, subject, purpose, data, created, consumed_at = facts
     return Consumed(
-        id=token_id,
-        owner=owner.decode(),
-        subject=subject.decode(),
-        purpose=purpose.decode(),
-        data=data.decode(),
-        created_at=moment(created),
+        **granted(token_id, owner, subject, purpose, data, created),
         consumed_at=moment(consumed_at),
         replayed=bool(replayed),
     )
@@ -60,15 +55,24 @@ def consumed(token_id: str, facts: list[Any]) -> Consumed:
 def reserved(token_id: str, text: str, facts: list[Any]) -> Reserved:
     lease, owner, subject, purpose, data, created = facts
     return Reserved(
-        id=token_id,
-        owner=owner.decode(),
-        subject=subject.decode(),
-        purpose=purpose.decode(),
-        data=data.decode(),
-        created_at=moment(created),
+        **granted(token_id, owner, subject, purpose, data, created),
         lease_expires_at=moment(lease),
         text=text,
     )
+
+
+def granted(
+    token_id: str, owner: bytes, subject: bytes, purpose: bytes, data: bytes, created: bytes
+) -> dict[str, Any]:
+    """What whoever may use a token is told of it, consumed or held."""
+    return {
+        "id": token_id,
+        "owner": owner.decode(),
+        "subject": subject.decode(),
+        "purpose": purpose.decode(),
+        "data": data.decode(),
+        "created_at": moment(created),
+    }
 
 
 def receipt(facts: list[Any]) -> Receipt:
