@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -143,12 +144,13 @@ class Service:
             )
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            try:
+            # The first worker answers before the last one is there to be raced, or counted.
+            with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/healthz", timeout=5)
-                return self
-            except httpx.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.05)
+                if len(self.workers()) == int(self._environment["web_concurrency"]):
+                    return self
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
         raise AssertionError("gunicorn did not start: " + self.log.read_text())
 
     def __exit__(self, *_: object) -> None:
