@@ -23,6 +23,14 @@ check: .venv/.dev ## Check style and types, then run the tests: what CI does
 	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 .PHONY: check
 
+LENGTH ?= 1
+torture: .venv/.dev ## Break what it stands on, for hours: make torture LENGTH=0.1 ARGS="-k crash"
+	@rm -f .torture.jsonl
+	@TORTURE_LENGTH=$(LENGTH) TORTURE_RESULTS=$(CURDIR)/.torture.jsonl \
+	  $(PY) -m pytest tests/torture --timeout 0 $(ARGS); \
+	  code=$$?; $(PY) -m tests.torture .torture.jsonl; exit $$code
+.PHONY: torture
+
 mutants: .venv/.dev ## Break each guard of the engine, and name the test that notices: ARGS=lease
 	@$(PY) -m tests.mutants $(ARGS)
 .PHONY: mutants
