@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import secrets
+import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 from flask import Flask
@@ -24,7 +28,9 @@ from tokenservice.models import User
 from tokenservice.passwords import (
     MAX_LENGTH,
     MIN_LENGTH,
+    NICE,
     Passwords,
+    TooManyWaiting,
     is_guessable,
     normalized,
 )
@@ -37,7 +43,7 @@ CORREO = "max.echeverria@example.com"
 @pytest.fixture(scope="module")
 def cheap() -> Passwords:
     """Argon2 at its smallest, for what does not depend on its cost."""
-    return Passwords(memory_kib=8, workers=1)
+    return Passwords(memory_kib=8, workers=1, threads=8)
 
 
 def register(client: FlaskClient, password: str, **changed: str) -> tuple[int, str]:
@@ -223,25 +229,58 @@ def test_no_account_matches_no_password(cheap: Passwords) -> None:
 
 def test_old_parameters_are_noticed(cheap: Passwords) -> None:
     assert not cheap.needs_rehash(cheap.hash(PASSWORD))
-    assert Passwords(memory_kib=16, workers=1).needs_rehash(cheap.hash(PASSWORD))
+    assert Passwords(memory_kib=16, workers=1, threads=8).needs_rehash(cheap.hash(PASSWORD))
 
 
-def test_more_logins_than_the_cores_can_hash_are_told_so(make_app: Callable[..., Flask]) -> None:
-    """S08. Red without the timeout in ``_Turn``: they would all wait, and hold every thread.
+@pytest.mark.parametrize("threads", [8, 64])
+def test_more_logins_than_the_cores_can_hash_are_told_so(
+    make_app: Callable[..., Flask], threads: int
+) -> None:
+    """S08. Guards: ``_places`` with few threads, the timeout of ``_in_turn`` with many.
 
     One core, and sixteen hashes of 256 MiB, which take it far longer than a caller waits.
     """
-    service = make_app(argon2_memory_kib=262_144, web_concurrency=256)
+    service = make_app(argon2_memory_kib=262_144, web_concurrency=256, web_threads=threads)
 
     def attempt(_: int) -> TestResponse:
         client = service.test_client()
         return client.post("/auth/login", json={"correo": new_correo(), "password": PASSWORD})
 
-    with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(attempt, range(16)))
+    with ThreadPoolExecutor(16) as attempts:
+        answers = list(attempts.map(attempt, range(16)))
 
-    assert {answer.status_code for answer in answers} == {401, 503}
-    for answer in answers:
-        if answer.status_code == 503:
-            assert answer.json["code"] == "busy"
-            assert answer.headers["Retry-After"] == "1"
+    refused = [answer for answer in answers if answer.status_code != 401]
+    assert refused
+    for answer in refused:
+        assert (answer.status_code, answer.json["code"]) == (503, "busy")
+        assert answer.headers["Retry-After"] == "1"
+
+
+def test_half_of_the_threads_stay_free_for_other_calls() -> None:
+    """Guard: ``_places``. Of eight threads four may wait for a hash that takes long."""
+    busy = Passwords(memory_kib=8, workers=256, threads=8)
+    let_go = threading.Event()
+
+    def wait(_: int) -> bool:
+        try:
+            return busy._in_turn(lambda: let_go.wait(10))
+        except TooManyWaiting:
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        waiting = {threads.submit(wait, number) for number in range(8)}
+        refused = list(itertools.islice(as_completed(waiting), 4))
+        let_go.set()
+    assert [future.result() for future in refused] == [False] * 4
+    assert all(future.result() for future in waiting.difference(refused))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a thread a priority")
+def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
+    """Guard: ``give_way``. Only the threads that hash: this one keeps its priority."""
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert cheap._in_turn(niceness) == NICE
+    assert niceness() < NICE

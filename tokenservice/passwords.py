@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
+from typing import TypeVar
 
 import zxcvbn.matching
 import zxcvbn.scoring
@@ -20,6 +22,8 @@ MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
 TOO_EASY = "Too easy to guess: use more words, and none of your name or e-mail address."
 QUEUE_SECONDS = 2.0
+NICE = 10
+Result = TypeVar("Result")
 
 SPANISH = resources.files("tokenservice") / "spanish_words.txt"
 zxcvbn.matching.add_frequency_lists({"spanish": SPANISH.read_text(encoding="utf-8").split()})
@@ -68,22 +72,24 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
 
 
 class Passwords:
-    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), a bounded number at once.
+    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), kept out of others' way.
 
     Hashing is what makes logins dear. It runs at most one per core over all ``workers`` of the
-    machine, and whoever would wait more than two seconds is told so at once.
+    machine, on threads that give way to every other (Linux), so that token calls do not wait for
+    logins. At most half of a worker's request ``threads`` wait for a hash: whoever comes then, or
+    would wait for more than two seconds, is told so.
     """
 
-    def __init__(self, memory_kib: int, workers: int) -> None:
+    def __init__(self, memory_kib: int, workers: int, threads: int) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=memory_kib, parallelism=1)
         cores = max(1, (os.cpu_count() or 1) // workers)
-        self._cores = threading.BoundedSemaphore(cores)
+        self._cores = ThreadPoolExecutor(cores, "argon2", initializer=give_way)
+        self._places = threading.BoundedSemaphore(max(1, threads // 2))
         self._dummy = self._hasher.hash(os.urandom(16))
 
     def hash(self, password: str) -> str:
         """:raises TooManyWaiting: when no core came free in time"""
-        with self._turn():
-            return self.hash_unqueued(password)
+        return self._in_turn(self.hash_unqueued, password)
 
     def hash_unqueued(self, password: str) -> str:
         """Hash at once, for a command that has the machine's cores to itself."""
@@ -95,22 +101,31 @@ class Passwords:
         :param stored: the account's hash, or None where there is no such account
         :raises TooManyWaiting: when no core came free in time
         """
-        with self._turn():
-            try:
-                matches = self._hasher.verify(stored or self._dummy, password)
-            except (VerificationError, InvalidHashError):
-                return False
+        try:
+            matches = self._in_turn(self._hasher.verify, stored or self._dummy, password)
+        except (VerificationError, InvalidHashError):
+            return False
         return matches and stored is not None
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether ``stored`` was made with other parameters than today's."""
         return self._hasher.check_needs_rehash(stored)
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._cores.acquire(timeout=QUEUE_SECONDS):
+    def _in_turn(self, work: Callable[..., Result], *args: str) -> Result:
+        if not self._places.acquire(blocking=False):
             raise TooManyWaiting
         try:
-            yield
+            turn = self._cores.submit(work, *args)
+            try:
+                return turn.result(QUEUE_SECONDS)
+            except TimeoutError:
+                turn.cancel()
+                raise TooManyWaiting from None
         finally:
-            self._cores.release()
+            self._places.release()
+
+
+def give_way() -> None:
+    """Let this thread have a core when no other wants it."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
