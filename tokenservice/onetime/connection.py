@@ -8,11 +8,14 @@ very caller who consumed it. Repeating is left to that caller, who has the idemp
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+from collections import deque
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoScriptError, RedisClusterException
@@ -48,6 +51,10 @@ class Connection:
         }
         self._client: redis.Redis | RedisCluster | None = None
         self._lock = threading.Lock()
+        # The sockets that no call is using.
+        self._idle: deque[redis.Connection] = deque()
+        # Two processes on one socket would read each other's answers.
+        os.register_at_fork(after_in_child=self._idle.clear)
 
     def script(self, source: str) -> Script:
         return Script(self, source)
@@ -67,14 +74,22 @@ class Connection:
             raise StoreUnavailable(f"info: {type(error).__name__}") from error
 
     def ask(self, *command: Any) -> Any:
-        """Send one command, and read its answer: what ``execute_command`` does, and no more."""
+        """Send one command, and read its answer, on a socket that no other call is using.
+
+        redis-py's pool counts, for each command, for observers that are not there. That takes
+        longer than the command itself.
+        """
         client = self.client
         if isinstance(client, RedisCluster):
             return client.execute_command(*command)
-        pool = client.connection_pool
-        connection = pool.get_connection()
         try:
-            connection.send_command(*command)
+            connection = self._idle.pop()
+        except IndexError:
+            pool = client.connection_pool
+            connection = pool.connection_class(**pool.connection_kwargs)
+        try:
+            connect(connection)
+            connection.send_packed_command([pack_command(command)], check_health=False)
             return connection.read_response()
         except NoScriptError:
             raise
@@ -84,7 +99,7 @@ class Connection:
             connection.disconnect()
             raise
         finally:
-            pool.release(connection)
+            self._idle.append(connection)
 
     @property
     def client(self) -> redis.Redis | RedisCluster:
@@ -115,6 +130,21 @@ class Connection:
             service, db=int(db or 0), **options
         )
         return cast(redis.Redis, master)
+
+
+def connect(connection: redis.Connection) -> None:
+    """Connect, unless the connection is up; again, if the server has hung up meanwhile.
+
+    Whoever restarted it would otherwise cost the next caller of each socket a 503.
+    """
+    connection.connect()
+    try:
+        if not connection.can_read():
+            return
+    except FAILURES:
+        pass
+    connection.disconnect()
+    connection.connect()
 
 
 class Script:
