@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from flask import Flask, Response, g, request
 from prometheus_client import (
@@ -38,25 +38,36 @@ POOL = Gauge(
 )
 
 
+@functools.cache
+def labelled(metric: Any, *values: object) -> Any:
+    """The one of ``metric`` with these labels, of which there are few."""
+    return metric.labels(*values)
+
+
 def init_app(app: Flask) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         endpoint = request.endpoint or "none"
-        REQUESTS.labels(endpoint, response.status_code).inc()
-        LATENCY.labels(endpoint).observe(time.perf_counter() - g.started)
+        labelled(REQUESTS, endpoint, response.status_code).inc()
+        labelled(LATENCY, endpoint).observe(time.perf_counter() - g.started)
         return response
 
 
-@contextmanager
-def redis_call(call: str) -> Iterator[None]:
-    """Time one call to Redis and count its connection while it lasts."""
-    in_use = POOL.labels("redis")
-    in_use.inc()
-    try:
-        with REDIS.labels(call).time():
-            yield
-    finally:
-        in_use.dec()
+class RedisCall:
+    """Entered around one call to Redis: times it.
+
+    Connections are not counted here. Each thread that needs one has its own, so that there is
+    no pool to run dry.
+    """
+
+    def __init__(self, call: str) -> None:
+        self._seconds = labelled(REDIS, call)
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.observe(time.perf_counter() - self._started)
 
 
 def watch_engine(engine: Engine) -> None:
