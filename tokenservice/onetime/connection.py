@@ -15,7 +15,6 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import redis
-from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoScriptError, RedisClusterException
@@ -89,7 +88,7 @@ class Connection:
             connection = pool.connection_class(**pool.connection_kwargs)
         try:
             connect(connection)
-            connection.send_packed_command([pack_command(command)], check_health=False)
+            connection.send_command(*command, check_health=False)
             return connection.read_response()
         except NoScriptError:
             raise
