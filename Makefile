@@ -106,8 +106,8 @@ endif
 # What the service is measured beside has environments of its own; without npm, one is skipped.
 PEERS = .venv/peer-a/.installed $(if $(shell command -v npm),.venv/peer-b/.installed)
 
-bench: .venv/.run $(PEERS) ## Measure, in three minutes: make bench SECONDS=1 ROUNDS=20 ARGS=--save
-	@$(PY) -m benchmarks $(SECONDS:%=--seconds %) $(ROUNDS:%=--rounds %) $(ARGS)
+bench: .venv/.run $(PEERS) ## Measure, in half an hour: make bench PARTS=compare ARGS="--rounds 10 --save"
+	@$(PY) -m benchmarks $(PARTS) $(ARGS)
 .PHONY: bench
 
 .venv/peer-a/.installed: benchmarks/peers/fastapi_seed/requirements.txt .venv/pyvenv.cfg

@@ -5,61 +5,110 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import secrets
 import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Calls
+import redis
+
+from benchmarks import wrk
+from benchmarks.wrk import Calls, Load
+from tokenservice import local
 from tokenservice.local.__main__ import Service
+from tokenservice.local.server import free_port
 
 # Each peer's packages are installed apart: the service must not see them.
 PEER_A = Path(".venv/peer-a")
 PEER_B = Path(".venv/peer-b")
 
 
-class Measured(Service):
-    """This service, or another server that does the same for a caller."""
+@dataclass(frozen=True)
+class Row:
+    """One load on one server, in one turn. CPU is in seconds, latency in milliseconds."""
 
+    turn: int
+    server: str
+    kind: str
+    units: float
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    p999: float
+    server_cpu: float
+    redis_cpu: float
+    postgres_cpu: float
+    wrk_cpu: float
+    redis_commands: int
+    redis_bytes: int
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.units / self.seconds
+
+
+class Measured(Service):
+    """This service, or another server that does the same for a caller.
+
+    :param label: what it is called in the tables
+    :param changes: settings that differ from the run's
+    """
+
+    kind = "service"
     calls = Calls("POST /token/create", "POST /token/validate")
 
-    def __init__(self, directory: Path, port: int, environment: dict[str, str]) -> None:
-        super().__init__(directory, port)
-        self.environment = environment
-        self.account = {"correo": "bench@example.com", "password": secrets.token_urlsafe(24)}
+    def __init__(
+        self, directory: Path, environment: dict[str, str], label: str = "", **changes: object
+    ) -> None:
+        self.label = label or self.kind
+        super().__init__(directory / self.label.replace(" ", "-"), free_port())
+        self.environment = environment | {name: str(value) for name, value in changes.items()}
+        self.account = {
+            "correo": f"{secrets.token_hex(4)}@example.com",
+            "password": secrets.token_urlsafe(24),
+        }
+        self.headers = ""
 
-    def register(self) -> None:
+    def load(self, kind: str, seconds: int, **options: Any) -> Load:
+        tokens = self.directory / "tokens"
+        return Load(kind, self.port, seconds, self.calls, self.headers, tokens, **options)
+
+    def sign_in(self) -> None:
+        """Open an account, and keep the header that tells who calls."""
         self.post("/auth/register", {"nombre": "Bench", **self.account})
-
-    def log_in(self) -> str:
-        """:returns: the header that tells who calls"""
         _, body = self.post("/auth/login", self.account)
-        return f"Authorization: Bearer {body['access_token']}\r\n"
+        self.headers = f"Authorization: Bearer {body['access_token']}\r\n"
 
     def post(self, path: str, body: dict[str, str]) -> tuple[http.client.HTTPMessage, Any]:
         headers = {"Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("POST", path, json.dumps(body), headers)
             answer = connection.getresponse()
             return answer.headers, json.load(answer)
 
+    def memory(self) -> float:
+        """Resident memory of its largest process, in MB."""
+        return max(resident(pid) for pid in family(self))
+
 
 class Floor(Measured):
-    name = "floor"
+    kind = "floor"
 
     def command(self) -> list[str]:
         return [*super().command(), "benchmarks.floor:app"]
 
-    def register(self) -> None:
+    def sign_in(self) -> None:
         """It has no accounts."""
-
-    def log_in(self) -> str:
-        return ""
 
 
 class FastapiSeed(Measured):
-    name = "fastapi_seed"
+    kind = "fastapi_seed"
 
     def command(self) -> list[str]:
         server = ["-m", "uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"]
@@ -69,14 +118,13 @@ class FastapiSeed(Measured):
 
 
 class BetterAuth(Measured):
-    name = "better_auth"
+    kind = "better_auth"
     paths = "/api/auth/one-time-token"
     calls = Calls(f"GET {paths}/generate", f"POST {paths}/verify")
 
-    def __init__(self, directory: Path, port: int, environment: dict[str, str]) -> None:
-        own = {"NODE_ENV": "production", "NODE_PORT": str(port)}
-        super().__init__(directory, port, environment | own)
-        self.account = {"email": self.account["correo"], "password": self.account["password"]}
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        super().__init__(directory, environment)
+        self.environment |= {"NODE_ENV": "production", "NODE_PORT": str(self.port)}
 
     @staticmethod
     def is_there() -> bool:
@@ -85,10 +133,80 @@ class BetterAuth(Measured):
     def command(self) -> list[str]:
         return ["node", str(PEER_B / "server.mjs")]
 
-    def register(self) -> None:
-        self.post("/api/auth/sign-up/email", {"name": "Bench", **self.account})
-
-    def log_in(self) -> str:
-        headers, _ = self.post("/api/auth/sign-in/email", self.account)
+    def sign_in(self) -> None:
+        account = {"email": self.account["correo"], "password": self.account["password"]}
+        self.post("/api/auth/sign-up/email", {"name": "Bench", **account})
+        headers, _ = self.post("/api/auth/sign-in/email", account)
         session = headers["Set-Cookie"].partition(";")[0]
-        return f"Cookie: {session}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
+        self.headers = f"Cookie: {session}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
+
+
+@dataclass
+class Stage:
+    """A Postgres and a Redis, and what every server of this run is told."""
+
+    directory: Path
+    postgres: local.Postgres
+    redis: local.Redis
+    environment: dict[str, str]
+
+    @contextlib.contextmanager
+    def running(self, *servers: Measured) -> Iterator[None]:
+        """Run ``servers``, signed in, for as long as the ``with`` lasts."""
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(server)
+                server.sign_in()
+            yield
+
+    def measure(self, turn: int, server: Measured, load: Load, tolerant: bool = False) -> Row:
+        """Put ``load`` on ``server``, and read before and after what everything used."""
+        processes = (server, self.redis, self.postgres)
+        client = redis.Redis.from_url(self.redis.url)
+        before, stats = [cpu_seconds(process) for process in processes], client.info("stats")
+        done = wrk.run(load, tolerant)
+        after, later = [cpu_seconds(process) for process in processes], client.info("stats")
+        used = [end - start for start, end in zip(before, after, strict=True)]
+        grown = {name: later[name] - stats[name] for name in STATS}
+        return Row(
+            turn,
+            server.label,
+            load.kind,
+            *(done.units, done.requests, done.seconds, done.p50, done.p99, done.p999),
+            *used,
+            done.cpu,
+            grown["total_commands_processed"],
+            grown["total_net_input_bytes"] + grown["total_net_output_bytes"],
+        )
+
+
+STATS = ("total_commands_processed", "total_net_input_bytes", "total_net_output_bytes")
+
+
+def family(server: local.Server) -> Iterable[int]:
+    """The pids of ``server`` and of all its children. It needs Linux's /proc."""
+    assert server.process
+    pids = [server.process.pid]
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # Postgres ends some
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return pids
+
+
+def cpu_seconds(server: local.Server) -> float:
+    """What ``server`` and its children have used until now, the dead ones included."""
+    ticks = 0
+    for pid in family(server):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+            ticks += sum(map(int, times))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> float:
+    """The resident memory of a process, in MB."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1000
+    return 0.0

@@ -282,5 +282,4 @@ def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    assert cheap._in_turn(niceness) == NICE
-    assert niceness() < NICE
+    assert cheap._in_turn(niceness) == min(niceness() + NICE, 19)

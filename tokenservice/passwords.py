@@ -128,4 +128,6 @@ class Passwords:
 def give_way() -> None:
     """Let this thread have a core when no other wants it."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        this = threading.get_native_id()
+        given = os.getpriority(os.PRIO_PROCESS, this)
+        os.setpriority(os.PRIO_PROCESS, this, min(given + NICE, 19))

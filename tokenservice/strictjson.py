@@ -25,12 +25,7 @@ def loads(body: str | bytes) -> Any:
     if isinstance(body, bytes):
         body = body.decode("utf-8")
     try:
-        value = json.loads(
-            body,
-            object_pairs_hook=_unique_names,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = DECODER.decode(body)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _check_text_and_depth(value)
@@ -53,6 +48,12 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is out of range")
     return number
+
+
+# Made once: json.loads makes one for each call that is not all defaults.
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_finite
+)
 
 
 def _check_text_and_depth(value: Any) -> None:

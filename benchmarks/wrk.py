@@ -1,0 +1,107 @@
+"""The load: wrk, whose script is load.lua, one thread of it and some keep-alive connections."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("load.lua")
+LIFE = 3600  # of a token, in seconds: longer than any run
+BODY = f'{{"expires_in": {LIFE}}}'
+
+
+@dataclass(frozen=True)
+class Calls:
+    """A method and a path each."""
+
+    create: str
+    validate: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to ask of a server.
+
+    :param kind: pair (create, then validate what that gave), create, validate or read
+    :param rate: requests a second; None for as many as go through
+    :param headers: those that tell who calls
+    :param read: a method and a path, for the kind that reads
+    """
+
+    kind: str
+    port: int
+    seconds: int
+    calls: Calls
+    headers: str = field(repr=False)
+    tokens: Path = Path(os.devnull)
+    connections: int = 8
+    rate: float | None = None
+    body: str = BODY
+    read: str = "GET /healthz"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it. Latencies are in milliseconds, CPU (of wrk) in seconds.
+
+    ``units`` are pairs for pair, else requests.
+    """
+
+    units: float
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    p999: float
+    cpu: float
+
+
+def run(load: Load, tolerant: bool = False) -> Done:
+    """:raises SystemExit: with the first answer that was not the one it should be"""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "BENCH_KIND": load.kind,
+        "BENCH_CREATE": load.calls.create,
+        "BENCH_VALIDATE": load.calls.validate,
+        "BENCH_READ": load.read,
+        "BENCH_BODY": load.body,
+        "BENCH_HEADERS": load.headers,
+        "BENCH_TOKENS": str(load.tokens),
+        **({"BENCH_RATE": str(load.rate)} if load.rate else {}),
+    }
+    size = [f"--connections={load.connections}", f"--duration={load.seconds}s", "--timeout=20s"]
+    command = ["wrk", "--threads=1", *size, f"--script={SCRIPT}", f"http://127.0.0.1:{load.port}"]
+    before = children_cpu()
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    line = re.search(r"^bench (.*)$", said.stdout, re.MULTILINE)
+    if not line:
+        raise SystemExit(f"wrk failed.\n{said.stdout}{said.stderr}")
+    words = line[1].split()
+    told = dict(zip(words[::2], map(float, words[1::2]), strict=True))
+    if (told["unexpected"] or told["lost"]) and not tolerant:
+        raise SystemExit(f"Not all answers were successes, in {load}:\n{said.stdout[-1000:]}")
+    pairs = min(told["created"], told["others"])
+    return Done(
+        units=pairs if load.kind == "pair" else told["requests"],
+        requests=int(told["requests"]),
+        seconds=told["seconds"],
+        p50=told["p50"] / 1000,
+        p99=told["p99"] / 1000,
+        p999=told["p999"] / 1000,
+        cpu=children_cpu() - before,
+    )
+
+
+def is_there() -> bool:
+    return shutil.which("wrk") is not None
+
+
+def children_cpu() -> float:
+    """What the children that have ended used. Servers are still running when a load ends."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
