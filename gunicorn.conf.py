@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import select
 import shutil
@@ -55,6 +57,12 @@ class StayingWorker(ThreadWorker):
             if kept is not True or not there_is_one_for_each or not coming.poll(STAY_MS):
                 return kept
 
+
+# Argon2 takes 19 MiB for each hash. glibc gives them back to the system once, and keeps them, in
+# each worker, from the second hash on; unless it is told what is large. Others have no mallopt.
+M_MMAP_THRESHOLD, LARGE = -3, 1 << 20
+with contextlib.suppress(AttributeError, OSError, TypeError):
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 try:
     settings = Config.from_env()

@@ -12,7 +12,9 @@ import time
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
+import httpx
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -22,7 +24,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from config import Config
-from tests.conftest import PASSWORD, new_correo
+from tests.conftest import PASSWORD, Service, new_correo
 from tokenservice.extensions import db
 from tokenservice.models import User
 from tokenservice.passwords import (
@@ -283,3 +285,24 @@ def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     assert cheap._in_turn(niceness) == min(niceness() + NICE, 19)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_a_worker_does_not_keep_the_memory_of_a_hash(serve: Callable[..., Service]) -> None:
+    """Guard: ``mallopt`` in gunicorn.conf.py; without it 19 MiB stay from the second hash on."""
+    with serve(web_concurrency=1) as service, httpx.Client(base_url=service.url) as http:
+        [worker] = service.workers()
+
+        def megabytes() -> float:
+            pages = int(Path(f"/proc/{worker}/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+        def log_in() -> None:
+            body = {"correo": new_correo(), "password": PASSWORD}
+            assert http.post("/auth/login", json=body).status_code == 401
+
+        http.get("/healthz")
+        before = megabytes()
+        for _ in range(4):
+            log_in()
+        assert megabytes() - before < 12
