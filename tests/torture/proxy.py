@@ -1,0 +1,160 @@
+"""A TCP proxy on loopback that loses replies, or is slow, hangs or refuses, when told to.
+
+    with Proxy(server.port) as proxy:
+        ...                         # connect to proxy.port: everything passes
+        proxy.lose(b"mark", CUT)    # one reply, to a request with these bytes in it, is lost
+        proxy.slow(0.05)            # each reply comes that much later
+        proxy.hang()                # connections open, and nothing passes either way
+        proxy.refuse()              # connections are reset, and new ones refused
+        proxy.mend()                # the end of slow, hang and refuse
+
+What was told holds when the call returns, for connections that are open already too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, Self
+
+from tokenservice.local.server import free_port
+
+#: How a reply is lost: never passed on, passed on too late, or a reset in its place. The server
+#: has answered by then, and so has done what it was asked.
+SWALLOW, DELAY, CUT = KINDS = ("swallow", "delay", "cut")
+RESET = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Passes on what comes to ``port`` to ``target``, both ports of loopback; a context manager.
+
+    It runs in a thread of its own, and any thread may tell it what to do.
+
+    :param late: by how many seconds a reply that is lost by ``DELAY`` comes too late
+    """
+
+    def __init__(self, target: int, *, late: float = 0.25) -> None:
+        self.target, self.port = target, free_port()
+        self.lost: Counter[str] = Counter()  # how many replies, by kind
+        self._late = late
+        self._to_lose: dict[bytes, str] = {}
+        self._seconds = 0.0
+        self._passing = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+        self._lines: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
+
+    def lose(self, mark: bytes, kind: str) -> None:
+        """Lose one reply: the next to a request that has ``mark`` in it, on any connection."""
+        self._to_lose[mark] = kind
+
+    def slow(self, seconds: float) -> None:
+        self._do(self._set(seconds=seconds))
+
+    def hang(self) -> None:
+        """Hold everything back, for ``mend`` to pass on."""
+        self._do(self._set(passing=False))
+
+    def refuse(self) -> None:
+        self._do(self._set(listening=False))
+
+    def mend(self) -> None:
+        self._do(self._set())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.mend()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.refuse()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(30)
+
+    async def _set(
+        self, *, seconds: float = 0, passing: bool = True, listening: bool = True
+    ) -> None:
+        self._seconds = seconds
+        (self._passing.set if passing else self._passing.clear)()
+        if listening and not self._listener:
+            self._listener = await asyncio.start_server(self._line, "127.0.0.1", self.port)
+        if not listening and self._listener:
+            self._listener.close()
+            self._listener = None
+            await asyncio.sleep(0)  # for what was accepted already to become a line
+            for line, client in self._lines.items():
+                reset(client)
+                line.cancel()
+            await asyncio.gather(*self._lines, return_exceptions=True)
+
+    async def _line(self, asks: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """One connection, until either side hangs up."""
+        line = asyncio.current_task()
+        assert line
+        self._lines[line] = client
+        asked = bytearray()  # since the last reply
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            replies, server = await asyncio.open_connection("127.0.0.1", self.target)
+            there = asyncio.ensure_future(self._ask(asks, server, asked))
+            back = asyncio.ensure_future(self._reply(replies, client, asked))
+            try:
+                await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                there.cancel()
+                back.cancel()
+                await asyncio.gather(there, back, return_exceptions=True)
+                server.close()
+        client.close()
+        del self._lines[line]
+
+    async def _ask(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, asked: bytearray
+    ) -> None:
+        while part := await source.read(65536):
+            await self._passing.wait()
+            asked += part
+            sink.write(part)
+            await sink.drain()
+
+    async def _reply(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, asked: bytearray
+    ) -> None:
+        swallowing = False
+        while part := await source.read(65536):
+            await self._passing.wait()
+            kind = self._kind(bytes(asked))
+            if asked:  # or else it is more of a reply that was late already
+                asked.clear()
+                await asyncio.sleep(self._late if kind == DELAY else self._seconds)
+            if kind == CUT:
+                reset(sink)
+                return
+            swallowing = swallowing or kind == SWALLOW
+            if not swallowing:
+                sink.write(part)
+                await sink.drain()
+
+    def _kind(self, asked: bytes) -> str | None:
+        """How the reply to ``asked`` is to be lost, if it is."""
+        for mark in list(self._to_lose):
+            if mark in asked:
+                kind = self._to_lose.pop(mark)
+                self.lost[kind] += 1
+                return kind
+        return None
+
+
+def reset(client: asyncio.StreamWriter) -> None:
+    """Hang up with a reset in place of a farewell."""
+    client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.transport.abort()
