@@ -1,0 +1,253 @@
+"""Replies that are lost after the work was done, between client and service and behind it.
+
+A proxy swallows a reply, passes it on too late, or resets the connection in its place. Whoever
+repeats the call under the same ``Idempotency-Key`` must be told of the one success. Without a
+key, a service that got no answer from Redis must say so, and never "used".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from redis.cluster import RedisCluster
+
+from tests.conftest import Person, Service, enrol
+from tests.onetime.topologies import SLOTS, port_of_a_node, until
+from tests.torture.caller import Caller, calling
+from tests.torture.ledger import record, trials
+from tests.torture.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
+from tokenservice import local
+from tokenservice.onetime import errors
+from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.records import Party, Presented
+from tokenservice.onetime.store import TokenStore
+
+TRIALS = trials(1000)
+THREADS = 24
+# How long the service waits for Redis, and a client for the service. What comes late does so
+# after twice that.
+REDIS_MS, CLIENT_SECONDS = 150, 0.3
+LUIS = Party("luis", "luis@example.com")
+REMEMBER = "remember(key, request, '', window)"
+
+# What a call came to: its status, and the code of its problem; None and None without an answer.
+Told = Counter[tuple[str, int | None, str | None]]
+
+TOLD = {
+    ("create", 201, None),
+    ("validate", 200, None),
+    ("reserve", 200, None),
+    ("commit", 200, None),
+    ("validate what was validated", 409, "token_already_used"),
+    ("validate what was committed", 409, "token_already_used"),
+    ("the same again", 409, "token_already_used"),
+}
+LOST = {SWALLOW: "is swallowed", DELAY: "comes too late", CUT: "gives way to a reset"}
+
+
+@dataclass
+class Stage:
+    """A service, and what stands before and behind it."""
+
+    name: str
+    service: Service
+    before: Proxy
+    behind: Proxy
+    people: tuple[Person, Person]
+    admin: redis.Redis
+
+
+@contextlib.contextmanager
+def proxied(name: str, directory: Path) -> Iterator[tuple[local.Redis, Proxy, str]]:
+    """A Redis "alone", or as a "cluster" of one, behind a proxy; and the URL that leads there."""
+    port = port_of_a_node()
+    with Proxy(port, late=2 * REDIS_MS / 1000) as behind:
+        cluster = {"cluster-enabled": "yes", "cluster-announce-port": str(behind.port)}
+        with local.Redis(directory, port, cluster if name == "cluster" else None) as server:
+            there = f":{server.password}@127.0.0.1:{behind.port}"
+            if name == "cluster":
+                admin = redis.Redis.from_url(server.url)
+                admin.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+                until(lambda: admin.cluster("info")["cluster_state"] == "ok")
+                yield server, behind, f"redis+cluster://{there}"
+            else:
+                yield server, behind, f"redis://{there}"
+
+
+@pytest.fixture(scope="module", params=["alone", "cluster"])
+def stage(
+    request: pytest.FixtureRequest,
+    serve: Callable[..., Service],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stage]:
+    with contextlib.ExitStack() as running:
+        server, behind, url = running.enter_context(
+            proxied(request.param, tmp_path_factory.mktemp(request.param))
+        )
+        settings = {
+            "redis_url": url,
+            "redis_timeout_ms": REDIS_MS,
+            "max_active": 1_000_000,
+            "web_concurrency": 2,
+            "web_threads": THREADS,
+        }
+        service = running.enter_context(serve(**settings))
+        before = running.enter_context(Proxy(service.port, late=2 * CLIENT_SECONDS))
+        with httpx.Client(base_url=service.url, timeout=30) as http:
+            people = enrol(http.post), enrol(http.post)
+        admin = redis.Redis.from_url(server.url)
+        yield Stage(request.param, service, before, behind, people, admin)
+
+
+def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Told:
+    """Lose the reply to the first attempt at each of five calls; say what each came to."""
+    terms = {"purpose": f"trial-{secrets.token_hex(8)}", "expires_in": 600}
+    lose(terms["purpose"])
+    created = caller.insist("/token/create", terms)
+    batch = caller.insist("/token/batch", {**terms, "count": 2})
+    tokens = [created.body, *batch.body["tokens"]]
+    one, two, three = ({"token": t["token"], "purpose": t["purpose"]} for t in tokens)
+
+    lose(tokens[0]["id"])
+    validated = caller.insist("/token/validate", one)
+    lose(tokens[1]["id"])
+    reserved = caller.insist("/token/reserve", {**two, "lease_seconds": 60})
+    lose(tokens[1]["id"])
+    committed = caller.insist("/token/commit", {"reservation": reserved.body["reservation"]})
+    lose(tokens[2]["id"])
+    unkeyed = caller.post("/token/validate", three)
+    # What comes late must not be taken for the answer to the next call on that connection.
+    assert [validated.body["id"], reserved.body["id"], committed.body["id"]] == [
+        tokens[n]["id"] for n in (0, 1, 1)
+    ]
+    came_to = {
+        "create": created,
+        "validate": validated,
+        "reserve": reserved,
+        "commit": committed,
+        "validate what was validated": other.insist("/token/validate", one, keyed=False),
+        "validate what was committed": other.insist("/token/validate", two, keyed=False),
+        "validate without a key": unkeyed,
+        "the same again": caller.insist("/token/validate", three, keyed=False),
+    }
+    return Counter(
+        (what, *(answer.kind if answer else (None, None))) for what, answer in came_to.items()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        ("alone", "client and service"),
+        ("alone", "service and Redis"),
+        ("cluster", "service and Redis"),
+    ],
+    indirect=["stage"],
+    scope="module",  # or the service would be started for each kind
+)
+def test_a_lost_reply_loses_no_token_and_doubles_none(stage: Stage, place: str, kind: str) -> None:
+    """Guards: recall() and remember() in prelude.lua, and no resending in connection.py."""
+    if place == "client and service":
+        proxy, port, timeout = stage.before, stage.before.port, CLIENT_SECONDS
+        unkeyed = ("validate without a key", None, None)
+        says = "a repeat without a key is told that the token is used, which is so"
+    else:
+        proxy, port, timeout = stage.behind, stage.service.port, 10.0
+        unkeyed = ("validate without a key", 503, "store_unavailable")
+        says = "a caller without a key is told 503, never that the token is used"
+    stage.admin.flushall()
+    lost_before = proxy.lost[kind]
+
+    def one(_: int) -> Told:
+        with calling(port, *stage.people, timeout=timeout) as (caller, other):
+            return trial(caller, other, lambda mark: proxy.lose(mark.encode(), kind))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        told = sum(pool.map(one, range(TRIALS)), Told())
+
+    lost, expected = proxy.lost[kind] - lost_before, Told(dict.fromkeys([*TOLD, unkeyed], TRIALS))
+    record(
+        "lost replies",
+        f"A reply between {place}{' (cluster)' * (stage.name == 'cluster')} {LOST[kind]}: "
+        f"a repeat under the same key ends in exactly one success; {says}",
+        n=lost,
+        failures=(told - expected).total() + strays(stage.admin),
+        figures=f"{TRIALS:,} each of create, validate, reserve, commit, and validate without a key",
+    )
+    assert told == expected
+    assert strays(stage.admin) == 0
+    assert lost == 5 * TRIALS
+
+
+def strays(admin: redis.Redis) -> int:
+    """How many tokens there are that no caller was given: a trial has three of one purpose."""
+    records = admin.scan_iter(match="ott:*", count=1000, _type="HASH")
+    made = Counter(admin.hget(key, "purpose") for key in records)
+    return sum(abs(count - 3) for count in made.values())
+
+
+def told_used(store: TokenStore, behind: Proxy, key: str) -> set[str]:
+    """Lose replies to validates, repeat those under a key; give the kinds that came to "used"."""
+    store.validate(Presented(store.create("ana", life_seconds=60).text), LUIS)
+    told = set()
+    for kind in KINDS * trials(50):
+        token = store.create("ana", life_seconds=60)
+        behind.lose(token.id.encode(), kind)
+        try:
+            try:
+                store.validate(Presented(token.text), LUIS, key=key and token.id)
+            except errors.StoreUnavailable:
+                if key:
+                    store.validate(Presented(token.text), LUIS, key=token.id)
+        except errors.TokenAlreadyUsed:
+            told.add(kind)
+    return told
+
+
+class Resending(Connection):
+    """A client of redis-py as it comes: what gets no answer is sent again, up to ten times."""
+
+    def __init__(self, name: str, port: int, password: str) -> None:
+        super().__init__("", connect_ms=2000, read_ms=REDIS_MS, connections=1)
+        made = RedisCluster if name == "cluster" else redis.Redis
+        self._client = made(
+            "127.0.0.1", port, password=password, socket_timeout=REDIS_MS / 1000, protocol=2
+        )
+
+    def ask(self, *command: Any) -> Any:
+        return self.client.execute_command(*command)
+
+
+@pytest.mark.parametrize("name", ["alone", "cluster"])
+def test_a_client_that_resends_tells_who_used_a_token_that_it_is_used(
+    name: str, tmp_path: Path
+) -> None:
+    """Without the guard in connection.py the test above fails."""
+    with proxied(name, tmp_path) as (server, behind, _):
+        resending = Resending(name, behind.port, server.password)
+        store = TokenStore(resending, secret=secrets.token_bytes(32))
+        assert told_used(store, behind, key="") == set(KINDS)
+        resending.client.close()
+
+
+def test_without_a_memory_of_keys_a_repeat_is_told_used(tmp_path: Path) -> None:
+    """Without the guard in validate.lua the test above fails."""
+    with proxied("alone", tmp_path) as (_, behind, url):
+        connection = Connection(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)
+        store = TokenStore(connection, secret=secrets.token_bytes(32))
+        assert told_used(store, behind, key="k") == set()
+        remembering = store._scripts["validate"].source
+        assert REMEMBER in remembering
+        store._scripts["validate"] = connection.script(remembering.replace(REMEMBER, ""))
+        assert told_used(store, behind, key="k") == set(KINDS)
