@@ -1,0 +1,116 @@
+"""How often each token was honoured: the one number that must never be two."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tests.racing import Answer
+from tests.torture.caller import Caller
+from tokenservice.errors import ONETIME_CODES
+from tokenservice.onetime import errors
+from tokenservice.onetime.format import ID
+from tokenservice.onetime.records import Party, Presented
+from tokenservice.onetime.store import TokenStore
+
+HONOURED, NO_ANSWER = "honoured", "no answer"
+UNDECIDED = {NO_ANSWER, "store_unavailable"}
+#: What else may be said of a token that was presented before, or whose issuer crashed.
+REFUSALS = {
+    "token_already_used",
+    "token_expired",
+    "token_lost",
+    "token_unknown",
+    "lease_ended",
+}
+PREFIX = len("ott_")
+
+#: Validates a token, or commits the reservation of one; gives one of the words above, or a code.
+Presenter = Callable[[str], str]
+
+
+def by_engine(store: TokenStore, caller: Party) -> Presenter:
+    """Present to the engine itself, as one more host of the service would."""
+
+    def present(text: str) -> str:
+        try:
+            if text.startswith("otr_"):
+                store.commit(text, caller)
+            else:
+                store.validate(Presented(text), caller)
+            return HONOURED
+        except errors.OneTimeError as error:
+            return ONETIME_CODES[type(error)]
+
+    return present
+
+
+def over_http(caller: Caller) -> Presenter:
+    """Present to the service."""
+
+    def present(text: str) -> str:
+        if text.startswith("otr_"):
+            answer = caller.post("/token/commit", {"reservation": text})
+        else:
+            answer = caller.post("/token/validate", {"token": text})
+        return HONOURED if answer and answer.status == 200 else said(answer)
+
+    return present
+
+
+def said(answer: Answer | None) -> str:
+    """The code of a refusal, or what stands for there being none."""
+    return str(answer.body.get("code", answer.status)) if answer else NO_ANSWER
+
+
+class Tally:
+    """Counts what came of each token, from any number of threads."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+        self._honoured: Counter[str] = Counter()  # by id
+        self._lock = threading.Lock()
+
+    def note(self, answer: str) -> None:
+        """Count the answer to a call of another kind."""
+        with self._lock:
+            self.answers[answer] += 1
+
+    def present(self, how: Presenter, text: str) -> str:
+        answer = how(text)
+        with self._lock:
+            self.answers[answer] += 1
+            self._honoured[id_of(text)] += answer == HONOURED
+        return answer
+
+    def settle(self, how: Presenter, text: str, seconds: float = 30) -> None:
+        """Present it until an answer says what became of it."""
+        deadline = time.monotonic() + seconds
+        while self.present(how, text) in UNDECIDED:
+            assert time.monotonic() < deadline, "the service did not come back"
+            time.sleep(0.01)
+
+    def was_honoured(self, text: str) -> bool:
+        return self._honoured[id_of(text)] > 0
+
+    @property
+    def presented(self) -> int:
+        """How many tokens were."""
+        return len(self._honoured)
+
+    @property
+    def twice(self) -> int:
+        """How many tokens were honoured more than once."""
+        return sum(times > 1 for times in self._honoured.values())
+
+    @property
+    def strange(self) -> set[str]:
+        """The answers that nothing here excuses."""
+        return set(self.answers) - {HONOURED} - UNDECIDED - REFUSALS
+
+
+def id_of(text: str) -> str:
+    """The id in a token, or in the reservation of one."""
+    return text[PREFIX : PREFIX + ID]
