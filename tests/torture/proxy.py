@@ -110,10 +110,10 @@ class Proxy:
             try:
                 await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
             finally:
+                server.close()
                 there.cancel()
                 back.cancel()
                 await asyncio.gather(there, back, return_exceptions=True)
-                server.close()
         client.close()
         del self._lines[line]
 

@@ -98,7 +98,8 @@ def stage(
             "redis_url": url,
             "redis_timeout_ms": REDIS_MS,
             "max_active": 1_000_000,
-            "web_concurrency": 2,
+            # A repeat that reaches another process is the case to show, and once is enough.
+            "web_concurrency": 2 if request.param == "alone" else 1,
             "web_threads": THREADS,
         }
         service = running.enter_context(serve(**settings))
