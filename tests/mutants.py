@@ -87,12 +87,19 @@ MUTANTS = [
     Mutant(
         "fence: mastership",
         PRELUDE,
-        " .. begin('replication', '\\nmaster_replid:')",
+        " .. begin(replication, '\\nmaster_replid:')",
         "",
         (
             "test_failover.py::"
             "test_a_process_that_was_a_replica_in_between_honours_nothing_from_before",
         ),
+    ),
+    Mutant(
+        "a replica is no judge",
+        PRELUDE,
+        "return redis.error_reply('READONLY A replica judges no token.')",
+        "",
+        ("test_failover.py::test_a_replica_is_no_judge",),
     ),
     Mutant(
         "fence: a create is not repeated from another term",

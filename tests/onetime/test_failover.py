@@ -86,6 +86,24 @@ def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
             store.validate(Presented(text), Party("eva"))
 
 
+def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenStore]) -> None:
+    """It has the record, and would call good tokens lost. Guard: ``role:master`` in prelude.lua."""
+    password = secrets.token_urlsafe(24)
+    with local.Redis(tmp_path / "master", None, None, password) as master:
+        follow = {"masterauth": password, "replicaof": f"127.0.0.1 {master.port}"}
+        with local.Redis(tmp_path / "replica", None, follow, password) as replica:
+            client = redis.Redis.from_url(master.url)
+            until(lambda: client.wait(1, 100) == 1)
+            store, astray = open_store(master.url), open_store(replica.url)
+            text = store.create("ana", life_seconds=60).text
+            assert client.wait(1, 5000) == 1
+            with pytest.raises(errors.StoreUnavailable):
+                astray.validate(Presented(text), LUIS)
+            with pytest.raises(errors.StoreUnavailable):
+                astray.introspect(text, LUIS)
+            assert store.validate(Presented(text), LUIS).owner == "ana"
+
+
 def test_a_slot_that_moves_takes_its_tokens_out_of_use(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:

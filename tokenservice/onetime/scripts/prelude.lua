@@ -11,12 +11,18 @@ local now = math.floor(now_us / 1000)
 -- promoted again has the first still and the second anew. (It is also new when a first replica
 -- joins, and when the last one has been gone for long: outstanding tokens are lost then, which
 -- is the safe direction.) 96 bits of each, to keep records small.
-local function begin(section, name)
-  local info = redis.call('INFO', section)
+local server, replication = redis.call('INFO', 'server'), redis.call('INFO', 'replication')
+local function begin(info, name)
   local _, last = string.find(info, name, 1, true)
   return string.sub(info, last + 1, last + 24)
 end
-local term_now = begin('server', '\nrun_id:') .. begin('replication', '\nmaster_replid:')
+local term_now = begin(server, '\nrun_id:') .. begin(replication, '\nmaster_replid:')
+
+-- A replica is no judge. What its master honours would be "lost" to it, and that is final for a
+-- caller; so it says what Redis says there of any write, and nothing is decided.
+if not string.find(replication, '\nrole:master', 1, true) then
+  return redis.error_reply('READONLY A replica judges no token.')
+end
 
 -- Other keys of the same shard. They share the {tag} of KEYS[1], and so its cluster slot.
 local shard = string.match(KEYS[1], '^[^}]*}:')
