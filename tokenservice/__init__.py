@@ -9,8 +9,6 @@ from typing import Any
 from flask import Flask, Response, request
 from flask_cors import CORS
 from flask_smorest import Api
-from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -28,6 +26,7 @@ from tokenservice import (
     metrics,
     openapi,
     ops,
+    postgres,
     token,
 )
 from tokenservice.extensions import db, migrate
@@ -39,14 +38,6 @@ from tokenservice.strictjson import StrictJSON
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 MAX_BODY_BYTES = 16 * 1024
-READ_ONLY = "25006"
-
-# libpq takes seconds, Postgres milliseconds. A query that waits longer than this has lost
-# its caller already.
-POSTGRES_TIMEOUTS = {
-    "connect_timeout": 2,
-    "options": "-c statement_timeout=1000 -c lock_timeout=900",
-}
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -121,13 +112,13 @@ def create_app(config: Config) -> Flask:
         "pool_timeout": 1,
         "pool_pre_ping": True,
         "hide_parameters": True,
-        "connect_args": POSTGRES_TIMEOUTS,
+        "connect_args": postgres.SERVER_LIMITS,
     }
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         metrics.watch_engine(db.engine)
-        event.listen(db.engine, "handle_error", leave_read_only_server)
+    postgres.init_app(app)
 
     # Redis: the engine and the limits each have connections of their own, so that neither
     # can starve the other.
@@ -185,12 +176,3 @@ def secure(response: Response) -> Response:
         if name not in there:
             response.headers.add(name, value)
     return response
-
-
-def leave_read_only_server(context: ExceptionContext) -> None:
-    """Drop the pool when its server has become a standby.
-
-    A ping still succeeds there, so without this every write fails until a restart.
-    """
-    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
-        context.is_disconnect = True

@@ -51,6 +51,7 @@ REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 # Out within two seconds of being deactivated is the promise; the rest is for the query.
 FRESH_SECONDS = 1.5
 STALE_SECONDS = 300.0
+ASK_AGAIN_SECONDS = 2.0
 REMEMBERED = 10_000
 
 
@@ -135,7 +136,7 @@ class Callers:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Caller] = OrderedDict()
         self._lock = threading.Lock()
-        self._ask_again_at = 0.0
+        self._ask_again_at = 0.0  # Monotonic; 0 while Postgres answers.
 
     def find(self, user_id: str) -> Caller | None:
         """Give the account, or None where there is none.
@@ -144,16 +145,28 @@ class Callers:
         """
         known = self._known.get(user_id)
         age = time.monotonic() - known.read_at if known else STALE_SECONDS
-        if age < FRESH_SECONDS or (age < STALE_SECONDS and time.monotonic() < self._ask_again_at):
+        if age < FRESH_SECONDS or (age < STALE_SECONDS and not self._turn_to_ask()):
             return known
         try:
-            return self._read(user_id)
+            found = self._read(user_id)
         except database.SQLAlchemyError as error:
-            if not is_outage(error) or age >= STALE_SECONDS:
+            if not is_outage(error):
                 raise
-            # One caller in two seconds pays for finding out whether Postgres is back.
-            self._ask_again_at = time.monotonic() + 2
+            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+            if age >= STALE_SECONDS:
+                raise
             return known
+        self._ask_again_at = 0.0
+        return found
+
+    def _turn_to_ask(self) -> bool:
+        """Whether to ask Postgres, which costs time while it is away: one caller pays for all."""
+        with self._lock:
+            if self._ask_again_at and time.monotonic() < self._ask_again_at:
+                return False
+            if self._ask_again_at:
+                self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+            return True
 
     def _read(self, user_id: str) -> Caller | None:
         read_at = time.monotonic()
