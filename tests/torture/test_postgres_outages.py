@@ -1,0 +1,92 @@
+"""What each call answers while Postgres is away, hung, slow, locked or read-only, and how soon.
+
+Calls about tokens do without it, for callers whom a worker knows. What makes it possible is that
+no request waits for Postgres longer than ``postgres.REQUEST_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import psycopg2
+import pytest
+
+from tests.conftest import Service
+from tests.onetime.topologies import until
+from tests.torture.ledger import trials
+from tests.torture.outages import OK, Row, Site, hold, on_the_way, site_of
+from tests.torture.proxy import Proxy
+from tokenservice import local
+
+
+@pytest.fixture(scope="module")
+def site(
+    serve: Callable[..., Service], postgres: local.Postgres, redis_server: local.Redis
+) -> Iterator[Site]:
+    with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def sql(site: Site) -> Iterator[psycopg2.extensions.cursor]:
+    """Speak to the server, and not by the way that the service takes."""
+    options = "-c default_transaction_read_only=off"
+    with (
+        contextlib.closing(psycopg2.connect(site.postgres.url, options=options)) as connection,
+        connection.cursor() as cursor,
+    ):
+        connection.autocommit = True
+        yield cursor
+
+
+@contextlib.contextmanager
+def locked(site: Site) -> Iterator[None]:
+    """As a migration that waits for something would."""
+    with sql(site) as cursor:
+        cursor.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def read_only(site: Site) -> Iterator[None]:
+    with sql(site) as cursor:
+
+        def tell(setting: str) -> None:
+            cursor.execute(setting)
+            cursor.execute("SELECT pg_reload_conf()")
+
+        tell("ALTER SYSTEM SET default_transaction_read_only = on")
+        try:
+            until(lambda: site.call("readyz").said != OK)
+            yield
+        finally:
+            tell("ALTER SYSTEM RESET default_transaction_read_only")
+
+
+#: Longer than a worker trusts what it has read of an account without asking again.
+STALE = 1.6
+LOCKED = dict.fromkeys(("create by a stranger", "login", "register"), "database_unavailable")
+AWAY = LOCKED | {"readyz": "not_ready"}
+NO_WRITES = {"register": "database_unavailable", "readyz": "not_ready"}
+# One call in two seconds waits for Postgres, to find out for all whether it is back.
+SOON = {"create": 1.0, "validate": 1.0, "login": 1.0, "readyz": 1.0, "healthz": 0.05}
+ROWS = {
+    "Postgres refuses": Row(on_the_way("to_postgres", Proxy.refuse), AWAY, SOON, last=STALE),
+    "Postgres hangs": Row(on_the_way("to_postgres", Proxy.hang), AWAY, SOON, last=STALE),
+    "Postgres is 20 ms slow": Row(on_the_way("to_postgres", lambda to: to.slow(0.02)), {}, SOON),
+    "the accounts are locked": Row(locked, LOCKED, SOON, last=STALE),
+    "Postgres is read-only": Row(read_only, NO_WRITES, SOON),
+}
+if trials(100) >= 10:  # To the service it is the same as one that hangs.
+    ROWS["Postgres is 2 s slow"] = Row(
+        on_the_way("to_postgres", lambda to: to.slow(2)), AWAY, SOON, last=STALE
+    )
+
+
+@pytest.mark.parametrize("words", ROWS)
+def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
+    hold(site, words, ROWS[words])

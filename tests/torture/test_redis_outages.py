@@ -1,0 +1,175 @@
+"""What each call answers while Redis is away, slow, full or no master, and how soon.
+
+Each row is one of the failure policy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.conftest import Service
+from tests.onetime.topologies import until
+from tests.torture.ledger import trials
+from tests.torture.outages import Row, Site, hold, on_the_way, site_of
+from tests.torture.proxy import Proxy
+from tokenservice import local
+
+#: A write as it stands in Redis' log of writes.
+WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"
+
+
+class Redis(local.Redis):
+    """One that has started already while it still loads its data."""
+
+    def answers(self) -> bool:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
+        ):
+            connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+            with connection.makefile("rb") as replies:
+                return replies.readline() == b"+OK\r\n" and replies.readline()[:5] in {
+                    b"+PONG",
+                    b"-LOAD",
+                }
+        return False
+
+
+@pytest.fixture(scope="module")
+def site(
+    serve: Callable[..., Service],
+    postgres: local.Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    with (
+        Redis(tmp_path_factory.mktemp("redis")) as server,
+        site_of(serve, server, postgres) as running,
+    ):
+        yield running
+
+
+@contextlib.contextmanager
+def admin(site: Site) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(site.redis.url) as client:
+        yield client
+
+
+def configured(name: str, value: str) -> Callable[[Site], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def fault(site: Site) -> Iterator[None]:
+        with admin(site) as client:
+            before = client.config_get(name)[name]
+            client.config_set(name, value)
+            try:
+                yield
+            finally:
+                client.config_set(name, before)
+
+    return fault
+
+
+@contextlib.contextmanager
+def follows_nobody(site: Site) -> Iterator[None]:
+    """It was made a replica, of a master that is not there."""
+    with admin(site) as client:
+        client.replicaof("127.0.0.1", "1")
+        try:
+            yield
+        finally:
+            client.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def without_master(site: Site) -> Iterator[None]:
+    """The same, and it refuses even to read."""
+    with configured("replica-serve-stale-data", "no")(site), follows_nobody(site):
+        yield
+
+
+@contextlib.contextmanager
+def loads(site: Site) -> Iterator[None]:
+    """It loads a log of writes, for longer than all the calls take."""
+    server = site.redis
+    server.kill()
+    log = server.directory / "appendonly.aof"
+    log.write_bytes(WRITE * (200_000 + trials(2_000_000)))
+    before = server.settings
+    # A short sleep at each write; redis answers at each thousandth.
+    server.settings = {**before, "appendonly": "yes", "key-load-delay": "20"}
+    server.start()
+    try:
+        yield
+        with admin(site) as client:
+            assert client.info("persistence")["loading"]
+    finally:
+        server.kill()
+        log.unlink()
+        server.settings = before
+        server.start()
+
+
+@contextlib.contextmanager
+def restarted(site: Site) -> Iterator[None]:
+    site.redis.kill()
+    site.redis.start()
+    yield
+
+
+AWAY = {"create": "store_unavailable", "validate": "store_unavailable", "readyz": "not_ready"}
+FULL = {"create": "store_unavailable", "readyz": "not_ready"}
+LOST = "token_lost"
+SOON = {"create": 0.25, "validate": 0.25, "login": 1.0, "healthz": 0.05}
+ROWS = {
+    "Redis refuses": Row(on_the_way("to_redis", Proxy.refuse), AWAY, SOON),
+    "Redis hangs": Row(
+        on_the_way("to_redis", Proxy.hang), AWAY, SOON | {"create": 0.4, "validate": 0.4}
+    ),
+    "Redis is 50 ms slow": Row(on_the_way("to_redis", lambda proxy: proxy.slow(0.05)), {}, SOON),
+    "Redis is full": Row(configured("maxmemory", "1"), FULL, SOON),
+    "Redis evicts keys": Row(
+        configured("maxmemory-policy", "allkeys-lru"), {"readyz": "not_ready"}, SOON
+    ),
+    "Redis is read-only": Row(follows_nobody, AWAY, SOON, LOST),
+    "Redis has no master": Row(without_master, AWAY, SOON, LOST),
+    "Redis is loading": Row(loads, AWAY, SOON | {"create": 0.4, "validate": 0.4}, LOST),
+    "Redis restarted": Row(restarted, {"validate": LOST}, SOON, LOST),
+}
+
+
+@pytest.mark.parametrize("words", ROWS)
+def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
+    hold(site, words, ROWS[words])
+
+
+def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
+    """The way to Redis leads to a replica, which has every record and would call them all lost.
+
+    Guard: ``role:master`` in prelude.lua.
+    """
+    follow = {"replicaof": f"127.0.0.1 {site.redis.port}", "masterauth": site.redis.password}
+    with local.Redis(tmp_path, None, follow, site.redis.password) as replica, admin(site) as master:
+
+        @contextlib.contextmanager
+        def astray(site: Site) -> Iterator[None]:
+            assert master.wait(1, 5000) == 1
+            lead(site.to_redis, replica.port)
+            try:
+                yield
+            finally:
+                lead(site.to_redis, site.redis.port)
+
+        until(lambda: master.wait(1, 100) == 1)
+        hold(site, "Redis is a replica that has all the data", Row(astray, AWAY, SOON))
+
+
+def lead(proxy: Proxy, port: int) -> None:
+    proxy.target = port
+    proxy.refuse()
+    proxy.mend()
