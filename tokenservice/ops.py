@@ -74,6 +74,10 @@ def check_postgres() -> dict[str, str]:
         return {"postgres": "ok", "schema": "not at head"}
     except database.SQLAlchemyError:
         return {"postgres": "unavailable", "schema": "unknown"}
+    if read_only:
+        # A standby that our connections hold on to, perhaps, while the name of Postgres leads to
+        # the new primary. A write would find out; but who is not ready is sent none.
+        db.engine.dispose()
     at_head = found == current_app.extensions["schema_heads"]
     return {
         "postgres": "read-only" if read_only else "ok",

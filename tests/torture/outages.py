@@ -51,15 +51,13 @@ class Call(NamedTuple):
 class Site:
     """A gunicorn with two workers, its Redis and its Postgres, and the proxies on the way."""
 
-    def __init__(
-        self,
-        service: Service,
-        servers: tuple[local.Redis, local.Postgres],
-        proxies: tuple[Proxy, Proxy],
-    ) -> None:
+    redis: local.Redis
+    postgres: local.Postgres
+    to_redis: Proxy
+    to_postgres: Proxy
+
+    def __init__(self, service: Service) -> None:
         self.service = service
-        self.redis, self.postgres = servers
-        self.to_redis, self.to_postgres = proxies
         # A connection for each call, so that the workers take turns.
         alone = {"Connection": "close"}
         self.http = httpx.Client(base_url=service.url, timeout=30, headers=alone)
@@ -132,7 +130,9 @@ def site_of(
             "database_url": postgres.url.replace(f":{postgres.port}/", f":{to_postgres.port}/"),
         }
         with serve(web_concurrency=2, **(SETTINGS | urls | changes)) as service:
-            site = Site(service, (redis, postgres), (to_redis, to_postgres))
+            site = Site(service)
+            site.redis, site.postgres = redis, postgres
+            site.to_redis, site.to_postgres = to_redis, to_postgres
             with contextlib.closing(site.http):
                 yield site
 

@@ -1,0 +1,83 @@
+"""Two Postgres, of which one follows the other, and which can change places."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg2
+
+from tests.onetime.topologies import until
+from tokenservice import local
+
+
+def query(server: local.Postgres, words: str) -> Any:
+    """Run one statement; give the first field of its first row, or None."""
+    with (
+        contextlib.closing(psycopg2.connect(server.url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        connection.autocommit = True
+        cursor.execute(words)
+        found = cursor.fetchone() if cursor.description else None
+        return found and found[0]
+
+
+class Pair:
+    """A primary and its hot standby, with streaming replication; a context manager.
+
+    The standby is a copy of the primary, accounts and passwords included.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.primary, self.standby = self.servers = tuple(
+            local.Postgres(directory / name, durable=False) for name in ("one", "two")
+        )
+
+    def __enter__(self) -> Self:
+        self._running = contextlib.ExitStack()
+        with contextlib.ExitStack() as failure:
+            failure.push(self._running)
+            for server in self.servers:
+                self._running.enter_context(server)
+                server.stop()
+            source, target = (home(server) for server in self.servers)
+            for part in target.iterdir():
+                part.unlink() if part.is_file() else shutil.rmtree(part)
+            subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
+            self.primary.start()
+            self._follow()
+            failure.pop_all()
+        return self
+
+    def __exit__(self, *told: Any) -> None:
+        self._running.__exit__(*told)
+
+    def url(self) -> str:
+        """Both hosts, the first one first: whoever connects looks for the primary."""
+        one, two = (server.port for server in self.servers)
+        return self.servers[0].url.replace(f":{one}/", f":{one},127.0.0.1:{two}/")
+
+    def change_places(self) -> None:
+        """Stop the primary, promote the standby, and let the old primary follow it."""
+        self.primary.stop()  # In order: it sends all that it has.
+        query(self.standby, "SELECT pg_promote()")
+        self.primary, self.standby = self.standby, self.primary
+        self._follow()
+
+    def _follow(self) -> None:
+        data = next(path for path in home(self.standby).iterdir() if path.is_dir())
+        (data / "standby.signal").touch()
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{self.primary.url}'\n")
+        self.standby.start()
+        words = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        until(lambda: query(self.primary, words) == 1)
+
+
+def home(server: local.Postgres) -> Path:
+    """Where its password and its data are; ``local.Postgres`` may keep them elsewhere."""
+    return (server.directory / server.name).resolve()

@@ -1,0 +1,172 @@
+"""Postgres fails over: accounts are kept, and the pool finds the new primary by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask_migrate
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from tests.conftest import PASSWORD, Service, new_correo
+from tests.torture import ledger
+from tests.torture.ledger import trials
+from tests.torture.outages import OK, SETTINGS, Site
+from tests.torture.proxy import Proxy
+from tests.torture.replication import Pair, query
+from tokenservice import local, postgres
+from tokenservice.extensions import db
+
+
+@pytest.fixture(scope="module")
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, make_app: Callable[..., Flask]
+) -> Iterator[Pair]:
+    with Pair(tmp_path_factory.mktemp("pair")) as running:
+        app = make_app(database_url=running.primary.url)
+        with app.app_context():
+            flask_migrate.upgrade()
+            db.engine.dispose()
+        yield running
+
+
+@contextlib.contextmanager
+def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
+    """Repeat each call in a thread of its own for as long as the block lasts."""
+    over = threading.Event()
+
+    def repeat(call: Callable[[], object]) -> None:
+        while not over.wait(0.01):
+            call()
+
+    threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_no_account_is_lost_or_doubled_and_token_calls_do_not_notice(
+    pair: Pair, serve: Callable[..., Service], redis_server: local.Redis
+) -> None:
+    """The service knows both hosts. One writes accounts, one uses tokens, and they change places.
+
+    What was answered 201 is there once; what was answered 503 is there at most once.
+    """
+    settings = SETTINGS | {"database_url": pair.url(), "redis_timeout_ms": 2000}
+    opened: list[str] = []
+    used: Counter[str] = Counter()
+    times = []
+    with serve(web_concurrency=2, **settings) as service:
+        site = Site(service)
+
+        def open_account() -> None:
+            correo = f"{len(opened)}.{secrets.token_hex(8)}@example.com"
+            answer = site.http.post(
+                "/auth/register",
+                json={"nombre": "Ana", "correo": correo, "password": PASSWORD},
+                headers={"X-Forwarded-For": f"10.9.{len(opened) >> 8}.{len(opened) & 255}"},
+            )
+            assert answer.status_code in (201, 503)
+            if answer.status_code == 201:
+                opened.append(correo)
+
+        def use_token() -> None:
+            created = site.call("create")
+            used[created.said] += 1
+            used[site.call("validate", created.body.get("token", "")).said] += 1
+
+        site.introduce()
+        workers = service.workers()
+        with contextlib.closing(site.http), meanwhile(open_account, use_token):
+            for _ in range(trials(20, 2)):
+                time.sleep(0.5)
+                pair.change_places()
+                times.append(site.seconds_until_well())
+        assert service.workers() == workers
+
+    kept = query(pair.primary, f"SELECT count(*) FROM users WHERE correo IN {tuple(opened)}")
+    doubled = query(pair.primary, "SELECT count(*) - count(DISTINCT correo) FROM users")
+    figures = f"all well at most {max(times):.2f} s after the old primary follows"
+    ledger.record(
+        "outage",
+        "Postgres fails over: no account that was confirmed is lost or doubled",
+        n=len(opened),
+        failures=len(opened) - kept + doubled,
+        figures=f"{len(times)} failovers; {figures}",
+    )
+    ledger.record(
+        "outage",
+        "Postgres fails over: calls about tokens do not notice",
+        n=used.total(),
+        failures=used.total() - used[OK],
+        figures=f"{len(times)} failovers",
+    )
+    assert (kept, doubled) == (len(opened), 0)
+    assert set(used) == {OK}
+    assert max(times) < 3
+
+
+@pytest.fixture
+def pinned(pair: Pair, make_app: Callable[..., Flask]) -> Iterator[tuple[FlaskClient, Proxy]]:
+    """A client whose pool holds on to a standby, while the name of Postgres has moved on."""
+    with Proxy(pair.standby.port) as name:
+        url = pair.standby.url.replace(f":{pair.standby.port}/", f":{name.port}/")
+        app = make_app(database_url=url)
+        client = app.test_client()
+        checks = client.get("/readyz").get_json()["checks"]
+        assert checks == {"postgres": "read-only", "schema": "ok", "redis": "ok"}
+        assert register(client) == 503
+        # It serves whoever only reads, and thereby keeps a connection.
+        login = {"correo": "nobody@example.com", "password": PASSWORD}
+        assert client.post("/auth/login", json=login).status_code == 401
+        name.target = pair.primary.port
+        yield client, name
+        with app.app_context():
+            db.engine.dispose()
+
+
+def register(client: FlaskClient) -> int:
+    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
+    return client.post("/auth/register", json=account).status_code
+
+
+def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskClient, Any]) -> None:
+    """A ping succeeds there. The first write fails, and the next finds the new primary.
+
+    Guard: ``postgres.leave_read_only_server``.
+    """
+    client, _ = pinned
+    answers = [register(client) for _ in range(5)]
+    ledger.record(
+        "outage",
+        "a pool that holds on to a standby costs one refused write, and no restart",
+        n=len(answers) - 1,
+        failures=len([status for status in answers[1:] if status != 201]),
+    )
+    assert answers == [503, 201, 201, 201, 201]
+
+
+def test_a_probe_alone_makes_it_ready_again(pinned: tuple[FlaskClient, Any]) -> None:
+    """Who is not ready gets no writes, and would never leave. Guard: ``ops.check_postgres``."""
+    client, _ = pinned
+    assert [client.get("/readyz").status_code for _ in range(3)] == [503, 200, 200]
+
+
+def test_without_the_guard_it_stays(pinned: tuple[FlaskClient, Any]) -> None:
+    client, _ = pinned
+    with client.application.app_context():
+        event.remove(db.engine, "handle_error", postgres.leave_read_only_server)
+    assert {register(client) for _ in range(5)} == {503}
