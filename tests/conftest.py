@@ -142,13 +142,20 @@ class Service:
                 env=self._environment,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        with contextlib.ExitStack() as failure:
+            failure.push(self)
+            self._wait()
+            failure.pop_all()
+        return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             # The first worker answers before the last one is there to be raced, or counted.
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/healthz", timeout=5)
                 if len(self.workers()) == int(self._environment["web_concurrency"]):
-                    return self
+                    return
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise AssertionError("gunicorn did not start: " + self.log.read_text())

@@ -10,6 +10,7 @@ import string
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from werkzeug.test import TestResponse
 
 from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
+from tests.torture.proxy import Proxy
 from tokenservice import local
 from tokenservice.extensions import db
 
@@ -468,3 +470,36 @@ def test_postgres_away_and_back(
     assert_out(client.post("/token/create", headers=seen.headers), "access_token_invalid")
     with app.app_context():
         db.engine.dispose()
+
+
+def test_one_caller_pays_for_all_while_postgres_hangs(
+    app: Flask, postgres: local.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Who asks waits for most of a second, and the others are served from memory.
+
+    Guard: ``Callers._turn_to_ask``.
+    """
+    with Proxy(postgres.port) as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        away = make_app(database_url=url)
+        people = [enrol(away.test_client().post) for _ in range(6)]
+
+        def seconds(someone: Person) -> float:
+            started = time.monotonic()
+            created = away.test_client().post("/token/create", headers=someone.headers)
+            assert created.status_code == 201
+            return time.monotonic() - started
+
+        for someone in people:
+            seconds(someone)
+        proxy.hang()
+        time.sleep(1.6)
+        assert seconds(people[0]) > 0.5  # It finds out for the first time.
+        for pause in (0, 2):
+            time.sleep(pause)
+            with ThreadPoolExecutor() as threads:
+                slow = [took for took in threads.map(seconds, people) if took > 0.8]
+            assert len(slow) == (1 if pause else 0)
+        proxy.mend()
+        with away.app_context():
+            db.engine.dispose()

@@ -37,9 +37,11 @@ ASK_AGAIN_SECONDS = 0.5
 LOGIN_ATTEMPTS_BY_ADDRESS = "60 per minute"
 LOGIN_FAILURES_BY_CORREO = "100 per hour"
 
-# INCRBY starts a window where there is none; a refund (a negative amount) must not.
+# INCRBY starts a window where there is none; a refund (a negative amount) must not, nor leave one
+# in which there is less than nothing.
 COUNT = """
-if tonumber(ARGV[1]) < 0 and redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
+local counted = tonumber(redis.call('GET', KEYS[1]) or 0)
+if counted + ARGV[1] < 0 then return {0, 0} end
 local count = redis.call('INCRBY', KEYS[1], ARGV[1])
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 then
@@ -75,6 +77,8 @@ class Counters:
             except StoreUnavailable:
                 # A Redis that hangs would otherwise cost its timeout on every call.
                 self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
+        if self._memory.get(key) + amount < 0:
+            return 0, 0.0  # What is given back was counted in Redis.
         count = self._memory.incr(key, seconds, amount=amount)
         left = max(0.0, self._memory.get_expiry(key) - time.time())
         return (count if count <= 1 else count * self._workers), left

@@ -1,0 +1,301 @@
+"""The limits are exact: over processes, whatever a client says of himself, and without Redis."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.conftest import Service, enrol, new_correo
+from tests.racing import Connection, race, request
+from tests.torture import ledger
+from tests.torture.ledger import trials
+from tests.torture.proxy import Proxy
+from tokenservice import local
+
+#: No window ends while a test runs, however long the run.
+LIMITS = {
+    "rate_limit_create": "100 per hour",
+    "rate_limit_register": "5 per hour",
+    "rate_limit_login": "5 per hour",
+}
+# A connection for each call, so that the workers take turns.
+ALONE = {"Connection": "close"}
+WRONG = "not the password of anyone"
+#: What servers of all kinds have been told the client's address in.
+HEADERS = (
+    *("X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"),
+    *("CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Cluster-Client-IP"),
+    *("X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For", "X-Originating-IP"),
+    *("X-Remote-IP", "X-Remote-Addr", "Remote-Addr", "Client-IP", "X-ProxyUser-Ip", "Via"),
+    *("X_Forwarded_For", "REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "X-Azure-ClientIP"),
+)
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+    with local.Redis(tmp_path_factory.mktemp("limits")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted(own_redis: local.Redis) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.flushall()
+
+
+@pytest.fixture(scope="module")
+def proxied(
+    serve: Callable[..., Service], own_redis: local.Redis
+) -> Iterator[tuple[Service, Proxy]]:
+    """A service behind one proxy, and a proxy before its Redis."""
+    with Proxy(own_redis.port) as to_redis:
+        url = own_redis.url.replace(f":{own_redis.port}/", f":{to_redis.port}/")
+        with serve(web_concurrency=2, trusted_proxies=1, redis_url=url, **LIMITS) as running:
+            yield running, to_redis
+
+
+@pytest.fixture(scope="module")
+def direct(serve: Callable[..., Service], own_redis: local.Redis) -> Iterator[Service]:
+    """A service that trusts no proxy, and counts in the same Redis."""
+    with serve(web_concurrency=2, redis_url=own_redis.url, **LIMITS) as running:
+        yield running
+
+
+numbers = itertools.count()
+
+
+def address() -> dict[str, str]:
+    """An address that no limit has heard of, as the proxy tells it."""
+    n = next(numbers)
+    return {"X-Forwarded-For": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"}
+
+
+def error(answers: Counter[int], passed: int, limit: int) -> int:
+    """By how many too many or too few were let through.
+
+    A 503 is what a machine that stalls may say to one of them, who then is not counted as well.
+    """
+    assert set(answers) <= {passed, 429, 503}
+    return max(0, answers[passed] - limit, limit - answers[passed] - answers[503])
+
+
+def register(http: httpx.Client, *headers: tuple[str, str]) -> int:
+    """422 where it is let through: there is nothing in it."""
+    return http.post("/auth/register", json={}, headers=list(headers)).status_code
+
+
+def test_of_a_thousand_calls_at_once_a_hundred_pass(
+    proxied: tuple[Service, Proxy], direct: Service
+) -> None:
+    """Over four processes of two services. Guard: INCRBY in ``limits.COUNT``, one step."""
+    services, calls, repeats = (proxied[0], direct), 1000, trials(50, 1)
+    wrong = []
+    with httpx.Client(base_url=proxied[0].url, timeout=60) as http:
+        for _ in range(repeats):
+            someone = enrol(lambda path, json: http.post(path, json=json, headers=address()))
+            opened = [Connection(services[n % 2].port) for n in range(calls)]
+            try:
+                kinds = Counter(
+                    answer.status
+                    for answer in race(opened, [request("/token/create", someone, {})] * calls)
+                )
+            finally:
+                for connection in opened:
+                    connection.close()
+            wrong.append(error(kinds, 201, 100))
+    ledger.record(
+        "limits",
+        "of 1,000 calls at once over 4 processes at a limit of 100, exactly 100 pass",
+        n=repeats,
+        failures=len(wrong) - wrong.count(0),
+    )
+    assert set(wrong) == {0}
+
+
+def said(n: int) -> str:
+    """An address, as clients write it who want to be somebody else."""
+    one = f"198.51.{n >> 8 & 255}.{n & 255}"
+    forms = (one, f"for={one};proto=https", f'"{one}"', f"2001:db8::{n:x}", f"{one}, {one}")
+    return (*forms, "127.0.0.1", "localhost", "unknown", "", f"{one}:80")[n % 10]
+
+
+def test_nothing_that_a_client_says_of_himself_is_believed(direct: Service) -> None:
+    """With ``trusted_proxies=0``, whichever headers he sends and however often."""
+    requests = trials(10_000, 300)
+    with httpx.Client(base_url=direct.url, timeout=30, headers=ALONE) as http:
+        answers = Counter(
+            register(http, *[(secrets.choice(HEADERS), said(n)) for _ in range(1 + n % 4)])
+            for n in range(requests)
+        )
+    ledger.record(
+        "limits",
+        "made-up addresses in any header gain nothing without a trusted proxy",
+        n=requests,
+        failures=error(answers, 422, 5),
+        figures=f"{len(HEADERS)} headers",
+    )
+    assert error(answers, 422, 5) == 0
+
+
+#: What a client may put before the one word that is the proxy's own.
+BEFORE = (
+    *("", "198.51.100.{n}", "198.51.100.{n}, 198.51.101.{n}", "unknown", "203.0.113.{n}:80"),
+    *('"', '"198.51.100.{n}', '"198.51.100.{n}"', '"a", "b', "\\", '"\\"', '""", "', "=\"'"),
+    *(
+        ",",
+        ",,, ,",
+        "for=198.51.100.{n}",
+        "\u00e9",
+        "2001:db8::{n}",
+        "[2001:db8::{n}]:80",
+        "x" * 3000,
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("whose", "last"),
+    [
+        ("an address", ("203.0.113.9", "::ffff:203.0.113.9")),
+        (
+            "a network of IPv6",
+            ("2001:db8:1:2::{n}", "2001:DB8:1:2:{n}::", "2001:db8:1:2:0:0:{n}:1"),
+        ),
+    ],
+)
+def test_behind_a_proxy_only_its_own_word_counts(
+    whose: str, last: tuple[str, ...], proxied: tuple[Service, Proxy]
+) -> None:
+    """It adds its word to the client's line, or a line of its own."""
+    requests = trials(10_000, 300)
+    answers: Counter[int] = Counter()
+    with httpx.Client(base_url=proxied[0].url, timeout=30, headers=ALONE) as http:
+        for n in range(requests):
+            mine = BEFORE[n % len(BEFORE)].format(n=n % 200)
+            its = last[n % len(last)].format(n=n % 200)
+            lines = [f"{mine}, {its}"] if n % 3 else [mine, its]
+            headers = [("X-Forwarded-For", line.encode()) for line in lines]
+            answers[register(http, *headers)] += 1
+    ledger.record(
+        "limits",
+        f"behind one trusted proxy nothing but its own word counts, for {whose}",
+        n=requests,
+        failures=error(answers, 422, 5),
+    )
+    assert error(answers, 422, 5) == 0
+
+
+def spelling(correo: str, n: int) -> str:
+    """The same mailbox, written in another way."""
+
+    def letter(character: str) -> str:
+        ways = [character, character.upper()]
+        if character.isascii() and character.isalnum():
+            ways.append(chr(ord(character) + 0xFEE0))
+        return secrets.choice(ways)
+
+    local_part, _, domain = correo.partition("@")
+    domain = domain.replace(
+        "b\u00fccher", secrets.choice(["b\u00fccher", "BU\u0308CHER", "xn--bcher-kva"])
+    )
+    text = (
+        "".join(map(letter, local_part)) + secrets.choice("@\uff20") + "".join(map(letter, domain))
+    )
+    return secrets.choice(["", " ", "\t", "\u00a0"]) + text + secrets.choice(["", " ", "\n"])
+
+
+def guess(http: httpx.Client, correo: str, n: int, **headers: str) -> int:
+    """A wrong password, as JSON or as the form of OAuth 2; 401 where it was checked."""
+    body: dict[str, Any] = (
+        {"json": {"correo": correo, "password": WRONG}}
+        if n % 2
+        else {"data": {"username": correo, "password": WRONG}}
+    )
+    return http.post("/auth/login", headers=headers, **body).status_code
+
+
+@pytest.mark.parametrize(
+    ("limit", "from_many"), [(5, False), (100, True)], ids=["one address", "many addresses"]
+)
+def test_no_spelling_of_a_correo_gains_a_guess(
+    limit: int, from_many: bool, proxied: tuple[Service, Proxy]
+) -> None:
+    guesses = trials(2000, 160) if from_many else 55
+    correo = f"ksenia.{secrets.token_hex(6)}@b\u00fccher.example.com"
+    here = address()
+    with (
+        httpx.Client(base_url=proxied[0].url, timeout=60, headers=ALONE) as http,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        answers = Counter(
+            threads.map(
+                lambda n: guess(http, spelling(correo, n), n, **(address() if from_many else here)),
+                range(guesses),
+            )
+        )
+    whence = "from many addresses" if from_many else "from one address"
+    ledger.record(
+        "limits",
+        f"spellings of one correo gain no guess at its password, {whence}",
+        n=guesses,
+        failures=error(answers, 401, limit),
+    )
+    assert error(answers, 401, limit) == 0
+
+
+@pytest.mark.parametrize(("how", "tell"), [("refuses", Proxy.refuse), ("hangs", Proxy.hang)])
+def test_without_redis_a_guesser_gets_no_more_than_the_limit(
+    how: str, tell: Callable[[Proxy], None], proxied: tuple[Service, Proxy], own_redis: local.Redis
+) -> None:
+    """50 guesses a second, on as many connections: each of two workers lets through two of five.
+
+    Guard: the weight of a hit in ``limits.Counters.add``. Normal limits are back within 2 s.
+    """
+    service, to_redis = proxied
+    seconds = trials(60, 2)
+    with (
+        httpx.Client(base_url=service.url, timeout=30, headers=ALONE | address()) as http,
+        ThreadPoolExecutor(16) as threads,
+    ):
+
+        def attack(correo: str, guesses: int, a_second: float) -> Counter[int]:
+            begun = time.monotonic()
+
+            def one(n: int) -> int:
+                time.sleep(max(0, begun + n / a_second - time.monotonic()))
+                return guess(http, correo, n)
+
+            return Counter(threads.map(one, range(guesses)))
+
+        tell(to_redis)
+        try:
+            away = attack(new_correo(), seconds * 50, 50)
+        finally:
+            to_redis.mend()
+        time.sleep(2)
+        back = attack(new_correo(), 30, 1000)
+    ledger.record(
+        "limits",
+        f"while Redis {how}, 50 guesses a second get no more through than the limit of 5",
+        n=away.total(),
+        failures=max(0, away[401] - 4),
+        figures=f"{away[401]} guesses in {seconds} s",
+    )
+    ledger.record(
+        "limits",
+        f"2 s after Redis {how}, exactly the limit passes again",
+        n=back.total(),
+        failures=error(back, 401, 5),
+    )
+    assert set(away) <= {401, 429, 503}
+    assert 1 <= away[401] <= 4
+    assert error(back, 401, 5) == 0
