@@ -7,6 +7,7 @@ import itertools
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,3 +234,29 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         if len(calls[name]) >= 50:
             assert percentile(calls[name], 0.99) < bound, (name, times)
         assert percentile(calls[name], 0.5) < bound + STALL_SECONDS, (name, times)
+
+
+def alive_under(site: Site, load: str, words: str) -> None:
+    """Something hangs, eight callers wait for it, and the process still says that it is alive."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            site.call(load)
+
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(wait) for _ in range(8)]
+        calls = [site.call("healthz") for _ in range(trials(2000, 40))]
+        over.set()
+        for each in waiting:
+            each.result()
+    median, late = (percentile(calls, part) * 1000 for part in (0.5, 0.99))
+    ledger.record(
+        "outage",
+        words,
+        n=len(calls),
+        failures=sum(call.said != OK for call in calls),
+        figures=f"healthz {median:.0f} ms, p99 {late:.0f} ms, under 8 callers of {load}",
+    )
+    assert {call.said for call in calls} == {OK}
+    assert median < 50 + STALL_SECONDS * 1000

@@ -14,14 +14,14 @@ from tests.onetime.topologies import until
 from tokenservice import local
 
 
-def query(server: local.Postgres, words: str) -> Any:
+def query(server: local.Postgres, words: str, *values: object) -> Any:
     """Run one statement; give the first field of its first row, or None."""
     with (
         contextlib.closing(psycopg2.connect(server.url)) as connection,
         connection.cursor() as cursor,
     ):
         connection.autocommit = True
-        cursor.execute(words)
+        cursor.execute(words, values)
         found = cursor.fetchone() if cursor.description else None
         return found and found[0]
 
@@ -47,7 +47,7 @@ class Pair:
             source, target = (home(server) for server in self.servers)
             for part in target.iterdir():
                 part.unlink() if part.is_file() else shutil.rmtree(part)
-            subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
+            subprocess.run(["/bin/cp", "-a", f"{source}/.", target], check=True)
             self.primary.start()
             self._follow()
             failure.pop_all()

@@ -97,7 +97,7 @@ def test_no_account_is_lost_or_doubled_and_token_calls_do_not_notice(
                 times.append(site.seconds_until_well())
         assert service.workers() == workers
 
-    kept = query(pair.primary, f"SELECT count(*) FROM users WHERE correo IN {tuple(opened)}")
+    kept = query(pair.primary, "SELECT count(*) FROM users WHERE correo = ANY(%s)", opened)
     doubled = query(pair.primary, "SELECT count(*) - count(DISTINCT correo) FROM users")
     figures = f"all well at most {max(times):.2f} s after the old primary follows"
     ledger.record(

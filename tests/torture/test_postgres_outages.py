@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Service
 from tests.onetime.topologies import until
 from tests.torture.ledger import trials
-from tests.torture.outages import OK, Row, Site, hold, on_the_way, site_of
+from tests.torture.outages import OK, Row, Site, alive_under, hold, on_the_way, site_of
 from tests.torture.proxy import Proxy
 from tokenservice import local
 
@@ -90,3 +90,8 @@ if trials(100) >= 10:  # To the service it is the same as one that hangs.
 @pytest.mark.parametrize("words", ROWS)
 def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
     hold(site, words, ROWS[words])
+
+
+def test_the_process_is_alive_while_postgres_hangs(site: Site) -> None:
+    with on_the_way("to_postgres", Proxy.hang)(site):
+        alive_under(site, "login", "healthz answers while Postgres hangs")

@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from tests.conftest import Service
+from tests.onetime import topologies
 from tests.onetime.topologies import until
 from tests.torture.ledger import trials
-from tests.torture.outages import Row, Site, hold, on_the_way, site_of
+from tests.torture.outages import Row, Site, alive_under, hold, on_the_way, site_of
 from tests.torture.proxy import Proxy
 from tokenservice import local
 
@@ -146,6 +147,38 @@ ROWS = {
 @pytest.mark.parametrize("words", ROWS)
 def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
     hold(site, words, ROWS[words])
+
+
+def test_the_process_is_alive_while_redis_hangs(site: Site) -> None:
+    with on_the_way("to_redis", Proxy.hang)(site):
+        alive_under(site, "create", "healthz answers while Redis hangs")
+
+
+def test_sentinels_that_know_no_master(
+    serve: Callable[..., Service], postgres: local.Postgres, tmp_path: Path
+) -> None:
+    if trials(100) < 10:
+        pytest.skip("takes a gunicorn and a sentinel of its own: the long run makes it")
+    with (
+        local.Redis(tmp_path / "master") as master,
+        topologies.Watcher(tmp_path / "sentinel", master, quorum=1) as watcher,
+        site_of(
+            serve,
+            master,
+            postgres,
+            redis_url=f"redis+sentinel://:{master.password}@127.0.0.1:{watcher.port}/tokens",
+        ) as site,
+    ):
+
+        @contextlib.contextmanager
+        def killed(_: Site) -> Iterator[None]:
+            master.kill()
+            try:
+                yield
+            finally:
+                master.start()
+
+        hold(site, "Sentinels know no master", Row(killed, AWAY, SOON, LOST, last=2))
 
 
 def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
