@@ -117,7 +117,7 @@ def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
     allowed = [statement for statement, why in came_of.items() if why != DENIED]
     record(
         "least privilege",
-        "The application's role in Postgres is refused what would destroy, hide or take over data.",
+        "The service's role in Postgres is refused what would destroy or take over data.",
         n=len(FORBIDDEN),
         failures=len(allowed),
     )

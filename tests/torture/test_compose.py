@@ -1,0 +1,155 @@
+"""docker-compose.yml and the Dockerfile: what a container that was taken over could not do.
+
+No container is started. What the containers run is tried on real servers in
+test_postgres_roles.py and test_redis_users.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.torture.deployed import APP, OWNER, REDIS_USER
+from tests.torture.ledger import record
+
+SECRETS = {name: f"the-{name}" for name in ("secret_key", "db_password", "redis_password")}
+# The entry point of Postgres begins as root, to hand the volume to the user it then becomes.
+BEGINS_AS_ROOT = {"db": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}}
+Service = dict[str, Any]
+
+
+def compose(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.prefix, "bin", "docker-compose")
+    if not program.exists():
+        pytest.skip("docker-compose is not installed")
+    return subprocess.run(
+        [program, "--project-directory", ROOT, "--env-file", os.devnull, *words],
+        env={"PATH": os.environ["PATH"], **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Service]:
+    done = compose("config", "--format", "json", **SECRETS)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Service] = json.loads(done.stdout)["services"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def weaknesses(name: str, service: Service, user_of_image: str) -> list[str]:
+    """What ``service`` lets a process do that breaks out of the program it was meant for."""
+    mounts = service.get("volumes", [])
+    root = service.get("user", user_of_image).split(":")[0] in ("", "0", "root")
+    demands = {
+        "its file system can be written to": service.get("read_only", False),
+        "it keeps capabilities": service.get("cap_drop") == ["ALL"],
+        "it is given capabilities": set(service.get("cap_add", []))
+        <= BEGINS_AS_ROOT.get(name, set()),
+        "it may gain privileges": "no-new-privileges:true" in service.get("security_opt", []),
+        "it is privileged": not service.get("privileged", False),
+        "it runs as root": not root or name in BEGINS_AS_ROOT,
+        "it may take all memory": int(service.get("mem_limit", 0)) > 0,
+        "it may start any number of processes": 0 < service.get("pids_limit", 0) <= 1000,
+        "its log may fill the disk": "max-size" in service.get("logging", {}).get("options", {}),
+        "it shares the host's network": service.get("network_mode", "") != "host",
+        "it shares the host's processes": "pid" not in service,
+        "it can write to the host": all(
+            mount["type"] != "bind" or mount.get("read_only") for mount in mounts
+        ),
+        "it controls the engine": not any("docker.sock" in mount["source"] for mount in mounts),
+        "nobody asks whether it lives": service.get("restart") == "no"
+        or "test" in service.get("healthcheck", {})
+        or "build" in service,
+    }
+    return [f"{name}: {weakness}" for weakness, met in demands.items() if not met]
+
+
+def test_each_container_is_locked_down(services: dict[str, Service], dockerfile: str) -> None:
+    """Guard: x-locked-down in docker-compose.yml; the image of ours brings its own user."""
+    [user] = re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)
+    found = [
+        weakness
+        for name, service in services.items()
+        for weakness in weaknesses(name, service, user if "build" in service else "root")
+    ]
+    record(
+        "deployment",
+        "Each container is read-only, bounded, unprivileged and without capabilities.",
+        n=len(services),
+        failures=len(found),
+    )
+    assert len(services) >= 4
+    assert found == []
+    assert len(weaknesses("bare", {"privileged": True, "network_mode": "host"}, "root")) >= 9
+
+
+def test_only_the_service_can_be_reached(services: dict[str, Service]) -> None:
+    done = compose("config", "--format", "json", **SECRETS)
+    assert json.loads(done.stdout)["networks"]["back"]["internal"]
+    for name in ("db", "redis"):
+        assert set(services[name]["networks"]) == {"back"}
+        assert "ports" not in services[name]
+    assert services["migrate"]["network_mode"] == "service:db"
+
+
+def test_each_part_connects_as_the_least_that_it_can_be(services: dict[str, Service]) -> None:
+    app, migrate = services["app"]["environment"], services["migrate"]["environment"]
+    assert app["db_user"] == APP
+    assert app["redis_url"].startswith(f"redis://{REDIS_USER}:")
+    assert migrate["database_url"].startswith(f"postgresql://{OWNER}@127.0.0.1/")
+
+
+def test_what_is_mounted_is_there(services: dict[str, Service]) -> None:
+    for service in services.values():
+        for mount in service.get("volumes", []):
+            if mount["type"] == "bind":
+                source = Path(mount["source"])
+                files = [*source.iterdir()] if source.is_dir() else [source]
+                assert files
+                assert all(file.is_file() for file in files)
+
+
+def test_no_secret_is_an_argument_or_has_a_default(services: dict[str, Service]) -> None:
+    for service in services.values():
+        words = json.dumps([service.get("command"), service.get("healthcheck")])
+        assert not [secret for secret in SECRETS.values() if secret in words]
+    for name in SECRETS:
+        left = {other: value for other, value in SECRETS.items() if other != name}
+        done = compose("config", "--quiet", **left)
+        assert done.returncode != 0
+        assert name in done.stderr
+
+
+def test_images_are_named_by_version(services: dict[str, Service], dockerfile: str) -> None:
+    """By tag and not by digest: a digest would also keep out the fixes of the distribution."""
+    images = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    images += [service["image"] for service in services.values() if "build" not in service]
+    for image in images:
+        assert re.search(r":[\d.]+", image), image
+
+
+def test_nothing_but_the_program_gets_into_the_image(dockerfile: str) -> None:
+    """Guard: .dockerignore, which begins by leaving everything out."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    let_in = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
+    assert {name for names in copied for name in names.split()} == let_in
+    assert "--require-hashes" in dockerfile
