@@ -57,6 +57,20 @@ lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
 	$(UV) $(ARGS) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
 .PHONY: lock
 
+audit: .venv/.audit ## Look for known vulnerabilities in what is shipped
+# Strict, because what the service that knows them has not heard of would else pass for sound.
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements.lock $(ARGS)
+.PHONY: audit
+
+SBOM ?= sbom.json
+sbom: .venv/.audit ## Write sbom.json, the list of what is shipped (CycloneDX)
+# Made from the lock, and the same whenever it is made.
+	@{ echo '[project]'; sed -n '/^\[metadata\]/,/^$$/s/^\([a-z]*\) = \(.*\)/\1 = "\2"/p' setup.cfg; } \
+	  | $(PY) -W ignore -m cyclonedx_py requirements requirements.lock --pyproject /dev/stdin \
+	    --output-reproducible --output-file $(SBOM) $(ARGS)
+	@echo "Wrote $(SBOM)."
+.PHONY: sbom
+
 clean: ## Remove what these commands made, the data of make run included
 	@if [ -L .local/postgres ]; then rm -rf "$$(readlink .local/postgres)"; fi
 	@rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -78,6 +92,11 @@ endif
 	@touch $@
 
 .venv/.dev: requirements-dev.lock .venv/pyvenv.cfg | $(REDIS)
+	@echo "Installing $< ..."
+	@$(PIP) install --require-hashes --no-deps -r $<
+	@touch $@
+
+.venv/.audit: requirements-audit.lock .venv/pyvenv.cfg
 	@echo "Installing $< ..."
 	@$(PIP) install --require-hashes --no-deps -r $<
 	@touch $@

@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import dotenv
 import limits
+import psycopg2.extensions
+import redis
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
@@ -24,6 +26,13 @@ SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused bel
 MIN_SECRET_KEY_BYTES = 32
 POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg2"}
 REDIS_SCHEMES = {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}
+LONGEST_WINDOW_SECONDS = 366 * 86_400
+# Settings of which the first must not be more than the second: a repeated answer is told from the
+# record, and a token that names no life must be allowed the usual one.
+PROPORTIONS = (
+    ("onetime_token_expire_seconds", "onetime_token_max_seconds"),
+    ("idempotency_window_seconds", "receipt_seconds"),
+)
 
 
 class ConfigError(Exception):
@@ -39,27 +48,57 @@ def strong_key(key: str) -> None:
 
 
 def rate(words: str) -> None:
+    """One rate and no list of them: of a list the limiter would take the first alone."""
     try:
-        if words != "off":
-            limits.parse(words)
+        given = [] if words == "off" else limits.parse_many(words)
     except ValueError:
         raise ValidationError('is not a rate such as "60 per minute", nor "off"') from None
+    if len(given) > 1:
+        raise ValidationError("is more than one rate")
+    if any(one.amount < 1 or one.get_expiry() > LONGEST_WINDOW_SECONDS for one in given):
+        raise ValidationError("does not allow at least one call, within a year at most")
 
 
-def address(*schemes: str) -> Callable[[str], None]:
-    """Check a URL of one of ``schemes``, which may name several hosts."""
+def address(url: str, usual: str, schemes: Collection[str]) -> SplitResult:
+    """Take a URL of one of ``schemes``, which may name several hosts, apart."""
+    try:
+        parts = urlsplit(url)
+        for host in hosts(parts):
+            _ = host.port  # Reading it is what checks it.
+    except ValueError:
+        raise ValidationError("is not a URL") from None
+    if parts.scheme not in schemes:
+        raise ValidationError(f"does not begin with {usual}://")
+    return parts
 
-    def check(url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            for host in parts.netloc.rpartition("@")[2].split(","):
-                _ = urlsplit(f"//{host}").port  # Reading it is what checks it.
-        except ValueError:
-            raise ValidationError("is not a URL") from None
-        if parts.scheme not in schemes:
-            raise ValidationError(f"does not begin with {schemes[0]}://")
 
-    return check
+def hosts(parts: SplitResult) -> list[SplitResult]:
+    return [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+
+
+def postgres_address(url: str) -> None:
+    """What libpq cannot read would else be found out at the first query."""
+    address(url, "postgresql", POSTGRES_SCHEMES)
+    try:
+        psycopg2.extensions.parse_dsn(f"postgresql://{url.partition('://')[2]}")
+    except psycopg2.ProgrammingError:
+        raise ValidationError("is not an address that Postgres takes") from None
+
+
+def redis_address(url: str) -> None:
+    """What the client cannot read would else be found out at the first call."""
+    parts = address(url, "redis", REDIS_SCHEMES)
+    if parts.scheme in ("redis+sentinel", "redis+cluster"):
+        if not all(host.hostname and host.port for host in hosts(parts)):
+            raise ValidationError("does not name each host with its port")
+        if parts.scheme == "redis+sentinel" and not re.fullmatch(r"/[^/]+(/\d*)?", parts.path):
+            raise ValidationError("does not end in the name of a service")
+        return
+    try:
+        pool = redis.ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)  # It connects to nothing yet.
+    except (ValueError, TypeError, redis.RedisError):
+        raise ValidationError("is not an address that Redis takes") from None
 
 
 class Origins(fields.Field[tuple[str, ...]]):
@@ -84,15 +123,16 @@ class Settings(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    @validates_schema
+    # Also where other settings are wrong: all mistakes are reported together.
+    @validates_schema(skip_on_field_errors=False)
     def in_proportion(self, given: dict[str, Any], **_: Any) -> None:
-        if given["onetime_token_expire_seconds"] > given["onetime_token_max_seconds"]:
-            raise ValidationError(
-                "is more than onetime_token_max_seconds", "onetime_token_expire_seconds"
-            )
-        # A repeated answer is told from the record.
-        if given["idempotency_window_seconds"] > given["receipt_seconds"]:
-            raise ValidationError("is more than receipt_seconds", "idempotency_window_seconds")
+        wrong = {
+            smaller: [f"is more than {larger}"]
+            for smaller, larger in PROPORTIONS
+            if smaller in given and larger in given and given[smaller] > given[larger]
+        }
+        if wrong:
+            raise ValidationError(wrong)
 
 
 def setting(field: fields.Field[Any]) -> Any:
@@ -127,14 +167,14 @@ class Config:
     idempotency_window_seconds: int = whole(60, 1, 86_400)
     max_active: int = whole(1000, 1, 1_000_000)
 
-    database_url: str | None = text(None, address("postgresql", *POSTGRES_SCHEMES))
+    database_url: str | None = text(None, postgres_address)
     db_user: str = text("postgres")
     db_password: str = text("postgres")
     db_host: str = text("localhost")
     db_port: int = whole(5432, 1, 65_535)
     db_name: str = text("token_service")
 
-    redis_url: str | None = text(None, address("redis", *REDIS_SCHEMES))
+    redis_url: str | None = text(None, redis_address)
     redis_host: str = text("localhost")
     redis_port: int = whole(6379, 1, 65_535)
     redis_db: int = whole(0, 0, 1_000_000)

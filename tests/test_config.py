@@ -276,6 +276,69 @@ def test_an_address_that_cannot_be_parsed_is_a_mistake_like_any_other(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis_url", "redis+sentinel://sentinel/tokens"),
+        ("redis_url", "redis+sentinel://sentinel:26379"),
+        ("redis_url", "redis+sentinel://one:26379,two/tokens"),
+        ("redis_url", "redis+sentinel://sentinel:26379/tokens/first"),
+        ("redis_url", "redis+cluster://node"),
+        ("redis_url", "redis+cluster://"),
+        ("redis_url", "redis://cache:6379/0?socket_timeout=soon"),
+        ("redis_url", "redis://cache:6379/0?no_such_option=1"),
+        ("redis_url", "rediss://cache:6379/0?ssl_cert_reqs=perhaps"),
+        ("database_url", "postgresql://u:p@h/d?no_such_option=1"),
+        ("database_url", "postgresql://u:p%zz@h/d"),
+    ],
+)
+def test_an_address_that_no_client_takes_is_a_mistake(name: str, value: str) -> None:
+    """Without the clients' own parsers in config.py, each was an error 500 of every request."""
+    with pytest.raises(ConfigError, match=name):
+        Config.from_mapping({"secret_key": SECRET_KEY, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis_url", "redis+sentinel://:p@one:26379,two:26379/tokens/1"),
+        ("redis_url", "redis+cluster://u:p@one:6379,[::1]:6379"),
+        ("redis_url", "unix:///run/redis.sock?db=1"),
+        ("redis_url", "rediss://u:p@cache:6380/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required"),
+        ("database_url", "postgresql+psycopg2://u:p@one:1,two/d?sslmode=verify-full"),
+        ("database_url", "postgresql:///d?host=/run/postgresql"),
+    ],
+)
+def test_an_address_that_a_client_takes_is_none(name: str, value: str) -> None:
+    config = Config.from_mapping({"secret_key": SECRET_KEY, name: value})
+    assert getattr(config, name) == value
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["0 per minute", "5 per minute; 10 per hour", "5 per minute, 1 per second", "1/9999 years"],
+)
+def test_a_rate_is_one_that_can_be_kept(words: str) -> None:
+    """Of a list the limiter would take the first alone, and Redis counts no such time."""
+    with pytest.raises(ConfigError, match="rate_limit_login"):
+        Config.from_mapping({"secret_key": SECRET_KEY, "rate_limit_login": words})
+
+
+def test_a_mistake_of_proportion_is_reported_with_the_others() -> None:
+    """Red without ``skip_on_field_errors=False``."""
+    given = {"receipt_seconds": "60", "idempotency_window_seconds": "90", "web_threads": "none"}
+    given |= {"onetime_token_expire_seconds": "100", "onetime_token_max_seconds": "50"}
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping(given)
+    named = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert named == [
+        "idempotency_window_seconds",
+        "onetime_token_expire_seconds",
+        "secret_key",
+        "web_threads",
+    ]
+
+
 def test_a_default_life_beyond_the_longest_is_a_mistake() -> None:
     given = {"onetime_token_expire_seconds": "100", "onetime_token_max_seconds": "50"}
     with pytest.raises(ConfigError, match="onetime_token_expire_seconds"):

@@ -1,0 +1,240 @@
+"""What is shipped: pinned by hash, listed, and looked up among the known vulnerabilities."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.conftest import ROOT
+from tests.torture.ledger import record
+
+RUNTIME = ROOT / "requirements.lock"
+# All that can name something to install. Tools and builds are elsewhere, and none of ours.
+LOCKS = sorted([*ROOT.glob("requirements*"), *(ROOT / "benchmarks").glob("**/requirements*.txt")])
+NPM_LOCKS = [
+    path
+    for path in ROOT.glob("benchmarks/**/package-lock.json")
+    if "node_modules" not in path.parts
+]
+PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)(?: ; (.+?))?$")
+HASH = re.compile(r"^--hash=sha256:[0-9a-f]{64}$")
+TOOLS = "make .venv/.audit has not installed pip-audit and cyclonedx-py"
+
+
+def lines_of(lock: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each requirement of a lock, and its options."""
+    text = re.sub(r"^\s*#.*\n", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for line in text.replace("\\\n", "").splitlines():
+        if line.strip():
+            requirement, *options = re.split(r"\s+(?=--)", line.strip())
+            yield requirement, options
+
+
+def pins_of(lock: Path) -> set[tuple[str, str]]:
+    """The names and versions; of one name several, where they depend on the Python."""
+    found = (PINNED.match(requirement) for requirement, _ in lines_of(lock))
+    return {(match[1], match[2]) for match in found if match}
+
+
+def test_each_requirement_is_pinned_by_hash() -> None:
+    """S61. Guard: --generate-hashes, and --require-hashes where they are installed."""
+    loose = []
+    pinned = 0
+    for lock in LOCKS:
+        for requirement, options in lines_of(lock):
+            pinned += 1
+            whole = options and all(HASH.match(option) for option in options)
+            if not (whole and PINNED.match(requirement)):
+                loose.append(f"{lock.name}: {requirement}")
+    for lock in NPM_LOCKS:
+        packages = json.loads(lock.read_text(encoding="utf-8"))["packages"]
+        for name, package in packages.items():
+            pinned += 1
+            if name and not package.get("integrity", "").startswith("sha512-"):
+                loose.append(f"{lock.name}: {name}")
+    record(
+        "supply chain",
+        "Each package of each lock is pinned to a version and to the hashes of its files.",
+        n=pinned,
+        failures=len(loose),
+        figures=f"{len(LOCKS) + len(NPM_LOCKS)} locks",
+    )
+    assert len(LOCKS) >= 6
+    assert NPM_LOCKS
+    assert loose == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["flask", "flask>=3", "flask==3.1.3", "flask==3.1.3 --hash=md5:00", "-e .", "./wheel.whl"],
+)
+def test_a_loose_requirement_would_be_noticed(line: str, tmp_path: Path) -> None:
+    """The twin."""
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"# a lock\n{line}\n    # via nothing\n")
+    [(requirement, options)] = lines_of(lock)
+    assert not (options and all(HASH.match(option) for option in options)) or not PINNED.match(
+        requirement
+    )
+
+
+def test_what_is_installed_is_what_was_pinned() -> None:
+    """uv alone is not: it makes the locks, and what it made is read before it is committed."""
+    for name in ("Makefile", "Dockerfile"):
+        text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+        installs = re.findall(r"^.*(?:/pip|-m pip|\(PIP\))[^;&|]* install .*$", text, re.MULTILINE)
+        assert installs
+        for line in installs:
+            assert "--require-hashes" in line or line.endswith(" uv"), line
+        assert "npm install" not in text
+
+
+def test_each_lock_is_in_step_with_the_others_and_with_setup_cfg() -> None:
+    """Guard: -c, which makes a lock keep to the versions of the one before."""
+    shipped = pins_of(RUNTIME)
+    for lock in ROOT.glob("requirements-*.lock"):
+        if lock.name != "requirements-redis.lock":
+            assert shipped <= pins_of(lock), lock.name
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    wanted = {"requirements.lock": setup["options"]["install_requires"]}
+    for extra, requirements in setup["options.extras_require"].items():
+        wanted[f"requirements-{extra}.lock"] = requirements
+    for name, requirements in wanted.items():
+        pins = pins_of(ROOT / name)
+        for line in re.sub(r"#.*", "", requirements).split("\n"):
+            if line:
+                asked = Requirement(line)
+                [version] = [version for pin, version in pins if pin == asked.name.lower()]
+                assert asked.specifier.contains(version), f"{name}: {line}"
+
+
+@pytest.fixture(scope="module")
+def tools() -> str:
+    """A Python that has the tools of ``make audit`` and ``make sbom``."""
+    path = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
+    found = shutil.which("pip-audit", path=path)
+    if not found:
+        pytest.skip(TOOLS)
+    return str(Path(found).parent / "python")
+
+
+def make(target: str, tools: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a target of the Makefile with ``tools``, and without installing them."""
+    words = [f"{name}={value}" for name, value in variables.items()]
+    return subprocess.run(
+        ["make", "--silent", "-o", ".venv/.audit", target, f"PY={tools}", *words],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_list_of_what_is_shipped_is_the_lock(tools: str, tmp_path: Path) -> None:
+    """And the same, byte for byte, whenever and wherever it is made."""
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file, words in zip(files, ("", "--no-validate"), strict=True):
+        done = make("sbom", tools, SBOM=str(file), ARGS=words)
+        assert done.returncode == 0, done.stderr
+    assert files[0].read_bytes() == files[1].read_bytes()
+    listed = json.loads(files[0].read_text(encoding="utf-8"))
+    assert listed["bomFormat"] == "CycloneDX"
+    assert listed["metadata"]["component"]["name"] == "token-service"
+    assert {(part["name"], part["version"]) for part in listed["components"]} == pins_of(RUNTIME)
+    for part in listed["components"]:
+        assert part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}"
+        assert part["externalReferences"][0]["hashes"]
+
+
+def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Look up the runtime lock: the exit code, what each package came to, and what was said."""
+    arguments = ["--format", "json", "--progress-spinner", "off", "--cache-dir", str(cache), *words]
+    done = make("audit", tools, ARGS=" ".join(arguments))
+    try:
+        return done.returncode, json.loads(done.stdout)["dependencies"], done.stderr
+    except ValueError:
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith("make:")]
+        return done.returncode, [], said[-1] if said else "nothing was said"
+
+
+def test_nothing_that_is_shipped_has_a_known_vulnerability(tools: str, tmp_path: Path) -> None:
+    """S61. Skipped, and never passed, where the service that knows them cannot be asked."""
+    code, looked_up, said = audit(tools, tmp_path)
+    if not looked_up:
+        assert code != 0
+        pytest.skip(
+            f"the service that knows vulnerabilities gave no answer: {said.splitlines()[-1]}"
+        )
+    vulnerable = {package["name"]: package["vulns"] for package in looked_up if package["vulns"]}
+    record(
+        "supply chain",
+        "No package that is shipped has a known vulnerability.",
+        n=len(looked_up),
+        failures=len(vulnerable),
+    )
+    assert vulnerable == {}
+    assert code == 0
+
+
+@contextmanager
+def service_that_knows(vulnerable: str, status: int = 200) -> Iterator[str]:
+    """A stand-in, on loopback, for the service that knows vulnerabilities: of one package."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found = {"id": "TEST-1", "summary": "a", "details": "b", "aliases": []}
+            found |= {"affected": [{"package": asked["package"], "ranges": [], "versions": []}]}
+            body = {"vulns": [found]} if asked["package"]["name"] == vulnerable else {}
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("vulnerable", "status", "passes"),
+    [("", 200, True), ("redis", 200, False), ("", 404, False), ("", 503, False)],
+    ids=["all sound", "one vulnerable", "knows nothing", "away"],
+)
+def test_the_audit_passes_only_what_was_looked_up(
+    vulnerable: str, status: int, passes: bool, tools: str, tmp_path: Path
+) -> None:
+    """Guard: --strict. Without it packages that the service has not heard of pass for sound."""
+    with service_that_knows(vulnerable, status) as url:
+        code, looked_up, said = audit(tools, tmp_path, "--vulnerability-service osv --osv-url", url)
+    assert (code == 0) == passes, said
+    if passes:
+        here = {name for name, _ in pins_of(RUNTIME)}
+        assert {package["name"] for package in looked_up} <= here
+        assert len(looked_up) >= len(here) - 3  # those for another Python are left out
