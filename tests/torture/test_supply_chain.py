@@ -238,3 +238,58 @@ def test_the_audit_passes_only_what_was_looked_up(
         here = {name for name, _ in pins_of(RUNTIME)}
         assert {package["name"] for package in looked_up} <= here
         assert len(looked_up) >= len(here) - 3  # those for another Python are left out
+
+
+SECRETS = [
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    r"\bot[tr]_[0-9A-Za-z]{56,}",  # a token, or a reservation
+    r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}",  # a JWT
+    r"\$argon2id?\$v=19\$[^\s\"'{]*\$[A-Za-z0-9+/]{16,}\$",
+    r"://[^\s:/@]*:[A-Za-z0-9_+-]{16,}@",
+    r"(?i)^[a-z_]*(?:secret|password|token)[a-z_]*=['\"]?[A-Za-z0-9_+/-]{24,}",
+    r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}",
+]
+
+
+def secrets_in(text: str) -> list[str]:
+    return [found for pattern in SECRETS for found in re.findall(pattern, text, re.MULTILINE)]
+
+
+def test_no_secret_is_in_the_repository() -> None:
+    """S60."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("this is not a clone, so what belongs to the repository is not known")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    found = {
+        str(file.relative_to(ROOT)): secrets
+        for file in files
+        if (secrets := secrets_in(file.read_text(encoding="utf-8", errors="replace")))
+    }
+    record(
+        "supply chain",
+        "No file of the repository holds anything of the form of a secret.",
+        n=len(files),
+        failures=len(found),
+    )
+    assert found == {}
+
+
+def test_a_secret_would_be_noticed() -> None:
+    """The twin."""
+    made_up = "0" * 60
+    for text in (
+        "-----BEGIN EC " + "PRIVATE KEY-----",
+        "ott_" + made_up,
+        f"eyJ{made_up}.eyJ{made_up}.{made_up}",
+        f"postgresql://ana:{made_up}@db/app",
+        f"secret_key={made_up}",
+        f"DB_PASSWORD='{made_up}'",
+    ):
+        assert len(secrets_in(text)) == 1, text

@@ -1,0 +1,98 @@
+"""SECURITY.md answers every requirement, by tests that there are, in both languages."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+TESTS = ROOT / "tests"
+ENGLISH = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+SPANISH = (ROOT / "SECURITY.es.md").read_text(encoding="utf-8")
+REQUIREMENTS = [f"S{number:02}" for number in range(1, 63)]
+ANSWERS = ("met", "limit", "not applicable")
+#: Modules that may be named before they are there. Delete what has landed, and this in the end.
+COMING = {
+    "torture/test_crash.py",
+    "torture/test_enumeration.py",
+    "torture/test_failover.py",
+    "torture/test_fuzz.py",
+    "torture/test_jwt.py",
+    "torture/test_limits.py",
+    "torture/test_lost_replies.py",
+    "torture/test_overload.py",
+    "torture/test_postgres_outages.py",
+    "torture/test_proxy.py",
+    "torture/test_redis_outages.py",
+    "torture/test_schema.py",
+    "torture/test_secrets.py",
+    "torture/test_slow_clients.py",
+    "torture/test_smuggling.py",
+    "torture/test_soak.py",
+}
+ROWS = {
+    row[0]: row[1:]
+    for line in re.findall(r"^\| (S\d.*) \|$", ENGLISH, re.MULTILINE)
+    if (row := [cell.strip() for cell in line.split("|")])
+}
+
+
+def functions(module: Path) -> set[str]:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def missing(tests: str) -> list[str]:
+    """Which of the tests named in a cell there are not."""
+    absent = []
+    for named in re.findall(r"`([^`]+)`", tests):
+        name, _, function = named.partition("::")
+        module = TESTS / name
+        if not module.is_file():
+            absent += [named] if name not in COMING else []
+        elif function and function not in functions(module):
+            absent.append(named)
+    return absent
+
+
+def test_every_requirement_is_answered() -> None:
+    assert list(ROWS) == REQUIREMENTS
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS)
+def test_an_answer_names_tests_that_there_are(requirement: str) -> None:
+    """A test that is renamed or dropped turns this red."""
+    _, _, answer, tests = ROWS[requirement]
+    kind, _, reason = answer.partition(": ")
+    assert kind.partition(";")[0].startswith(ANSWERS)
+    if not kind.startswith("met"):
+        assert len(reason) > 20, "what is not met says why"
+    assert "`test_" in tests or "`torture/test_" in tests or "`onetime/test_" in tests
+    assert missing(tests) == []
+
+
+def test_a_test_that_is_not_there_would_be_noticed() -> None:
+    """The twin."""
+    made_up = "`test_config.py::test_nothing` `test_nothing.py` `test_config.py`"
+    assert missing(made_up) == ["test_config.py::test_nothing", "test_nothing.py"]
+
+
+def shape(text: str) -> dict[str, object]:
+    """What both languages have in common, up to the table of the requirements."""
+    text = text.split("\n## ")[:-1]  # type: ignore[assignment]
+    return {
+        "headings": len(text),
+        "points": [len(re.findall(r"^(?:-|\d\.) ", part, re.MULTILINE)) for part in text],
+        "rows": [len(re.findall(r"^\|", part, re.MULTILINE)) for part in text],
+        "code": [sorted(re.findall(r"`([^`]+)`", part)) for part in text],
+        "numbers": [sorted(re.findall(r"\b\d+\b", part)) for part in text],
+    }
+
+
+def test_both_languages_say_the_same() -> None:
+    """One page that is changed without the other turns this red."""
+    assert shape(ENGLISH) == shape(SPANISH)

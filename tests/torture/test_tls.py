@@ -1,0 +1,164 @@
+"""TLS to Redis and Postgres: without the right certificate nothing is said to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.torture.ledger import record
+from tokenservice import local
+from tokenservice.extensions import db
+
+OPENSSL = shutil.which("openssl")
+pytestmark = pytest.mark.skipif(OPENSSL is None, reason="certificates are made with openssl")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``ours`` for 127.0.0.1, ``elsewhere`` for another name, and ``theirs``, of somebody else.
+
+    Each is its own authority, and has its key beside it.
+    """
+    folder = tmp_path_factory.mktemp("certificates")
+    names = {"ours": "IP:127.0.0.1", "elsewhere": "DNS:db.example", "theirs": "IP:127.0.0.1"}
+    for name, subject in names.items():
+        words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        words += ["-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}", "-days", "1"]
+        words += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run([str(OPENSSL), *words], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@contextlib.contextmanager
+def relay(port: int, certificate: Path) -> Iterator[int]:
+    """A port that speaks TLS for the server at ``port``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(OSError),  # whoever does not trust us hangs up
+                context.wrap_socket(self.request, server_side=True) as outside,
+                socket.create_connection(("127.0.0.1", port)) as inside,
+            ):
+                while True:
+                    ready = [outside] if outside.pending() else []
+                    ready = ready or select.select([outside, inside], [], [], 30)[0]
+                    for one in ready:
+                        data = one.recv(16384)
+                        if not data:
+                            return
+                        (inside if one is outside else outside).sendall(data)
+
+    class Relays(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Relays(("127.0.0.1", 0), Relay) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def readiness(make_app: Callable[..., Flask], **settings: str) -> dict[str, str]:
+    app = make_app(**settings)
+    checks: dict[str, str] = app.test_client().get("/readyz").get_json()["checks"]
+    with app.app_context():
+        db.engine.dispose()
+    return checks
+
+
+def test_redis_is_spoken_to_only_behind_a_certificate_that_is_trusted(
+    certificates: Path, app: Flask, make_app: Callable[..., Flask], redis_server: local.Redis
+) -> None:
+    """S51. Guard: the defaults of the client, which nothing of ours loosens."""
+    cases = [
+        ("ours", "ours", "ok"),
+        ("ours", "theirs", "unavailable"),
+        ("elsewhere", "elsewhere", "unavailable"),
+    ]
+    seen = []
+    for shown, trusted, _ in cases:
+        with relay(redis_server.port, certificates / f"{shown}.pem") as port:
+            url = f"rediss://:{redis_server.password}@127.0.0.1:{port}/0"
+            url += f"?ssl_ca_certs={certificates / trusted}.pem"
+            seen.append(readiness(make_app, redis_url=url)["redis"])
+    plain = redis_server.url.replace("redis://", "rediss://")
+    seen.append(readiness(make_app, redis_url=plain)["redis"])
+    wanted = [*(wanted for *_, wanted in cases), "unavailable"]
+    failures = sum(one != other for one, other in zip(seen, wanted, strict=True))
+    record(
+        "transport",
+        "With rediss:// Redis is spoken to only behind a certificate that is trusted.",
+        n=len(wanted),
+        failures=failures,
+    )
+    assert seen == wanted
+
+
+class PostgresWithTls(local.Postgres):
+    """With the certificate that is put beside its data before it starts."""
+
+    def __init__(self, directory: Path, certificate: Path) -> None:
+        super().__init__(directory, durable=False)
+        self._certificate = certificate
+
+    def prepare(self) -> None:
+        super().prepare()
+        for source in (self._certificate, self._certificate.with_suffix(".key")):
+            copy = Path(shutil.copy(source, self._data / f"tls{source.suffix}"))
+            copy.chmod(0o600)
+            if self._account:
+                os.chown(copy, self._account["user"], self._account["group"])
+
+    def command(self) -> list[str]:
+        tls = ["--ssl=on", "--ssl_cert_file=tls.pem", "--ssl_key_file=tls.key"]
+        return [*super().command(), *tls]
+
+
+def test_postgres_is_spoken_to_only_behind_a_certificate_that_is_trusted(
+    certificates: Path,
+    app: Flask,
+    make_app: Callable[..., Flask],
+    postgres: local.Postgres,
+    tmp_path: Path,
+) -> None:
+    """S51. Guard: sslmode=verify-full, which is libpq's and reaches it."""
+    seen = {}
+    try:
+        with PostgresWithTls(tmp_path, certificates / "ours.pem") as server:
+            for trusted in ("ours", "theirs"):
+                ask = f"?sslmode=verify-full&sslrootcert={certificates / trusted}.pem"
+                seen[trusted] = readiness(make_app, database_url=server.url + ask)["postgres"]
+            name = server.url.replace("127.0.0.1", "localhost")
+            ask = f"?sslmode=verify-full&sslrootcert={certificates / 'ours'}.pem"
+            seen["another name"] = readiness(make_app, database_url=name + ask)["postgres"]
+    except local.CannotStart as error:
+        if "SSL is not supported" in str(error):
+            pytest.skip("this Postgres was built without TLS")
+        raise
+    seen["no TLS"] = readiness(make_app, database_url=postgres.url + ask)["postgres"]
+    wanted = {"ours": "ok"} | dict.fromkeys(("theirs", "another name", "no TLS"), "unavailable")
+    record(
+        "transport",
+        "With sslmode=verify-full Postgres is spoken to only behind a certificate that is trusted.",
+        n=len(wanted),
+        failures=sum(seen[name] != wanted[name] for name in wanted),
+    )
+    assert seen == wanted
