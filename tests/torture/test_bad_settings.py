@@ -32,7 +32,7 @@ BAD: dict[str, dict[str, str]] = {
         "redis_url": "redis+sentinel://:hunter2@watcher/tokens",
     },
     "rates": {
-        "rate_limit_register": "0 per minute",
+        "rate_limit_register": "0 per hour",
         "rate_limit_login": "a-few per minute",
         "rate_limit_create": "7 per fortnight",
         "rate_limit_validate": "unlimited",
