@@ -98,6 +98,7 @@ def stage(
             "redis_url": url,
             "redis_timeout_ms": REDIS_MS,
             "max_active": 1_000_000,
+            "access_token_expire_minutes": 1440,
             # A repeat that reaches another process is the case to show, and once is enough.
             "web_concurrency": 2 if request.param == "alone" else 1,
             "web_threads": THREADS,
