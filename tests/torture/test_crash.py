@@ -121,6 +121,7 @@ class Crashes:
         self.away: list[float] = []  # seconds without a server
 
     def cycle(self, holder: Party) -> None:
+        """Create, snapshot, consume, crash, restart, and present all of it again."""
         tokens = [
             token.text
             for token in self.store.create_many(holder.id, TOKENS, life_seconds=LIFE_SECONDS)
