@@ -100,7 +100,7 @@ def loads(site: Site) -> Iterator[None]:
     server = site.redis
     server.kill()
     log = server.directory / "appendonly.aof"
-    log.write_bytes(WRITE * (200_000 + trials(2_000_000)))
+    log.write_bytes(WRITE * (200_000 + trials(4_000_000)))
     before = server.settings
     # A short sleep at each write; redis answers at each thousandth.
     server.settings = {**before, "appendonly": "yes", "key-load-delay": "20"}
