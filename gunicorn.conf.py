@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import shutil
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import multiprocess, values
 
 from config import Config, ConfigError
@@ -30,56 +27,12 @@ if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read ag
 
 from tokenservice import logs
 
-# How long a thread waits for its connection's next request: as long as the first connection that
-# finds no thread may have to wait for one.
-STAY_MS = 20
-# How long it waits for its turn: more than the other threads together take when nothing is slow.
-PATIENCE_SECONDS = 0.02
-
 
 class OwnLines(Logger):
     """gunicorn's logger, which would format a line for each request whoever reads it."""
 
     def access(self, *_: Any) -> None:
         """Each answer has its line already."""
-
-
-class PatientWorker(ThreadWorker):
-    """gunicorn's threads, with less hurry from one to the other.
-
-    A thread stays with its connection while there is one for each. By itself it gives the
-    connection back after each request, and then takes it again: two threads to wake and a dozen
-    system calls.
-
-    And a thread has a request to itself. Python lets one run at a time anyway; but at each system
-    call, twenty times a request, it goes on with another, which costs half as much as the work.
-    Whoever has the turn and waits for something slow, such as a password, is left behind with it.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.turn = threading.Lock()
-
-    def handle(self, conn: TConn) -> Any:
-        coming = select.poll()
-        coming.register(conn.sock, select.POLLIN)
-        is_there = coming.poll(0)
-        while True:
-            kept = self.handle_in_turn(conn) if is_there else super().handle(conn)
-            one_for_each = self.nr_conns <= self.cfg.threads and self.alive
-            is_there = kept is True and one_for_each and coming.poll(STAY_MS)
-            if not is_there:
-                return kept
-
-    def handle_in_turn(self, conn: TConn) -> Any:
-        turn = self.turn
-        if not turn.acquire(timeout=PATIENCE_SECONDS):
-            turn = self.turn = threading.Lock()  # Those who wait for the old one do the same soon.
-            turn.acquire()
-        try:
-            return super().handle(conn)
-        finally:
-            turn.release()
 
 
 # Argon2 takes 19 MiB for each hash. glibc gives them back to the system once, and keeps them, in
@@ -96,7 +49,7 @@ except ConfigError as error:
 wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
 workers = settings.web_concurrency
-worker_class = PatientWorker
+worker_class = "tokenservice.worker.Worker"
 threads = settings.web_threads
 timeout = 30
 graceful_timeout = 30
@@ -104,6 +57,9 @@ graceful_timeout = 30
 control_socket_disable = True
 # The compiled parser is picked up silently when present and frames some requests differently.
 http_parser = "python"
+# A proxy on this machine hands on SCRIPT_NAME as it comes, and whoever sends it could turn a path
+# that the proxy lets through into one that it keeps for itself.
+forwarder_headers = ""
 # A heartbeat on a disk that stalls would get a healthy worker killed.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 logconfig_dict = logs.dict_config(settings.log_level)

@@ -171,10 +171,13 @@ def test_a_sane_request_id_is_kept(given: str, logged: Logged) -> None:
         b"\xff",
         b"ana@example.com",
         b"%0a",
+        b"ott_" + b"0" * 56,
+        b"otr_" + b"0" * 70,
+        b"eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0",
     ],
 )
 def test_any_other_request_id_is_replaced(given: bytes, logged: Logged) -> None:
-    """Guard: ``logs.REQUEST_ID``."""
+    """Guards: ``logs.REQUEST_ID``, and ``logs.SECRET_TEXTS`` for what someone mistook for one."""
     answers: list[httpx.Response] = []
     headers = [(b"X-Request-ID", given)]
     line = logged.line(lambda: answers.append(logged.http.get("/nowhere", headers=headers)))
@@ -290,6 +293,32 @@ def test_a_line_is_whole_however_many_write(logged: Logged, someone: Person) -> 
 
 
 # What must never be read in a log.
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_what_gunicorn_cannot_read_is_not_written_down(
+    level: str, serve: Callable[..., Service]
+) -> None:
+    """After a length that is too small, that is the rest of a body, with a password in it.
+
+    Guards: ``worker.Worker.handle_error``, and the level of "gunicorn.error" in ``logs.py``.
+    """
+    requests = [
+        b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}, canaria\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization Bearer canaria\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer canaria\r\n",
+        b"GET /canaria canaria HTTP/1.1\r\n\r\n",
+    ]
+    with serve(web_concurrency=1, log_level=level) as service:
+        for request in requests:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as raw:
+                raw.sendall(request)
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(65536):
+                    pass
+    text = service.log.read_text()
+    assert "InvalidRequestLine" in text
+    assert "canaria" not in text
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from flask import Flask, Response, request
 from flask_cors import CORS
 from flask_smorest import Api
+from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
 
@@ -178,9 +179,21 @@ def create_app(config: Config) -> Flask:
 
 
 def refuse_cut_body() -> None:
-    """Werkzeug cuts a chunked body at the limit without a word, and the rest might pass."""
-    if "HTTP_TRANSFER_ENCODING" in request.environ and len(request.get_data()) >= MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
+    """Refuse a body that is not whole: what there is of it might pass.
+
+    Werkzeug cuts a chunked one at the limit without a word. Where its sender is gone, gunicorn
+    hands on what has come: a create whose body was lost would make a token for anyone (RFC 9112
+    section 8).
+    """
+    announced = request.content_length or 0
+    try:
+        if "HTTP_TRANSFER_ENCODING" in request.environ:
+            if len(request.get_data()) >= MAX_BODY_BYTES:
+                raise RequestEntityTooLarge
+        elif announced <= MAX_BODY_BYTES and len(request.get_data()) < announced:
+            raise BadRequest
+    except ParseException:
+        raise BadRequest from None  # The chunks are not written as chunks are.
 
 
 def secure(response: Response) -> Response:

@@ -70,6 +70,8 @@ RENDER: list[Processor] = [redact, render]
 def dict_config(level: str) -> dict[str, Any]:
     """Describe standard logging so that libraries and gunicorn write the same lines."""
     destination = {"handlers": ["lines"], "level": level.upper()}
+    # At "debug" it writes down the head of each request that was cut short, credentials and all.
+    gunicorn = "INFO" if level == "debug" else level.upper()
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -92,7 +94,7 @@ def dict_config(level: str) -> dict[str, Any]:
         },
         "root": destination,
         "loggers": {
-            "gunicorn.error": {**destination, "propagate": False},
+            "gunicorn.error": {**destination, "level": gunicorn, "propagate": False},
             # Each answer has its line already.
             "gunicorn.access": {"handlers": [], "propagate": False},
             # Alembic and the limiter tell at "info" what the answer's line tells too.
@@ -124,7 +126,8 @@ def request_id() -> str:
     found: str | None = g.get("request_id")
     if found is None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        found = given if REQUEST_ID.fullmatch(given) else trace_id() or secrets.token_hex(16)
+        is_sane = REQUEST_ID.fullmatch(given) and not SECRET_TEXTS.search(given)
+        found = given if is_sane else trace_id() or secrets.token_hex(16)
         g.request_id = found
     return found
 
