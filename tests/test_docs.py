@@ -199,6 +199,35 @@ def test_spec_is_whole(spec: dict[str, Any]) -> None:
             assert all(media["schema"] for media in body["content"].values()), path
 
 
+def patterns(value: Any) -> Iterator[str]:
+    """Every regular expression inside, at any depth."""
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if name == "pattern" and isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, dict | list):
+            yield from patterns(inner)
+
+
+def test_spec_speaks_the_regular_expressions_of_javascript(spec: dict[str, Any]) -> None:
+    r"""They look anywhere in a text, and ``\Z`` is a letter to them. Guard: ``fields.matching``."""
+    found = set(patterns(spec))
+    assert len(found) >= 4
+    for pattern in found:
+        assert pattern.startswith("^"), pattern
+        assert pattern.endswith("$"), pattern
+        assert not re.search(r"\\[AZz]|\(\?P", pattern), pattern
+
+
+def test_spec_says_that_a_parameter_may_be_empty(
+    client: FlaskClient, person: Person, spec: dict[str, Any]
+) -> None:
+    parameters = spec["paths"]["/token"]["get"]["parameters"]
+    for parameter in parameters:
+        assert parameter["allowEmptyValue"]
+        answer = client.get(f"/token?{parameter['name']}=", headers=person.headers)
+        assert answer.status_code == 200
+
+
 def test_spec_describes_every_route_of_the_api(app: Flask, spec: dict[str, Any]) -> None:
     """A view that is left out of the blueprints of flask-smorest would be missing here."""
     routed = {

@@ -49,6 +49,10 @@ class Password(fields.String):
 class JsonObject(fields.Field[Any]):
     """A JSON object of a bounded size, kept as the text that is handed on."""
 
+    def __init__(self, **options: Any) -> None:
+        metadata = {"type": "object", **options.pop("metadata", {})}
+        super().__init__(**options, metadata=metadata)
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         if not isinstance(value, dict):
             raise ValidationError("Not a JSON object.")
@@ -75,6 +79,10 @@ class Member(fields.String):
 class Bind(fields.String):
     """The SHA-256 of an action, in lower-case hexadecimal."""
 
+    def __init__(self, **options: Any) -> None:
+        metadata = {"pattern": "^[0-9A-Fa-f]{64}$", **options.pop("metadata", {})}
+        super().__init__(**options, metadata=metadata)
+
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs).lower()
         if not re.fullmatch(r"[0-9a-f]{64}", text):
@@ -82,8 +90,20 @@ class Bind(fields.String):
         return text
 
 
+def matching(pattern: str, error: str, **options: Any) -> fields.String:
+    r"""A text that is all of ``pattern``.
+
+    The API's description speaks the regular expressions of JavaScript, which look anywhere in a
+    text, and where ``\Z`` is a letter (JSON Schema 2020-12, section 6.4).
+    """
+    described = {"pattern": f"^{pattern}$", **options.pop("metadata", {})}
+    rule = validate.Regexp(rf"{pattern}\Z", error=error)
+    return fields.String(validate=rule, metadata=described, **options)
+
+
 def purpose() -> fields.String:
-    rule = validate.Regexp(
-        r"[a-z0-9._:-]{1,64}\Z", error="Takes 1 to 64 of a-z, 0-9 and ._:- only."
+    return matching(
+        "[a-z0-9._:-]{1,64}",
+        "Takes 1 to 64 of a-z, 0-9 and ._:- only.",
+        metadata={"example": "ws.connect"},
     )
-    return fields.String(validate=rule, metadata={"example": "ws.connect"})

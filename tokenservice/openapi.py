@@ -120,4 +120,7 @@ def document(api: Api) -> dict[str, Any]:
             if method != "parameters":
                 operation["responses"].pop("default")
                 operation["responses"].get("422", {}).pop("$ref", None)
+                for parameter in operation.get("parameters", []):
+                    if parameter["in"] == "query":
+                        parameter["allowEmptyValue"] = True  # See schemas.ListQuery.
     return written

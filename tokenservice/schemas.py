@@ -235,14 +235,11 @@ class Receipt(Answer):
 
 
 class ListQuery(Schema):
-    state = fields.String(
-        load_default="", validate=validate.OneOf(STATES, error="Not a state of a token.")
-    )
+    """What of one's tokens to list; a parameter without a value is as none."""
+
+    state = fields.String(validate=validate.OneOf(STATES, error="Not a state of a token."))
     purpose = kinds.purpose()
-    cursor = fields.String(
-        load_default="",
-        validate=validate.Regexp(r"[0-9]{1,20}\Z", error="Not a cursor of this list."),
-    )
+    cursor = kinds.matching("[0-9]{1,20}", "Not a cursor of this list.")
     limit = fields.Integer(load_default=20, validate=validate.Range(1, 20, error="Takes 1 to 20."))
 
     @pre_load
