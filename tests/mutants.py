@@ -54,13 +54,15 @@ RESERVE, COMMIT, RELEASE, REVOKE = (
     f"scripts/{name}.lua" for name in ("reserve", "commit", "release", "revoke")
 )
 STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
-WRONG_SECRET = "if record.verifier ~= verifier then return { 'unknown' } end"
+WRONG_SECRET = "if record.verifier ~= verifier then return missing(epoch) end"
+TELLING = WRONG_SECRET.replace("missing(epoch)", "{ 'unknown' }")
 NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'not_for_caller' } end"
 MISMATCH = "if field then return { 'mismatch', field } end"
 IS_HELD = "if state == 'reserved' then return { 'reserved', record.lease - now } end"
 TURNED_AWAY = "= turned_away(record, verifier, epoch, caller, correo)"
 WRONG_NONCE = "if state ~= 'reserved' or record.nonce ~= nonce then"
 FORGED = "test_guards.py::test_a_forged_secret_opens_nothing"
+MADE_UP = "test_guards.py::test_a_made_up_token_does_not_tell_whether_its_id_exists"
 DIFFERS = "test_binding.py::test_what_differs_is_named_and_nothing_is_burned"
 AUDIENCE = "test_binding.py::test_only_the_audience_may_consume"
 NAMES = "test_binding.py::test_a_pattern_in_a_name_is_only_a_name"
@@ -126,6 +128,8 @@ MUTANTS = [
     Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier and audience: reserve", RESERVE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier: revoke", REVOKE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("an id that exists: validate, reserve", PRELUDE, WRONG_SECRET, TELLING, (MADE_UP,)),
+    Mutant("an id that exists: revoke", REVOKE, WRONG_SECRET, TELLING, (MADE_UP,)),
     Mutant(
         "verifier: introspect",
         STORE,

@@ -56,6 +56,25 @@ def test_a_forged_secret_opens_nothing(verb: str, store: TokenStore) -> None:
     assert store.receipt(token.id).state is State.ACTIVE
 
 
+@pytest.mark.parametrize("verb", ["validate", "reserve", "revoke"])
+def test_a_made_up_token_does_not_tell_whether_its_id_exists(verb: str, store: TokenStore) -> None:
+    """Guard: `missing(epoch)` for a wrong secret too, in turned_away() and in revoke.lua."""
+    attempts: dict[str, Callable[[str], object]] = {
+        "validate": lambda text: store.validate(Presented(text), LUIS),
+        "reserve": lambda text: store.reserve(Presented(text), LUIS, lease_seconds=5),
+        "revoke": lambda text: store.revoke(text, LUIS),
+    }
+    token = Token.parse(store.create("ana", life_seconds=30).text)
+    for epoch in (token.epoch, "0000" if token.epoch != "0000" else "1111"):
+        told = set()
+        for token_id in (token.id, token.id[:2] + random_base62(16)):
+            made_up = str(Token(token_id, epoch, random_base62(28)))
+            with pytest.raises(errors.TokenRefused) as refusal:
+                attempts[verb](made_up)
+            told.add(refusal.type)
+        assert len(told) == 1, epoch
+
+
 def test_the_name_of_another_key_is_no_id(
     topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:

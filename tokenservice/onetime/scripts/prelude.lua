@@ -69,8 +69,9 @@ end
 -- Why whoever presents this token may know nothing of it; nil where they may.
 local function turned_away(record, verifier, epoch, caller, correo)
   if not record.verifier then return missing(epoch) end
-  -- Both are SHA-256, and Lua compares interned strings by address: no timing to learn from.
-  if record.verifier ~= verifier then return { 'unknown' } end
+  -- Both are SHA-256, and Lua compares interned strings by address: no timing to learn from. And
+  -- a made-up token is told the same, whether its id is somebody's or nobody's.
+  if record.verifier ~= verifier then return missing(epoch) end
   if not admits(record, caller, correo) then return { 'not_for_caller' } end
 end
 

@@ -5,7 +5,7 @@ if not record.verifier then return missing(epoch) end
 if verifier == '' then
   if record.owner ~= caller then return { 'unknown' } end
 else
-  if record.verifier ~= verifier then return { 'unknown' } end
+  if record.verifier ~= verifier then return missing(epoch) end
   if record.owner ~= caller and not admits(record, caller, correo) then
     return { 'not_for_caller' }
   end
