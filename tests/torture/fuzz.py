@@ -1,0 +1,148 @@
+"""What atheris drives: the parsers of what strangers send, each with what must hold of any bytes.
+
+``python -m tests.torture.fuzz TARGET [libFuzzer's options] CORPUS``. A property that does not
+hold, an exception that is not declared, or a call that takes longer than ``-timeout`` ends it
+with a file that repeats it. Its own process, because atheris never gives one back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+from marshmallow import ValidationError
+
+with atheris.instrument_imports(["tokenservice", "email_validator", "idna", "marshmallow"]):
+    from tokenservice import correo, schemas, strictjson
+    from tokenservice.onetime import format as tokens
+    from tokenservice.onetime.errors import TokenMalformed
+
+# Registration is not here: how long a password takes to judge is not about shapes.
+SCHEMAS = [
+    schemas.Credentials(),
+    schemas.NewToken(),
+    schemas.NewTokens(),
+    schemas.PresentedToken(),
+    schemas.ReservedToken(),
+    schemas.Reservation(),
+    schemas.ListQuery(),
+]
+
+
+def token(data: bytes) -> None:
+    """A text is a token or a reservation to the letter, or it is malformed."""
+    text = data.decode("utf-8", "surrogateescape")
+    # Half of them with the checksum set right: else no bent token would get past it.
+    candidates = [text, tokens._checked(text)] if text.isascii() else [text]
+    for candidate in candidates:
+        for kind in (tokens.Token, tokens.Reservation):
+            try:
+                parsed = kind.parse(candidate)
+            except TokenMalformed:
+                continue
+            assert str(parsed) == candidate
+            assert parsed.secret not in repr(parsed)
+
+
+def token_without_checksum(data: bytes) -> None:
+    """The same of a parser that looks at the shape alone: it must not hold."""
+    tokens._fields = _fields_of_any_shape  # type: ignore[assignment]
+    token(data)
+
+
+def _fields_of_any_shape(text: str, pattern: object, *lengths: int) -> list[str]:
+    if len(text) != len(tokens.TOKEN) + sum(lengths) + tokens.CHECKSUM:
+        raise TokenMalformed
+    found, start = [], len(tokens.TOKEN)
+    for length in lengths:
+        found.append(text[start : start + length])
+        start += length
+    return found
+
+
+def body(data: bytes) -> None:
+    """Bytes are strict JSON, which can be written and read again, or a ValueError.
+
+    And what is JSON is what a schema takes, and can be stored as text, or a ValidationError.
+    """
+    try:
+        value = strictjson.loads(data)
+    except ValueError:
+        return
+    written = json.dumps(value, ensure_ascii=False).encode()
+    assert strictjson.loads(written) == value
+    for schema in SCHEMAS:
+        try:
+            loaded = schema.load(value)
+        except ValidationError as error:
+            json.dumps(error.messages, ensure_ascii=False).encode()
+            continue
+        for text in loaded.values():
+            if isinstance(text, str):
+                assert b"\0" not in text.encode()
+
+
+def address(data: bytes) -> None:
+    """A text has one canonical spelling, which is its own, or it is no address."""
+    try:
+        spelling = correo.canonical(data.decode("utf-8", "surrogateescape"))
+    except ValueError:
+        return
+    assert correo.canonical(spelling) == spelling
+    assert len(spelling) <= correo.MAX_LENGTH
+    assert spelling.isprintable()
+    assert correo.masked(spelling) != spelling
+    spelling.encode()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "token": token,
+    "token_without_checksum": token_without_checksum,
+    "body": body,
+    "address": address,
+}
+
+SEEDS: dict[str, list[str]] = {
+    "token": [
+        str(tokens.Token("00" + "a" * 16, "0a1f", "s" * 28)),
+        str(tokens.Reservation("00" + "a" * 16, "0a1f", "n" * 14, "s" * 28)),
+    ],
+    "body": [
+        '{"correo": "ana@example.com", "password": "tres tristes tigres"}',
+        '{"expires_in": 60, "purpose": "ws.connect", "audience": ["luis@example.com"], '
+        '"subject": "order 7", "data": {"room": [1.5e3, null, true]}, "bind": "' + "0f" * 32 + '"}',
+        '{"count": 3}',
+        '{"token": "ott_", "lease_seconds": 30, "subject": "\\ud83d\\udc18"}',
+        '{"reservation": "otr_"}',
+        '{"state": "active", "cursor": "17", "limit": 20}',
+        '["\\ud800", "\\u0000", NaN, -Infinity, 1e999, [[[[]]]]]',
+    ],
+    "address": [
+        "ana@example.com",
+        " ANA.Luz+x@Exämple.COM ",
+        '"a b"@example.com',
+        "ñandú@ñandú.example",
+        "a@xn--ls8h.example",
+        "a@[127.0.0.1]",
+        "\uff21@\uff25xample\u3002com",
+    ],
+}
+
+
+def sow(target: str, corpus: Path) -> None:
+    """Write into ``corpus`` what a run begins with."""
+    for number, seed in enumerate(SEEDS[target.partition("_")[0]]):
+        (corpus / f"seed{number}").write_bytes(seed.encode())
+
+
+def main(target: str, *options: str) -> None:
+    sow(target, Path(options[-1]))
+    atheris.Setup([sys.argv[0], *options], TARGETS[target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,211 @@
+"""Who has an account, and which token exists: neither an answer nor its time may tell a stranger.
+
+Two kinds of call are told apart by their times as well as the area under the ROC curve says: 0.5
+is not at all, 1 is always. It is the Mann-Whitney statistic over the product of both counts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tests.torture import ledger
+from tokenservice.extensions import db
+from tokenservice.onetime.format import Reservation, Token, random_base62
+
+FULL = ledger.LENGTH >= 1
+N = ledger.trials(2000, least=40)
+#: Of 40 calls each on a shared machine, chance alone gives 0.6 and more.
+AREA, TOKEN_AREA = (0.55, 0.60) if FULL else (0.80, 0.80)
+WRONG = "cuatro tristes tigres en un trigal"
+
+Call = tuple[str, dict[str, Any]]
+#: What one call was answered, and how many seconds that took.
+Answer = tuple[int, dict[str, Any], float]
+
+
+def area(one: list[float], other: list[float]) -> float:
+    """How well times tell which of two kinds a call was: 0.5 to 1."""
+    ordered = sorted([(seconds, 0) for seconds in one] + [(seconds, 1) for seconds in other])
+    ranks = sum(rank for rank, (_, kind) in enumerate(ordered, 1) if kind == 0)
+    share = (ranks - len(one) * (len(one) + 1) / 2) / (len(one) * len(other))
+    return max(share, 1 - share)
+
+
+def interleaved(
+    calls: dict[str, Call], n: int, post: Callable[[str, dict[str, Any]], Answer]
+) -> tuple[dict[str, list[float]], set[str]]:
+    """Make each of ``calls`` ``n`` times, in a new order each time; give times and answers."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    answers = set()
+    for _ in range(n):
+        for name in random.sample(list(calls), len(calls)):
+            status, body, seconds = post(*calls[name])
+            times[name].append(seconds)
+            del body["request_id"]
+            answers.add(json.dumps([status, body], sort_keys=True))
+    return times, answers
+
+
+class Wire:
+    """One connection that is kept, so that only the answer takes time."""
+
+    def __init__(self, service: Service, headers: dict[str, str]) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        self._headers = {"Content-Type": "application/json", **headers}
+
+    def post(self, path: str, body: dict[str, Any]) -> Answer:
+        payload = json.dumps(body)
+        started = time.perf_counter()
+        self._connection.request("POST", path, payload, self._headers)
+        answer = self._connection.getresponse()
+        received = answer.read()
+        return answer.status, json.loads(received), time.perf_counter() - started
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="module")
+def alone(serve: Callable[..., Service]) -> Iterator[Service]:
+    with serve(web_concurrency=1, access_token_expire_minutes=1440) as service:
+        yield service
+
+
+def two(app: Flask, post: Callable[..., Any]) -> tuple[Person, Person]:
+    """Somebody, and somebody whose account is disabled.
+
+    Their passwords are hashed by those who are asked about them: a hash with other parameters
+    takes its own time.
+    """
+    known, disabled = enrol(post), enrol(post)
+    with app.app_context(), db.engine.begin() as connection:
+        statement = text("UPDATE users SET is_active = false WHERE id = :id")
+        connection.execute(statement, {"id": disabled.id})
+    return known, disabled
+
+
+def logins(known: Person, disabled: Person) -> dict[str, Call]:
+    return {
+        name: ("/auth/login", {"correo": correo, "password": password})
+        for name, correo, password in (
+            ("a wrong password", known.correo, WRONG),
+            ("nobody's correo", new_correo(), WRONG),
+            ("a disabled account", disabled.correo, PASSWORD),
+            ("a disabled account, wrong password", disabled.correo, WRONG),
+        )
+    }
+
+
+def areas(times: dict[str, list[float]]) -> dict[str, float]:
+    """Each kind against the first."""
+    (_, first), *others = times.items()
+    return {name: area(first, other) for name, other in others}
+
+
+def told(found: dict[str, float]) -> str:
+    return "areas " + ", ".join(f"{value:.3f} ({name})" for name, value in found.items())
+
+
+@pytest.mark.timeout(0 if FULL else 120)
+def test_a_login_does_not_tell_who_has_an_account(app: Flask, alone: Service) -> None:
+    """ASVS 5.0 V6.3.8. Guard: the dummy hash in ``Passwords.verify``, and one answer for all."""
+    with httpx.Client(base_url=alone.url, timeout=30) as client:
+        calls = logins(*two(app, client.post))
+    with Wire(alone, {}) as wire:
+        times, answers = interleaved(calls, N, wire.post)
+    found = areas(times)
+    ledger.record(
+        "enumeration",
+        "A refused login does not tell, by answer or time, whether there is such an account",
+        n=N * len(times),
+        failures=len(answers) - 1 + sum(value > AREA for value in found.values()),
+        figures=told(found),
+    )
+    assert len(answers) == 1, answers
+    assert max(found.values()) <= AREA, told(found)
+
+
+def test_a_login_without_the_dummy_hash_is_noticed(
+    app: Flask, make_app: Callable[..., Flask]
+) -> None:
+    """The same where there is nothing to verify in place of a missing account."""
+    unguarded = make_app(argon2_memory_kib=19_456)
+    unguarded.extensions["passwords"]._dummy = "not a hash"
+    client = unguarded.test_client()
+
+    def post(path: str, body: dict[str, Any]) -> Answer:
+        started = time.process_time()
+        answer = client.post(path, json=body)
+        return answer.status_code, answer.get_json(), time.process_time() - started
+
+    times, _ = interleaved(logins(*two(app, client.post)), 12, post)
+    assert areas(times)["nobody's correo"] > 0.8
+
+
+def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
+    """Tokens, and reservations, that their presenter has no right to know anything of."""
+    _, created, _ = wire.post("/token/create", {"expires_in": 86_400})
+    _, used, _ = wire.post("/token/create", {"expires_in": 86_400})
+    wire.post("/token/validate", {"token": used["token"]})
+    _, held, _ = wire.post("/token/create", {"expires_in": 86_400})
+    wire.post("/token/reserve", {"token": held["token"], "lease_seconds": 60})
+    genuine = Token.parse(created["token"])
+
+    def made_up(token_id: str) -> str:
+        return str(Token(token_id, genuine.epoch, random_base62(28)))
+
+    def held_by_nobody(token_id: str) -> str:
+        parts = (token_id, genuine.epoch, random_base62(14), random_base62(28))
+        return str(Reservation(*parts))
+
+    ids = {
+        "nobody's id": genuine.id[:2] + random_base62(16),
+        "a wrong secret": genuine.id,
+        "a wrong secret of a used one": used["id"],
+        "a wrong secret of a reserved one": held["id"],
+    }
+    tokens = {name: ("/token/validate", {"token": made_up(id_)}) for name, id_ in ids.items()}
+    reservations = {
+        name: ("/token/commit", {"reservation": held_by_nobody(id_)}) for name, id_ in ids.items()
+    }
+    return tokens, reservations
+
+
+@pytest.mark.timeout(0 if FULL else 120)
+def test_a_made_up_token_does_not_tell_which_exist(alone: Service, person: Person) -> None:
+    """RFC 7662 section 4. Guards: ``turned_away`` in prelude.lua, and ``store._held``."""
+    with Wire(alone, person.headers) as wire:
+        kinds = unusable(wire)
+        measured = [interleaved(calls, N, wire.post) for calls in kinds]
+    for (times, answers), what in zip(measured, ("token", "reservation"), strict=True):
+        found = areas(times)
+        ledger.record(
+            "enumeration",
+            f"A made-up {what} is answered alike, in the same time, whether its id exists or not",
+            n=N * len(times),
+            failures=len(answers) - 1 + sum(value > TOKEN_AREA for value in found.values()),
+            figures=told(found),
+        )
+        assert len(answers) == 1, answers
+        assert max(found.values()) <= TOKEN_AREA, told(found)
+
+
+def test_the_area_is_that_of_the_curve() -> None:
+    """All apart, mixed evenly, and one pair of four against the order."""
+    assert area([1.0, 2.0], [3.0, 4.0]) == area([3.0, 4.0], [1.0, 2.0]) == 1
+    assert area([1.0, 4.0], [2.0, 3.0]) == 0.5
+    assert area([1.0, 3.0], [2.0, 4.0]) == 0.75

@@ -1,0 +1,74 @@
+"""The parsers, under input that is bent towards every branch they have (coverage-guided)."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.torture import ledger
+
+pytestmark = pytest.mark.skipif(
+    not importlib.util.find_spec("atheris"), reason="atheris has no wheel for this platform"
+)
+
+FULL = ledger.LENGTH >= 1
+#: How long one call may take; the short run shares its machine.
+HANG_SECONDS = 1 if FULL else 10
+MOST_SECONDS = 7200 if FULL else 2
+
+
+def fuzz(target: str, runs: int, directory: Path) -> tuple[int, str]:
+    """Drive ``target``; give how often it ran, and what went wrong or ""."""
+    corpus = directory / "corpus"
+    corpus.mkdir()
+    options = [
+        f"-runs={runs}",
+        f"-max_total_time={MOST_SECONDS}",
+        f"-timeout={HANG_SECONDS}",
+        f"-artifact_prefix={directory}/",
+        "-print_final_stats=1",
+        str(corpus),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.torture.fuzz", target, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=MOST_SECONDS + 300,
+        check=False,
+    )
+    ran = re.search(r"stat::number_of_executed_units: (\d+)", done.stderr)
+    said = done.stdout[-3000:] + done.stderr[-3000:]
+    return int(ran[1]) if ran else 0, said if done.returncode or not ran else ""
+
+
+CLAIMS = {
+    "token": (8_000_000, "No bytes are a token that is not written as one, to the letter"),
+    "body": (1_000_000, "No body raises anything but what is declared, in JSON and in schemas"),
+    "address": (1_000_000, "No text has two canonical spellings, or raises what is not declared"),
+}
+
+
+@pytest.mark.parametrize("target", CLAIMS)
+def test_no_input_breaks_a_parser(target: str, tmp_path: Path) -> None:
+    """Guards: ``format._fields``; ``strictjson.loads`` and ``fields``; ``correo.canonical``."""
+    runs, claim = CLAIMS[target]
+    ran, wrong = fuzz(target, ledger.trials(runs), tmp_path)
+    figures = f"each within {HANG_SECONDS} s; guided by coverage"
+    ledger.record("fuzz", claim, n=ran, failures=int(bool(wrong)), figures=figures)
+    assert not wrong, wrong
+    assert ran
+
+
+def test_a_parser_without_its_checksum_is_caught(tmp_path: Path) -> None:
+    """The same target with a parser that looks at the shape alone."""
+    ran, wrong = fuzz("token_without_checksum", 100_000, tmp_path)
+    assert ran
+    assert "AssertionError" in wrong

@@ -1,0 +1,100 @@
+"""Access tokens that somebody forged or bent: none of them opens any route."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterator
+
+import jwt.algorithms
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from config import Config
+from tests.conftest import Person, enrol
+from tests.test_callers import ATTACKS, Forge
+from tests.test_errors import protected_routes
+from tests.torture import ledger
+
+#: All that RFC 6750 lets stand in a bearer, and the dots between its parts.
+BEARER = string.ascii_letters + string.digits + "-._~+/="
+
+
+@pytest.fixture(scope="module")
+def known(app: Flask) -> Person:
+    return enrol(app.test_client().post)
+
+
+@pytest.fixture
+def genuine(known: Person) -> str:
+    return known.headers["Authorization"].removeprefix("Bearer ")
+
+
+def accepted(client: FlaskClient, method: str, path: str, token: str) -> bool:
+    answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code != 401
+
+
+def test_no_forged_token_opens_any_route(
+    app: Flask, client: FlaskClient, genuine: str, config: Config
+) -> None:
+    """Each class of tests/test_callers.py on each guarded route, after the genuine one was seen.
+
+    Guard: ``callers.StrictJWTManager``, and that ``Verified`` remembers whole tokens.
+    """
+    assert accepted(client, "GET", "/auth/me", genuine)
+    forge = Forge(genuine, config.secret_key)
+    routes = list(protected_routes(app))
+    passed = [
+        f"{name}: {method} {path}"
+        for name, attack in ATTACKS.items()
+        for token in [attack(forge)]
+        for method, path in routes
+        if accepted(client, method, path, token)
+    ]
+    ledger.record(
+        "jwt",
+        "A forged access token opens no route",
+        n=len(ATTACKS) * len(routes),
+        failures=len(passed),
+        figures=f"{len(ATTACKS)} classes on {len(routes)} routes",
+    )
+    assert len(ATTACKS) >= 60
+    assert not passed
+
+
+def bent(token: str) -> Iterator[str]:
+    """Every text that is one character, or one swap of neighbours, away from ``token``."""
+    for place, character in enumerate(token):
+        before, after = token[:place], token[place + 1 :]
+        yield before + after
+        for other in BEARER:
+            if other != character:
+                yield before + other + after
+            yield before + other + character + after
+        if after and after[0] != character:
+            yield before + after[0] + character + after[1:]
+
+
+def test_no_bent_token_is_accepted(client: FlaskClient, genuine: str) -> None:
+    """Every character changed to every other, left out, put in or swapped (ASVS 5.0 V9.1.1)."""
+    every = list(dict.fromkeys(bent(genuine)))
+    tried = random.sample(every, ledger.trials(len(every)))
+    passed = sum(accepted(client, "GET", "/auth/me", token) for token in tried)
+    ledger.record(
+        "jwt",
+        "An access token with one character changed, left out, put in or swapped is refused",
+        n=len(tried),
+        failures=passed,
+    )
+    assert not passed
+
+
+def test_without_the_signature_a_bent_token_is_accepted(
+    client: FlaskClient, genuine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tries above come to where any signature is good."""
+    monkeypatch.setattr(jwt.algorithms.HMACAlgorithm, "verify", lambda *_: True)
+    tried = random.sample(list(bent(genuine)), 400)
+    assert any(accepted(client, "GET", "/auth/me", token) for token in tried)

@@ -1,0 +1,119 @@
+"""The service against its own OpenAPI document, by whatever schemathesis makes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Service, enrol
+from tests.torture import ledger
+
+#: How long an answer may take; the short run shares its machine.
+SECONDS = 1.0 if ledger.LENGTH >= 1 else 10.0
+#: Rounds of the whole document, and how many cases each makes for an operation beside those that
+#: stand for its boundaries. Twelve of 250 are more than 50,000 cases.
+ROUNDS, EXAMPLES = ledger.trials(12), ledger.trials(250, least=3)
+PHASES = "examples,coverage,fuzzing" + (",stateful" if ledger.LENGTH >= 1 else "")
+
+# Every check that schemathesis has, but for two which the document cannot satisfy. A receipt is
+# there after its token was revoked: that is what it is for. And what a schema allows may still be
+# refused for what no schema can say: a checksum, a password that is easy to guess, NUL.
+SETTINGS = """
+color = false
+continue-on-failure = true
+max-failures = 1000
+request-timeout = 30
+[checks]
+max_response_time = {seconds}
+use_after_free.enabled = false
+positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 410, 422, 429]
+[phases.stateful]
+generation.max-examples = {stateful}
+[reports.json]
+path = "report.json"
+"""
+# Schemathesis puts the value of a variable there: the arguments of a process are no secret.
+AUTHORIZED = 'headers = { Authorization = "${BEARER}" }\n'
+
+
+@dataclass
+class Explored:
+    """What came of some rounds."""
+
+    cases: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    said: str = ""
+
+
+def explore(
+    service: Service, directory: Path, *, bearer: str = "", examples: int, phases: str = PHASES
+) -> Explored:
+    """Run schemathesis once over all that ``service`` says of itself."""
+    settings = SETTINGS.format(seconds=SECONDS, stateful=examples)
+    (directory / "schemathesis.toml").write_text((AUTHORIZED if bearer else "") + settings)
+    options = [f"--max-examples={examples}", f"--phases={phases}", "--no-shrink"]
+    document = f"{service.url}/openapi.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", document, *options],
+        cwd=directory,
+        env={"PATH": "", "BEARER": bearer},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    report = json.loads((directory / "report.json").read_text())
+    failures = report["failures"] + report["errors"]
+    # Anything but "all passed" and "some failed" is a run that did not happen.
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert bool(failures) == bool(done.returncode), done.stdout
+    for name in (".hypothesis", ".schemathesis"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    return Explored(report["test_cases"]["generated"], failures, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def exposed(serve: Callable[..., Service]) -> Iterator[Service]:
+    """Without limits, which would answer for all else, and with tokens that are soon gone."""
+    brief = {"onetime_token_max_seconds": 60, "receipt_seconds": 60, "max_active": 10_000}
+    with serve(web_concurrency=2, access_token_expire_minutes=1440, **brief) as service:
+        yield service
+
+
+@pytest.mark.timeout(0 if ledger.LENGTH >= 1 else 120)
+@pytest.mark.parametrize("who", ["somebody", "nobody"])
+def test_the_service_does_what_its_document_says(
+    who: str, exposed: Service, tmp_path: Path
+) -> None:
+    """Guards: every handler of ``errors.py``, ``strictjson``, the schemas and ``openapi.py``."""
+    with httpx.Client(base_url=exposed.url, timeout=30) as http:
+        bearer = enrol(http.post).headers["Authorization"] if who == "somebody" else ""
+    rounds = [explore(exposed, tmp_path, bearer=bearer, examples=EXAMPLES) for _ in range(ROUNDS)]
+    cases = sum(explored.cases for explored in rounds)
+    failures = [failure for explored in rounds for failure in explored.failures]
+    ledger.record(
+        "schema",
+        f"Whatever {who} sends to an operation, the answer is one that its document declares",
+        n=cases,
+        failures=len(failures),
+        figures=f"no 5xx, each within {SECONDS:g} s",
+    )
+    assert not failures, "\n".join(explored.said for explored in rounds if explored.failures)
+
+
+def test_a_service_without_redis_is_noticed(serve: Callable[..., Service], tmp_path: Path) -> None:
+    """Its 503 are declared, and still no answer that a healthy service gives."""
+    with serve(web_concurrency=1, redis_url="redis://127.0.0.1:1/0") as service:
+        with httpx.Client(base_url=service.url, timeout=30) as http:
+            bearer = enrol(http.post).headers["Authorization"]
+        explored = explore(service, tmp_path, bearer=bearer, examples=1, phases="examples")
+    assert any(failure["type"] == "ServerError" for failure in explored.failures)

@@ -1,0 +1,225 @@
+"""Requests that two readers could read in two ways: the service reads each in one, or not at all.
+
+On raw sockets against a real gunicorn. Every answer is counted: none may be left over, none may
+belong to somebody else, and the service's own log must tell of the same ones in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.conftest import Service
+from tests.torture import ledger
+from tests.torture.framing import CUT, LAST, REFUSED, UNDERSTOOD, VICTIM
+
+#: How long a client waits at most; the short run shares its machine.
+SECONDS = 1.0 if ledger.LENGTH >= 1 else 5.0
+#: Each case is sent whole, and then cut at random places into as many segments of TCP.
+ROUNDS = ledger.trials(50, least=3)
+ITEM = "smuggling"
+
+
+@dataclass
+class Heard:
+    """What came back on one connection until the other side closed it."""
+
+    statuses: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+def converse(port: int, request: bytes, pieces: int, answers: int) -> Heard:
+    """Send ``request`` in ``pieces``, hear ``answers`` answers, hang up, and hear the rest."""
+    heard = Heard()
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # It may be refused before its end.
+            for piece in cut(request, pieces):
+                connection.sendall(piece)
+                time.sleep(0.002 if pieces > 1 else 0)
+        received = b""
+        while True:
+            if len(heard.statuses) >= answers:
+                hang_up(connection)
+            try:
+                part = connection.recv(65536)
+            except ConnectionResetError:
+                part = b""
+            except TimeoutError:
+                heard.wrong.append("it hangs")
+                part = b""
+            if not part:
+                break
+            received += part
+            while answer := next_answer(received, heard):
+                received = received[answer:]
+    if received:
+        heard.wrong.append(f"{len(received)} bytes that are no answer")
+    heard.seconds = time.monotonic() - started
+    return heard
+
+
+def cut(request: bytes, pieces: int) -> Iterator[bytes]:
+    places = sorted(random.sample(range(1, len(request)), min(pieces, len(request)) - 1))
+    for begin, end in zip([0, *places], [*places, len(request)], strict=True):
+        yield request[begin:end]
+
+
+def hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # The other side may be quicker.
+        connection.shutdown(socket.SHUT_WR)
+
+
+def next_answer(received: bytes, heard: Heard) -> int:
+    """Take note of the answer at the beginning of ``received``; give its length, 0 if cut."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return 0
+    line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    status = int(line.split()[1])
+    # A HEAD is answered with a length and no body; the answer to one has no other place here.
+    length = int(headers.get("content-length", 0))
+    if body[:5] == b"HTTP/":
+        length = 0
+    if len(body) < length:
+        return 0
+    heard.statuses.append(status)
+    if status == 100:
+        return len(head) + 4
+    heard.ids.append(headers.get("x-request-id", "none"))
+    if status >= 400 and headers.get("content-type") != "application/problem+json":
+        heard.wrong.append(f"a {status} that is no problem")
+    if length and json.loads(body[:length]).get("status") != status:
+        heard.wrong.append(f"a {status} whose body says otherwise")
+    return len(head) + 4 + length
+
+
+class Front:
+    """Where requests are sent to, and what the service behind it writes of those it answers."""
+
+    def __init__(self, service: Service) -> None:
+        self.port = service.port
+        self._log = service.log
+        self._read = len(self._log.read_bytes())
+
+    def answered(self) -> list[str]:
+        """The ids of the requests that were answered since one last asked, in their order."""
+        written = self._log.read_bytes()
+        new, self._read = written[self._read :], len(written)
+        return [
+            line["request_id"] for line in map(json.loads, new.splitlines()) if "status" in line
+        ]
+
+
+@pytest.fixture(scope="module")
+def front(serve: Callable[..., Service]) -> Iterator[Front]:
+    with serve(web_concurrency=1) as service:
+        yield Front(service)
+
+
+class Tally:
+    """What all cases of a kind came to."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.n = 0
+        self.failures: list[str] = []
+        self.slowest = 0.0
+
+    def send(self, name: str, request: bytes, right: Callable[[Heard], bool], answers: int) -> None:
+        for pieces in range(1, ROUNDS + 1):
+            heard = converse(self._front.port, request, pieces, answers)
+            logged = self._front.answered()
+            self.n += 1
+            self.slowest = max(self.slowest, heard.seconds)
+            if heard.seconds > SECONDS:
+                heard.wrong.append(f"{heard.seconds:.1f} s")
+            if logged != heard.ids:
+                heard.wrong.append(f"answered {heard.ids} and noted {logged}")
+            if heard.wrong or not right(heard):
+                self.failures.append(f"{name} in {pieces}: {heard}")
+
+    def judge(self, claim: str) -> None:
+        figures = f"{ROUNDS} ways to cut each; the slowest {self.slowest:.2f} s"
+        ledger.record(ITEM, claim, n=self.n, failures=len(self.failures), figures=figures)
+        assert not self.failures, "\n".join(self.failures)
+
+
+@pytest.fixture
+def tally(front: Front) -> Tally:
+    return Tally(front)
+
+
+def test_there_are_sixty_cases_and_more() -> None:
+    assert len(REFUSED) + len(LAST) + len(UNDERSTOOD) + len(CUT) >= 60
+
+
+def one_refusal(heard: Heard) -> bool:
+    return len(heard.statuses) == 1 and 400 <= heard.statuses[0] < 500
+
+
+def test_what_can_be_read_in_two_ways_is_refused_and_the_connection_ends(tally: Tally) -> None:
+    """Guards: gunicorn's own parser, ``__init__.refuse_cut_body`` and ``worker.Worker``."""
+    for name, request in REFUSED.items():
+        tally.send(name, request + VICTIM, one_refusal, answers=1)
+    tally.judge("What can be read in two ways gets one 4xx, and nothing behind it is read")
+
+
+def test_a_reader_that_is_lenient_is_noticed(serve: Callable[..., Service]) -> None:
+    """The same where gunicorn is told to overlook what it refuses by default."""
+    lenient = "--strip-header-spaces --permit-obsolete-folding"
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=lenient) as service:
+        tally = Tally(Front(service))
+        for name in ("a space before TE's colon", "a space before CL's colon", "a folded CL"):
+            tally.send(name, REFUSED[name] + VICTIM, one_refusal, answers=1)
+    assert len(tally.failures) == tally.n
+
+
+def test_a_body_ends_where_it_says(tally: Tally) -> None:
+    """Each gets the answers that it should, and the request behind it gets its own."""
+    for name, (request, statuses) in UNDERSTOOD.items():
+        wanted = [*statuses, 404]
+        tally.send(
+            name,
+            request + VICTIM,
+            lambda heard, wanted=wanted: (
+                heard.statuses == wanted
+                and heard.ids[-1] == "victim"
+                and "smuggled" not in heard.ids
+            ),
+            answers=len(wanted),
+        )
+    for name, (request, statuses) in LAST.items():
+        tally.send(
+            name,
+            request + VICTIM,
+            lambda heard, wanted=statuses: heard.statuses == wanted,
+            answers=len(statuses),
+        )
+    tally.judge("A request that is understood gets its own answer, and so does the one behind it")
+
+
+def test_what_is_cut_short_is_not_acted_upon(tally: Tally) -> None:
+    """Guard: ``__init__.refuse_cut_body``; gunicorn hands on what it has of a body."""
+    for name, request in CUT.items():
+        tally.send(
+            name,
+            request,
+            lambda heard: (
+                all(status == 100 or 400 <= status < 500 for status in heard.statuses)
+                and 422 not in heard.statuses
+            ),
+            answers=0,
+        )
+    tally.judge("A request that is cut short is refused, whatever there is of it")
