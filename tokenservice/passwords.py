@@ -22,7 +22,7 @@ MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
 TOO_EASY = "Too easy to guess: use more words, and none of your name or e-mail address."
 QUEUE_SECONDS = 2.0
-NICE = 10
+NICE = 5
 Result = TypeVar("Result")
 
 SPANISH = resources.files("tokenservice") / "spanish_words.txt"
