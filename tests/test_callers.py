@@ -26,6 +26,7 @@ from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.torture.proxy import Proxy
 from tokenservice import local
+from tokenservice.callers import LEEWAY_SECONDS
 from tokenservice.extensions import db
 
 DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
@@ -147,7 +148,7 @@ ATTACKS: dict[str, Callable[[Forge], str]] = {
     "aud a list without us": lambda f: f.saying(aud=["another-service"]),
     "aud an empty list": lambda f: f.saying(aud=[]),
     "aud an object": lambda f: f.saying(aud={"token-service": True}),
-    "expired": lambda f: f.saying(exp=int(time.time()) - 1),
+    "expired": lambda f: f.saying(exp=int(time.time()) - LEEWAY_SECONDS - 1),
     "expired long ago": lambda f: f.saying(exp=1),
     "exp before 1970": lambda f: f.saying(exp=-DAY),
     "exp a text": lambda f: f.saying(exp="tomorrow"),
@@ -239,6 +240,16 @@ def test_a_forged_token_is_refused(
         "/token/create", headers={"Authorization": f"Bearer {attack(forge)}"}, json={}
     )
     assert_out(answer)
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_token_of_a_host_whose_clock_is_ahead_is_taken(
+    claim: str, client: FlaskClient, forge: Forge
+) -> None:
+    """Guard: LEEWAY_SECONDS. Clocks that differ by a millisecond are enough for a 401."""
+    token = forge.saying(**{claim: int(time.time()) + LEEWAY_SECONDS - 1})
+    answer = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
 
 
 def test_a_key_named_in_the_header_is_never_looked_up(client: FlaskClient, forge: Forge) -> None:

@@ -46,6 +46,9 @@ ISSUER = AUDIENCE = "token-service"
 CREDENTIALS = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 # A key holder's own tokens are not all sane: anything else would be a 500 in the look-up.
 SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# How far apart the clocks of two hosts of the service may be. Without it a JWT of the one whose
+# clock is ahead, be it by a millisecond, is "not yet valid" to the other. It lives longer by that.
+LEEWAY_SECONDS = 5
 REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 
 # Out within two seconds of being deactivated is the promise; the rest is for the query.
@@ -75,6 +78,7 @@ class StrictJWTManager(JWTManager):
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
                 audience=AUDIENCE,
+                leeway=LEEWAY_SECONDS,
                 options={
                     "require": list(REQUIRED_CLAIMS),
                     "verify_exp": not allow_expired,
