@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.onetime import topologies
-from tests.onetime.topologies import SLOTS, until
+from tests.onetime.topologies import SLOTS, Node, until
 from tokenservice import local
 from tokenservice.onetime import errors
+from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import shard_tag
 from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
@@ -50,6 +54,34 @@ def test_after_a_sentinel_failover_older_tokens_are_lost(
             store.validate(Presented(unspent), LUIS)
         with pytest.raises(errors.TokenAlreadyUsed):
             store.validate(Presented(spent), LUIS)
+
+
+def test_a_master_that_was_deposed_is_left_by_every_socket(tmp_path: Path) -> None:
+    """One that stood still goes on as a master, for seconds, for whoever still asks it.
+
+    Guard: in connection.py, that idle sockets are closed once the sentinels name another.
+    """
+    with topologies.sentinel(tmp_path) as topology, ThreadPoolExecutor(8) as callers:
+        connection = Connection(topology.url, connect_ms=1000, read_ms=1000, connections=8)
+        store = TokenStore(connection, secret=secrets.token_bytes(32))
+
+        def create_on_eight_sockets(owner: str, master: Node) -> None:
+            # All of them wait for it, and so none can use the socket of another.
+            master.client().client_pause(300)
+            created = [callers.submit(store.create, owner, life_seconds=60) for _ in range(8)]
+            for one in created:
+                one.result()
+
+        master, replica = topology.servers
+        create_on_eight_sockets("ana", master)
+        assert master.process
+        os.kill(master.process.pid, signal.SIGSTOP)
+        until(lambda: serves(store, "ana"), seconds=90)
+        os.kill(master.process.pid, signal.SIGCONT)
+        create_on_eight_sockets("eva", replica)
+
+        assert master.client().info("replication")["role"] == "master"
+        assert not master.client().keys("*:eva")
 
 
 def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(

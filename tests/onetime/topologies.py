@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 
 import redis
 
@@ -19,13 +20,71 @@ from tokenservice.onetime.connection import Connection
 SLOTS = 16_384
 
 
+class Host:
+    """Where a server runs: this machine, unless a subclass says otherwise.
+
+    While it is entered, the sockets and the processes that this thread makes belong to it.
+    """
+
+    address = "127.0.0.1"
+    #: What the processes of servers there find in their environment besides.
+    environment: Mapping[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+HERE = Host()
+
+
+class Node(local.Redis):
+    """A Redis of several, on a host of its own or not."""
+
+    def __init__(
+        self,
+        directory: Path,
+        password: str,
+        settings: Mapping[str, str],
+        port: int | None = None,
+        host: Host = HERE,
+    ) -> None:
+        # The first address is also the one that it calls others from.
+        bind = " ".join(dict.fromkeys((host.address, "127.0.0.1")))
+        super().__init__(directory, port, {"bind": bind, **settings}, password)
+        self.host = host
+
+    @property
+    def address(self) -> str:
+        """Its host and port, as redis.conf has them."""
+        return f"{self.host.address} {self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{self.host.address}:{self.port}/0"
+
+    def options(self) -> dict[str, Any]:
+        options = super().options()
+        return {**options, "env": {**options["env"], **self.host.environment}}
+
+    def start(self) -> None:
+        with self.host:
+            super().start()
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, socket_timeout=5)
+
+
 @dataclass
 class Topology:
     """Where the service connects to, and its servers, for a test to look into."""
 
     url: str
-    servers: list[local.Redis]
+    servers: Sequence[Node]
     shards: int
+    watchers: Sequence[Watcher] = ()
 
     def client(self) -> redis.Redis:
         """A client of the whole; that of a cluster speaks like that of one server."""
@@ -37,15 +96,20 @@ class Topology:
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+    """Wait for something that must come about in about so many seconds of this process's life.
+
+    For as long as the process itself is stopped, nothing else need come about.
+    """
+    for _ in range(round(seconds / 0.05)):
+        if condition():
+            return
         time.sleep(0.05)
+    raise AssertionError("it did not come about in time")
 
 
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[Topology]:
-    with local.Redis(directory) as server:
+    with Node(directory, secrets.token_urlsafe(24), {}) as server:
         yield Topology(server.url, [server], shards=1)
 
 
@@ -60,71 +124,102 @@ def port_of_a_node() -> int:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, masters: int = 3) -> Iterator[Topology]:
-    """Masters that share out the slots evenly, with one password."""
-    settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+def cluster(
+    directory: Path, masters: int = 3, replicas: int = 0, timeout_ms: int = 2000
+) -> Iterator[Topology]:
+    """Masters that share out the slots evenly, with one password.
+
+    :param replicas: how many each of them has; the servers are all masters, then all replicas
+    :param timeout_ms: after how long a silent node counts as failed
+    """
     password = secrets.token_urlsafe(24)
+    settings = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": str(timeout_ms),
+        "masterauth": password,
+    }
     with contextlib.ExitStack() as running:
         nodes = [
-            running.enter_context(
-                local.Redis(directory / str(n), port_of_a_node(), settings, password)
-            )
-            for n in range(masters)
+            running.enter_context(Node(directory / str(n), password, settings, port_of_a_node()))
+            for n in range(masters * (1 + replicas))
         ]
         clients = [redis.Redis.from_url(node.url) for node in nodes]
-        for n, client in enumerate(clients):
+        for n, client in enumerate(clients[:masters]):
             slots = range(n * SLOTS // masters, (n + 1) * SLOTS // masters)
             client.execute_command("CLUSTER", "ADDSLOTS", *slots)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
         for node in nodes[1:]:
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
         until(lambda: all(client.cluster("info")["cluster_state"] == "ok" for client in clients))
+        names = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+        for n, client in enumerate(clients[masters:]):
+            until(functools.partial(replicates, client, names[n % masters]))
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         yield Topology(f"redis+cluster://:{password}@{hosts}", nodes, shards=64)
 
 
-class Watcher(local.Redis):
+def replicates(client: redis.Redis, master: str) -> bool:
+    """Make a node of a cluster a replica, and say whether it has a copy yet."""
+    if client.info("replication")["role"] == "master":
+        # It takes a while until each node has heard of all others.
+        with contextlib.suppress(redis.ResponseError):
+            client.execute_command("CLUSTER", "REPLICATE", master)
+    return client.info("replication").get("master_link_status") == "up"
+
+
+class Watcher(Node):
     """A sentinel: the same program, another task."""
 
     name = "sentinel"
 
-    def __init__(self, directory: Path, master: local.Redis, quorum: int) -> None:
-        super().__init__(directory)
-        self._watched = (
-            f"port {self.port}\nbind 127.0.0.1\n"
-            f"sentinel monitor tokens 127.0.0.1 {master.port} {quorum}\n"
-            f"sentinel auth-pass tokens {master.password}\n"
+    def __init__(self, directory: Path, master: Node, host: Host = HERE) -> None:
+        super().__init__(directory, master.password, {}, host=host)
+        self._master = master
+
+    @property
+    def url(self) -> str:
+        # Sentinels are asked without a password.
+        return f"redis://{self.host.address}:{self.port}"
+
+    def command(self) -> list[str]:
+        (self.directory / "sentinel.conf").write_text(
+            f"port {self.port}\nbind {self.settings['bind']}\n"
+            f"sentinel monitor tokens {self._master.address} 2\n"
+            f"sentinel auth-pass tokens {self._master.password}\n"
             "sentinel down-after-milliseconds tokens 1000\n"
             "sentinel failover-timeout tokens 5000\n"
         )
-
-    def command(self) -> list[str]:
-        (self.directory / "sentinel.conf").write_text(self._watched)
         return [local.find_redis(), "sentinel.conf", "--sentinel"]
 
     def answers(self) -> bool:
         with contextlib.suppress(redis.RedisError):
-            return bool(redis.Redis("127.0.0.1", self.port).ping())
+            return bool(self.client().ping())
         return False
 
 
 @contextlib.contextmanager
-def sentinel(directory: Path, replicas: int = 1) -> Iterator[Topology]:
-    """A master with replicas, watched by three sentinels; ``masters`` has them all."""
+def sentinel(
+    directory: Path, replicas: int = 1, hosts: Sequence[Host] | None = None
+) -> Iterator[Topology]:
+    """A master with replicas, watched by three sentinels.
+
+    :param hosts: of the master, of each replica and of each sentinel; all here by default
+    """
     password = secrets.token_urlsafe(24)
-    login = {"masterauth": password}
+    hosts = hosts or [HERE] * (1 + replicas + 3)
+    servers: list[Node] = []
     with contextlib.ExitStack() as running:
-        master = running.enter_context(local.Redis(directory / "0", None, login, password))
-        servers = [master]
-        for n in range(1, replicas + 1):
-            follow = {**login, "replicaof": f"127.0.0.1 {master.port}"}
-            replica = local.Redis(directory / str(n), None, follow, password)
-            servers.append(running.enter_context(replica))
-        watchers = [Watcher(directory / f"sentinel{n}", master, quorum=2) for n in range(3)]
-        for watcher in watchers:
-            running.enter_context(watcher)
-        one = redis.Redis("127.0.0.1", watchers[0].port)
+        for n, host in enumerate(hosts[: 1 + replicas]):
+            follow = {"replicaof": servers[0].address} if servers else {}
+            settings = {"masterauth": password, **follow}
+            node = Node(directory / str(n), password, settings, host=host)
+            servers.append(running.enter_context(node))
+        watchers = [
+            running.enter_context(Watcher(directory / f"sentinel{n}", servers[0], host))
+            for n, host in enumerate(hosts[1 + replicas :])
+        ]
+        one = watchers[0].client()
         until(lambda: one.sentinel_master("tokens")["num-other-sentinels"] == 2)
         until(lambda: one.sentinel_master("tokens")["num-slaves"] == replicas)
-        hosts = ",".join(f"127.0.0.1:{watcher.port}" for watcher in watchers)
-        yield Topology(f"redis+sentinel://:{password}@{hosts}/tokens", servers, shards=1)
+        names = ",".join(watcher.address.replace(" ", ":") for watcher in watchers)
+        yield Topology(f"redis+sentinel://:{password}@{names}/tokens", servers, 1, watchers)

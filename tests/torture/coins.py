@@ -1,0 +1,168 @@
+"""Coins: tokens that are presented on every side at once, and what became of each.
+
+A coin that is answered "first success" more than once, on any sides together, was spent twice.
+Beside those of the engine as it is built there are coins of two twins with a broken fence: the
+same trial must show them spent twice, or it could not have shown it of the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.onetime.topologies import HERE, Host
+from tests.torture.ledger import record
+from tokenservice.onetime import errors
+from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.records import Party, Presented
+from tokenservice.onetime.store import TokenStore
+
+HONOURED, REPLAYED = "first success", "repeated"
+USED, LOST = errors.TokenAlreadyUsed.__name__, errors.TokenLost.__name__
+UNKNOWN = errors.StoreUnavailable.__name__
+#: After these a coin may still be honoured.
+UNDECIDED = UNKNOWN, errors.TokenReserved.__name__
+CALLERS = Party("luis"), Party("eva")
+SECRET = secrets.token_bytes(32)
+
+counting = threading.Lock()
+
+
+class Fence(StrEnum):
+    """How a script tells that it may honour a token."""
+
+    BUILT = "as built"
+    NONE = "without the fence"
+    PROCESS = "with run_id alone"
+
+
+#: The guards: what each twin lacks of prelude.lua.
+TAKEN_OUT = {
+    Fence.NONE: "if record.term ~= term_now then return 'lost' end",
+    Fence.PROCESS: " .. begin('replication', '\\nmaster_replid:')",
+}
+
+
+class Stores:
+    """The engine and its twins at one address, with the service's own time limits by default."""
+
+    def __init__(self, url: str, shards: int, connect_ms: int = 50, read_ms: int = 100) -> None:
+        connection = Connection(url, connect_ms=connect_ms, read_ms=read_ms, connections=64)
+        self._by_fence: dict[Fence, TokenStore] = {}
+        for fence in Fence:
+            store = TokenStore(connection, secret=SECRET, shards=shards, max_active=100_000)
+            if taken_out := TAKEN_OUT.get(fence):
+                for verb, script in store._scripts.items():
+                    assert taken_out in script.source
+                    source = script.source.replace(taken_out, "")
+                    store._scripts[verb] = connection.script(source)
+            self._by_fence[fence] = store
+        self.engine = self._by_fence[Fence.BUILT]
+
+    def issue(self, owner: str, count: int, life_seconds: int = 60) -> list[Coin]:
+        """Create ``count`` coins of each kind."""
+        return [
+            Coin(created.text, fence)
+            for fence, store in self._by_fence.items()
+            for created in store.create_many(owner, count, life_seconds=life_seconds)
+        ]
+
+    def present(self, coin: Coin) -> str:
+        """Try to consume a coin; say, and count, what was answered."""
+        store, caller = self._by_fence[coin.fence], secrets.choice(CALLERS)
+        try:
+            if coin.is_held:
+                held = store.reserve(Presented(coin.text), caller, lease_seconds=1, key=coin.key)
+                consumed = store.commit(held.text, caller, key=coin.key)
+            else:
+                consumed = store.validate(Presented(coin.text), caller, key=coin.key)
+            answer = REPLAYED if consumed.replayed else HONOURED
+        except errors.OneTimeError as error:
+            answer = type(error).__name__
+        with counting:
+            coin.answers[answer] += 1
+        return answer
+
+    def serves(self, owner: str) -> bool:
+        """Whether a token can be created and then validated."""
+        try:
+            text = self.engine.create(owner, life_seconds=10).text
+            return self.engine.validate(Presented(text), CALLERS[0]).owner == owner
+        except errors.StoreUnavailable:
+            return False
+
+
+@dataclass
+class Coin:
+    """A token, and the answers that all who presented it were given.
+
+    Half of them are presented under an idempotency key, so that the same caller may be told
+    again; and a third are reserved and then committed, where the others are validated.
+    """
+
+    text: str
+    fence: Fence
+    key: str = field(default_factory=lambda: secrets.choice(("", secrets.token_urlsafe(8))))
+    is_held: bool = field(default_factory=lambda: secrets.randbelow(3) == 0)
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Someone who presents coins: where, and what they connect to."""
+
+    url: str
+    host: Host = HERE
+    read_ms: int = 100
+
+
+@contextlib.contextmanager
+def presenting(sides: Sequence[Side], coins: Sequence[Coin], shards: int = 1) -> Iterator[None]:
+    """Present random ones of ``coins``, which may grow, on all sides for as long as it lasts."""
+    over = threading.Event()
+
+    def present(side: Side) -> None:
+        with side.host:
+            stores = Stores(side.url, shards, read_ms=side.read_ms)
+            while not over.wait(0.01):
+                stores.present(secrets.choice(coins))
+
+    with ThreadPoolExecutor(len(sides)) as pool:
+        presented = [pool.submit(present, side) for side in sides]
+        try:
+            yield
+        finally:
+            over.set()
+        for ended in presented:
+            ended.result()
+
+
+def verdict(item: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence.NONE) -> None:
+    """Record and assert what became of the coins of a number of trials.
+
+    :param twin: which broken fence must have let some be spent twice
+    """
+    built = [coin.answers for coin in coins if coin.fence is Fence.BUILT]
+    unused = [answers for answers in built if not answers[HONOURED]]
+    lost = sum(bool(answers[LOST]) for answers in unused)
+    # A presentation without an answer may have used it.
+    slandered = sum(bool(answers[USED] and not answers[UNKNOWN]) for answers in unused)
+    doubled = {
+        fence: sum(max(0, coin.answers[HONOURED] - 1) for coin in coins if coin.fence is fence)
+        for fence in Fence
+    }
+    figures = f"{len(built):,} tokens: {len(built) - len(unused):,} honoured, {lost:,} lost unused"
+    once = "no token is honoured twice"
+    record(item, once, n=n, failures=doubled[Fence.BUILT], figures=figures)
+    record(item, "no unused token is called used", n=len(built), failures=slandered)
+    assert doubled[Fence.BUILT] == slandered == 0
+    if twin:
+        figures = f"of {len(built):,} tokens; {Fence.PROCESS} {doubled[Fence.PROCESS]:,}"
+        record(item, f"{once} {twin} (must fail)", n=n, failures=doubled[twin], figures=figures)
+        assert doubled[twin] > 0

@@ -1,0 +1,47 @@
+"""How long the service is good for nothing, and what is told of that."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from tests.onetime.topologies import until
+from tests.torture.deployments import Deployment
+from tests.torture.ledger import record
+
+#: How many seconds it may take, 95 times of 100.
+BOUND = 5.0
+
+
+class Outage:
+    """It begins when this is made."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._stalls = deployment.stalls()
+        self._began = time.monotonic()
+
+    def lasts_until(self, serves: Callable[[], bool]) -> None:
+        until(serves, seconds=90)
+        self.seconds = time.monotonic() - self._began
+        #: Whether a sentinel had stood still, and so did nothing for 30 s.
+        self.stalled = self._deployment.stalls() > self._stalls
+
+
+def short(item: str, outages: Sequence[Outage]) -> None:
+    """Record and assert how long they took; also without those in which a sentinel stalled."""
+    seconds = [outage.seconds for outage in outages]
+    calm = [outage.seconds for outage in outages if not outage.stalled]
+    figures = spread(seconds)
+    if len(calm) < len(seconds):
+        figures += f"; of the {len(calm)} without a stalled sentinel: {spread(calm or [0])}"
+    late = sum(outage > BOUND for outage in seconds)
+    record(item, "it serves again within 5 s", n=len(seconds), failures=late, figures=figures)
+    # The margin is for a busy machine: a vote that nobody won is repeated after 10 s.
+    assert not calm or min(calm) < 4 * BOUND
+
+
+def spread(seconds: Sequence[float]) -> str:
+    middle, late = statistics.median(seconds), sorted(seconds)[len(seconds) * 95 // 100]
+    return f"median {middle:.1f} s, p95 {late:.1f} s, longest {max(seconds):.1f} s"

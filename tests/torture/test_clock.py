@@ -1,0 +1,147 @@
+"""Clocks are five seconds off, or jump by as much: of a server, a replica, the service."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Service, enrol
+from tests.onetime.topologies import Node, Topology, until
+from tests.racing import connected, race, request
+from tests.torture.clocks import Clock
+from tests.torture.coins import CALLERS, Coin, Side, Stores, presenting, verdict
+from tests.torture.deployments import Deployment, replication, unheard
+from tests.torture.ledger import record, trials
+
+OFFSETS = (0, 5, -5)  # seconds
+
+
+def test_a_clock_that_jumps_makes_no_token_good_again(tmp_path: Path) -> None:
+    """Guard: prelude.lua believes a final state before it looks at the time.
+
+    No twin: whoever breaks that honours tokens twice without any clock.
+    """
+    clock, jumps = Clock(tmp_path / "clock"), trials(500, 6)
+    with Node(tmp_path / "redis", secrets.token_urlsafe(24), {}, host=clock) as node:
+        stores = Stores(node.url, 1, connect_ms=2000, read_ms=20_000)
+        # Each is presented while the clock jumps four times, sometimes beyond its life.
+        coins = stores.issue("ana", 4, life_seconds=6)
+        shown = [*coins]
+        with presenting([Side(node.url)] * 4, shown):
+            for _ in range(jumps):
+                clock.set(secrets.choice(OFFSETS))
+                coins += stores.issue("ana", 4, life_seconds=6)
+                shown[:] = coins[-48:]
+                time.sleep(0.3)
+    verdict("clock that jumps", jumps, coins, twin=None)
+
+
+def promote(deployment: Deployment, issuer: Node, successor: Node) -> list[Coin]:
+    """Promote a replica whose clock is off, and that missed the use of some coins."""
+    others = [node for node in deployment.nodes if node is not issuer]
+    issuer.client().replicaof("NO", "ONE")
+    for node in others:
+        node.client().replicaof(*issuer.address.split())
+    until(lambda: all(replication(node)["master_link_status"] == "up" for node in others))
+    _, coins = deployment.coins_on(issuer)
+    with unheard(issuer, others):
+        for coin in coins[::2]:
+            deployment.patient(issuer.url).present(coin)
+        successor.client().replicaof("NO", "ONE")
+    with presenting([Side(node.url) for node in deployment.nodes], coins):
+        time.sleep(0.5)
+    for coin in coins:
+        deployment.patient(successor.url).present(coin)
+    return coins
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    """Three servers; the clock of one is right."""
+    directory, password = tmp_path_factory.mktemp("nodes"), secrets.token_urlsafe(24)
+    with contextlib.ExitStack() as running:
+        yield [
+            running.enter_context(
+                Node(
+                    directory / str(n),
+                    password,
+                    {"masterauth": password},
+                    host=Clock(directory / f"clock{n}", offset),
+                )
+            )
+            for n, offset in enumerate(OFFSETS)
+        ]
+
+
+def test_a_token_lives_as_long_as_it_was_told(nodes: list[Node]) -> None:
+    """Whatever the clocks of server and service say: both moments are of one of them."""
+    errors = []
+    for _ in range(trials(50)):
+        living = {node.url: Stores(node.url, 1, 2000, 20_000) for node in nodes}
+        began = {url: time.monotonic() for url in living}
+        texts = {
+            url: stores.engine.create("ana", life_seconds=1).text for url, stores in living.items()
+        }
+        while living:
+            time.sleep(0.005)
+            for url, stores in list(living.items()):
+                if stores.engine.introspect(texts[url], CALLERS[0]) is None:
+                    errors.append(time.monotonic() - began[url] - 1)
+                    del living[url]
+    late = sum(abs(error) > 0.25 for error in errors)
+    figures = f"between {min(errors) * 1000:+.0f} and {max(errors) * 1000:+.0f} ms"
+    record(
+        "clocks of servers",
+        "a token lives as long as was said, within 250 ms",
+        n=len(errors),
+        failures=late,
+        figures=figures,
+    )
+    # None lives shorter; a busy machine may look late.
+    assert -0.05 < min(errors) < 0.25
+
+
+def test_a_replica_with_another_clock_honours_no_token_twice(nodes: list[Node]) -> None:
+    """Guard: the fence in prelude.lua, ``record.term ~= term_now``."""
+    promotions = trials(50, 2)
+    deployment = Deployment(Topology(nodes[0].url, nodes, 1))
+    coins = []
+    for n in range(promotions):
+        coins += promote(deployment, nodes[n % 3], nodes[(n + 1) % 3])
+    verdict("replica with another clock", promotions, coins)
+
+
+def test_services_with_wrong_clocks_honour_no_token_twice(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    """Guard: no moment in the engine is one of the service's clock."""
+    tokens, winners = trials(2000, 20), []
+    clocks = [Clock(tmp_path / f"clock{offset}", offset) for offset in OFFSETS[1:]]
+    with contextlib.ExitStack() as running:
+        _, behind = services = [
+            running.enter_context(serve(web_concurrency=1, **clock.environment)) for clock in clocks
+        ]
+        # A JWT of the other would come from further in the future than callers.py puts up with.
+        http = running.enter_context(httpx.Client(base_url=behind.url, timeout=30))
+        people = [enrol(http.post), enrol(http.post)]
+        opened = running.enter_context(connected(services, 8))
+        for n in range(tokens):
+            (created,) = race(opened[n % 2 : n % 2 + 1], [request("/token/create", people[0], {})])
+            body = {"token": created.body["token"]}
+            validations = [
+                request("/token/validate", people[place // 2 % 2], body)
+                for place in range(len(opened))
+            ]
+            kinds = [answer.kind for answer in race(opened, validations)]
+            assert set(kinds) <= {(200, None), (409, "token_already_used")}
+            winners.append(kinds.count((200, None)))
+    failures = sum(number != 1 for number in winners)
+    once = "of 8 callers at two services, whose clocks are 5 s ahead and 5 s behind, one wins"
+    record("clocks of the service", once, n=tokens, failures=failures)
+    assert failures == 0

@@ -1,0 +1,159 @@
+"""A master is killed, or stands still, and a replica that missed its last seconds takes over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Service, enrol
+from tests.onetime import topologies
+from tests.torture.coins import HONOURED, Coin, Fence, presenting, verdict
+from tests.torture.deployments import Cluster, Deployment, Sentinels, stopped, unheard
+from tests.torture.ledger import trials
+from tests.torture.recovery import Outage, short
+
+STILL = 3.0  # seconds that a zombie stands still at least
+
+
+@pytest.fixture(scope="module")
+def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinels]:
+    with topologies.sentinel(tmp_path_factory.mktemp("sentinels"), replicas=2) as topology:
+        yield Sentinels(topology)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("cluster")
+    with topologies.cluster(directory, replicas=1, timeout_ms=1000) as topology:
+        yield Cluster(topology)
+
+
+def lose_master(deployment: Deployment, tail: float) -> tuple[list[Coin], Outage]:
+    """Kill the master, of whose last ``tail`` seconds no replica heard."""
+    deployment.settle()
+    master = deployment.master()
+    owner, coins = deployment.coins_on(master)
+    shown = coins[::2]
+    with presenting(deployment.sides(), shown, deployment.topology.shards):
+        with unheard(master, deployment.replicas_of(master)):
+            time.sleep(tail)
+            outage = Outage(deployment)
+            master.kill()
+        shown += coins[1::2]
+        outage.lasts_until(lambda: deployment.service.serves(owner))
+        deployment.bring_back(master)
+        time.sleep(0.5)
+    deployment.present_all(coins)
+    return coins, outage
+
+
+def tails(number: int) -> list[float]:
+    """Spread over 0 to 3 s."""
+    return [3 * (n + 0.5) / number for n in range(number)]
+
+
+@pytest.mark.parametrize(("kind", "full"), [("sentinels", 100), ("cluster", 30)])
+def test_a_killed_master_is_replaced_by_one_that_missed_something(
+    request: pytest.FixtureRequest, kind: str, full: int
+) -> None:
+    """Guard: the fence in prelude.lua, ``record.term ~= term_now``."""
+    deployment = request.getfixturevalue(kind)
+    losses = [lose_master(deployment, tail) for tail in tails(trials(full))]
+    verdict(f"failover, {kind}", len(losses), [coin for coins, _ in losses for coin in coins])
+    short(f"failover, {kind}", [outage for _, outage in losses])
+
+
+def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: Sentinels) -> None:
+    """Over HTTP, with the limits in the same Redis, and with the same workers all along."""
+    outages, refusals = [], set()
+    limits = {"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100}
+    with (
+        serve(redis_url=sentinels.topology.url, web_concurrency=2, **limits) as service,
+        httpx.Client(base_url=service.url, timeout=30) as http,
+    ):
+        person, workers = enrol(http.post), service.workers()
+
+        def serves() -> bool:
+            answer = http.post("/token/create", headers=person.headers)
+            if answer.status_code == 201:
+                token = {"token": answer.json()["token"]}
+                answer = http.post("/token/validate", json=token, headers=person.headers)
+                if answer.status_code == 200:
+                    return True
+            refusals.add((answer.status_code, answer.json()["code"]))
+            return False
+
+        for _ in range(trials(20)):
+            sentinels.settle()
+            assert serves()
+            master = sentinels.master()
+            outages.append(Outage(sentinels))
+            master.kill()
+            outages[-1].lasts_until(serves)
+            sentinels.bring_back(master)
+        assert service.workers() == workers
+    assert refusals <= {(503, "store_unavailable")}
+    short("failover, over HTTP", outages)
+
+
+def stop_master(sentinels: Sentinels) -> list[Coin]:
+    """Stop the master, speak to it, have it replaced, and let it hear that and go on."""
+    sentinels.settle()
+    master = sentinels.master()
+    _, coins = sentinels.coins_on(master)
+    asked = sentinels.patient(master.url)
+    with (
+        presenting(sentinels.sides(), coins),
+        ThreadPoolExecutor(len(coins)) as pool,
+    ):
+        with stopped(master):
+            began = time.monotonic()
+            answers = [pool.submit(asked.present, coin) for coin in coins]
+            sentinels.await_replacement(master)
+            time.sleep(max(0, began + STILL - time.monotonic()))
+        for answer in answers:
+            answer.result()
+        time.sleep(0.5)
+    sentinels.present_all(coins)
+    return coins
+
+
+def test_a_zombie_honours_no_token_that_its_successor_did(sentinels: Sentinels) -> None:
+    """Guard: the same line. What was sent while it stood still it answers when it goes on."""
+    n = trials(50)
+    verdict("zombie master", n, [coin for _ in range(n) for coin in stop_master(sentinels)])
+
+
+def go_and_come_back(pair: Sentinels) -> list[Coin]:
+    """Replace the issuer of some coins by a replica that did not hear of their use, and back."""
+    pair.settle()
+    issuer = pair.master()
+    (successor,) = pair.replicas_of(issuer)
+    _, coins = pair.coins_on(issuer)
+    used = pair.patient(issuer.url)
+    with unheard(issuer, [successor]):
+        assert {used.present(coin) for coin in coins} == {HONOURED}
+        pair.fail_over()
+        pair.await_replacement(issuer)
+    # What sentinels do by themselves, some seconds later.
+    issuer.client().replicaof(*successor.address.split())
+    pair.settle()
+    pair.fail_over()
+    pair.await_replacement(successor)
+    pair.present_all(coins)
+    successor.client().replicaof(*issuer.address.split())
+    return coins
+
+
+def test_a_master_that_comes_back_honours_nothing_from_before(tmp_path: Path) -> None:
+    """Guard: master_replid in prelude.lua. The process is the same, and so is its run_id."""
+    n = trials(20)
+    with topologies.sentinel(tmp_path, replicas=1) as topology:
+        pair = Sentinels(topology)
+        coins = [coin for _ in range(n) for coin in go_and_come_back(pair)]
+    verdict("demoted and promoted again", n, coins, Fence.PROCESS)
