@@ -45,7 +45,7 @@ class Fence(StrEnum):
 #: The guards: what each twin lacks of prelude.lua.
 TAKEN_OUT = {
     Fence.NONE: "if record.term ~= term_now then return 'lost' end",
-    Fence.PROCESS: " .. begin('replication', '\\nmaster_replid:')",
+    Fence.PROCESS: " .. begin(replication, '\\nmaster_replid:')",
 }
 
 
