@@ -203,6 +203,7 @@ class Config:
     argon2_memory_kib: int = whole(19_456, 19_456, 4_194_304)
     web_concurrency: int = whole(2, 1, 256)
     web_threads: int = whole(8, 1, 256)
+    drain_seconds: int = whole(3, 0, 300)
 
     @classmethod
     def from_env(cls, env_file: Path = Path(".env")) -> Self:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read ag
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="token-service-metrics-")
     slot: int | str = "master"
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
+    Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").touch()
 
 from tokenservice import logs
 
@@ -64,6 +66,23 @@ forwarder_headers = ""
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 logconfig_dict = logs.dict_config(settings.log_level)
 logger_class = OwnLines
+
+
+def when_ready(server: Any) -> None:
+    """Leave in two steps on SIGTERM: first /readyz says so, and only then the sockets close.
+
+    Otherwise what a proxy sends in between is reset with them.
+    """
+
+    def announce(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, server.signal)  # A second one is obeyed at once.
+        # Taken away, not put there: that works on a full disk too.
+        Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").unlink(missing_ok=True)
+        signal.alarm(settings.drain_seconds)
+
+    if settings.drain_seconds:
+        signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
+        signal.signal(signal.SIGTERM, announce)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

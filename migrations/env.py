@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import time
+
 from alembic import context
 from flask import current_app
+from psycopg2.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+# Behind a waiting ALTER TABLE every other query of that table queues too. So a migration waits
+# for less than a request does, lets those pass, and tries again.
+LOCK_TIMEOUT = "300ms"
+TRIES, PAUSE_SECONDS = 30, 1.0
 
 database = current_app.extensions["migrate"].db
 
 
 def run() -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            migrate()
+            return
+        except OperationalError as error:
+            if not left or not isinstance(error.orig, LockNotAvailable):
+                raise
+            time.sleep(PAUSE_SECONDS)
+
+
+def migrate() -> None:
     with database.engine.connect() as connection:
-        # A migration waits for its turn this long and no longer: behind a waiting ALTER TABLE
-        # every other query of that table queues too. Building an index may take its time.
-        connection.execute(text("SET lock_timeout = '2s'"))
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        # Building an index may take its time.
         connection.execute(text("SET statement_timeout = 0"))
         connection.commit()
         context.configure(

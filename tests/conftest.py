@@ -59,6 +59,7 @@ def config(postgres: local.Postgres, redis_server: local.Redis) -> Config:
         rate_limit_login="off",
         rate_limit_create="off",
         rate_limit_validate="off",
+        drain_seconds=0,
     )
 
 

@@ -55,6 +55,7 @@ READ: dict[str, tuple[str, Any]] = {
     "argon2_memory_kib": ("65536", 65536),
     "web_concurrency": ("3", 3),
     "web_threads": ("4", 4),
+    "drain_seconds": ("7", 7),
 }
 
 BAD: dict[str, str] = {

@@ -15,25 +15,6 @@ ENGLISH = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 SPANISH = (ROOT / "SECURITY.es.md").read_text(encoding="utf-8")
 REQUIREMENTS = [f"S{number:02}" for number in range(1, 63)]
 ANSWERS = ("met", "limit", "not applicable")
-#: Modules that may be named before they are there. Delete what has landed, and this in the end.
-COMING = {
-    "torture/test_crash.py",
-    "torture/test_enumeration.py",
-    "torture/test_failover.py",
-    "torture/test_fuzz.py",
-    "torture/test_jwt.py",
-    "torture/test_limits.py",
-    "torture/test_lost_replies.py",
-    "torture/test_overload.py",
-    "torture/test_postgres_outages.py",
-    "torture/test_proxy.py",
-    "torture/test_redis_outages.py",
-    "torture/test_schema.py",
-    "torture/test_secrets.py",
-    "torture/test_slow_clients.py",
-    "torture/test_smuggling.py",
-    "torture/test_soak.py",
-}
 ROWS = {
     row[0]: row[1:]
     for line in re.findall(r"^\| (S\d.*) \|$", ENGLISH, re.MULTILINE)

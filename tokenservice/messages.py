@@ -169,9 +169,9 @@ PROBLEMS: Mapping[str, Message] = {
         503,
         Text(
             "Servicio ocupado",
-            "Hay demasiados inicios de sesión en cola. Inténtalo en breve.",
+            "Hay demasiadas peticiones en espera. Inténtalo en breve.",
         ),
-        Text("Service busy", "Too many logins are queued. Try again shortly."),
+        Text("Service busy", "Too many requests are waiting. Try again shortly."),
     ),
     "database_unavailable": Message(
         503,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,18 @@ def healthz() -> dict[str, str]:
 @blueprint.route("/readyz")
 def readyz() -> dict[str, Any]:
     """Name each part and whether it serves; why it does not is for the log alone."""
+    if is_stopping():
+        raise Problem("not_ready", headers=RETRY_SOON, checks={"service": "stopping"})
     checks = {**check_postgres(), "redis": check_redis()}
     if set(checks.values()) != {"ok"}:
         raise Problem("not_ready", headers=RETRY_SOON, checks=checks)
     return {"status": "ready", "checks": checks}
+
+
+def is_stopping() -> bool:
+    """Tell whether gunicorn was told to stop; gunicorn.conf.py then removes this file."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return directory is not None and not Path(directory, "accepting").exists()
 
 
 def check_postgres() -> dict[str, str]:

@@ -91,7 +91,8 @@ def serve(service: Service) -> int:
     with servers(DIRECTORY, throwaway=False) as settings:
         settings["secret_key"] = given("secret_key") or kept_secret(DIRECTORY / "secret_key", 48)
         others = {key: value for key, value in os.environ.items() if key.lower() not in settings}
-        service.environment = others | settings
+        # Nothing in front of it asks whether it is about to stop.
+        service.environment = {"drain_seconds": "0"} | others | settings
         password = kept_secret(DIRECTORY / "demo_password", 12)
         seed = ["users", "create", "--nombre", "Demo", DEMO, "--password-stdin", "--if-missing"]
         for step, text in ((["db", "upgrade"], ""), (seed, password)):

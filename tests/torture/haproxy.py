@@ -1,0 +1,104 @@
+"""HAProxy with the configuration that is shipped, before services on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tokenservice import messages
+from tokenservice.local.server import Server
+
+CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
+
+needs_haproxy = pytest.mark.skipif(
+    not shutil.which("haproxy"), reason="there is no haproxy on this machine"
+)
+
+
+class HAProxy(Server):
+    """The shipped configuration, which takes addresses from its environment and nothing else."""
+
+    name = "haproxy"
+    farewell = signal.SIGTERM
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Sequence[int],
+        configuration: Path = CONFIGURATION,
+        **more: str,
+    ) -> None:
+        """:param ports: of one service or two; ``more`` is set in its environment too"""
+        super().__init__(directory)
+        self._servers = dict(
+            zip(("SERVER_ONE", "SERVER_TWO"), (f"127.0.0.1:{port}" for port in ports), strict=False)
+        )
+        self._configuration = configuration
+        self._more = more
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        return ["haproxy", "-db", "-f", str(self._configuration)]
+
+    def options(self) -> dict[str, Any]:
+        own = {"BIND": f"127.0.0.1:{self.port}", **self._servers, **self._more}
+        return {"env": {"PATH": os.environ["PATH"], **own}}
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
+
+
+def changed(copy: Path, *changes: tuple[str, str]) -> Path:
+    """Write a copy of the configuration in which some words are others."""
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+def said(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
+    """All that is answered to ``request`` until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), 30, (address, 0)) as connection:
+        connection.sendall(request)
+        received = b""
+        while part := connection.recv(65_536):
+            received += part
+        return received
+
+
+def problem(answer: bytes) -> tuple[int, str]:
+    """The status and the code of an answer, which must have the shape of the contract."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    status, found = int(first.split()[1]), json.loads(body)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-language"] == "es"
+    assert set(found) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert found["request_id"] == headers["x-request-id"] != ""
+    assert found["status"] == status
+    assert found["type"] == f"/problems/{found['code']}"
+    assert found["title"] == messages.PROBLEMS[found["code"]].es.title
+    if messages.PROBLEMS[found["code"]].status == status:
+        assert found["detail"] == messages.PROBLEMS[found["code"]].es.detail
+    assert (status in {429, 502, 503, 504}) == ("retry-after" in headers)
+    return status, found["code"]

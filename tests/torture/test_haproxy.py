@@ -1,0 +1,310 @@
+"""The proxy that is shipped: what it lets through, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Service
+from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
+from tests.torture.ledger import record, trials
+from tests.torture.witness import Witness, witness
+from tokenservice.local.server import free_port
+
+pytestmark = needs_haproxy
+
+LIMIT = 5
+OPENSSL = shutil.which("openssl")
+POST = b"POST / HTTP/1.1\r\nHost: service\r\n"
+PROXYS_OWN = {"connection", "date", "keep-alive", "server", "transfer-encoding", "x-request-id"}
+FORGED = ("X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "SCRIPT_NAME")
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Witness]:
+    with witness() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(seen: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
+    """The shipped proxy, before a witness."""
+    with HAProxy(tmp_path_factory.mktemp("haproxy"), [seen.port]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def limited(serve: Callable[..., Service]) -> Iterator[Service]:
+    with serve(
+        web_concurrency=1, trusted_proxies=1, rate_limit_register=f"{LIMIT} per minute"
+    ) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def real(limited: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
+    """The shipped proxy, before the service."""
+    with HAProxy(tmp_path_factory.mktemp("haproxy"), [limited.port]) as running:
+        yield running
+
+
+def client_at(address: str, url: str, **more: object) -> httpx.Client:
+    """A client that calls from ``address``, which is one of loopback's."""
+    return httpx.Client(
+        base_url=url, timeout=30, transport=httpx.HTTPTransport(local_address=address), **more
+    )
+
+
+def passed(client: httpx.Client, forge: str) -> int:
+    """How many of many calls, each with an address of its own invention, were not refused."""
+    statuses = Counter(
+        client.post(
+            "/auth/register", json={}, headers={forge: f"192.0.2.{secrets.randbelow(256)}"}
+        ).status_code
+        for _ in range(4 * LIMIT)
+    )
+    assert set(statuses) <= {422, 429}
+    return statuses[422]
+
+
+def test_a_forged_address_gains_nothing(real: HAProxy) -> None:
+    """Guard: ``http-request set-header X-Forwarded-For`` in haproxy.cfg, and the lines before."""
+    allowed = {}
+    for number, name in enumerate(FORGED):
+        with client_at(f"127.0.3.{1 + number}", real.url) as client:
+            allowed[name] = passed(client, name)
+    wrong = sum(count != LIMIT for count in allowed.values())
+    record(
+        "proxy",
+        "A client that makes up addresses is limited by its own",
+        n=4 * LIMIT * len(allowed),
+        failures=wrong,
+    )
+    assert not wrong, allowed
+
+
+def test_without_the_guard_it_gains_everything(limited: Service, tmp_path: Path) -> None:
+    """The same calls find it, so the test above can fail."""
+    open_door = changed(
+        tmp_path / "changed.cfg",
+        ("http-request set-header X-Forwarded-For %[src]", ""),
+        ("http-request del-header X-Forwarded- -m beg", ""),
+    )
+    with (
+        HAProxy(tmp_path, [limited.port], open_door) as proxy,
+        client_at("127.0.3.100", proxy.url) as client,
+    ):
+        assert passed(client, "X-Forwarded-For") > LIMIT
+
+
+def test_what_reaches_the_service(proxy: HAProxy) -> None:
+    """One hop, nothing about the connection, no name that gunicorn would read as another."""
+    forged = [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.2"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "evil.example"),
+        ("Forwarded", "for=192.0.2.3"),
+        ("X_Forwarded_For", "192.0.2.4"),
+        ("PATH_INFO", "/metrics"),
+        ("SCRIPT_NAME", "/x"),
+    ]
+    about_the_connection = [
+        ("Connection", "keep-alive, Upgrade"),
+        ("Keep-Alive", "timeout=600"),
+        ("Proxy-Authorization", "Basic eDp5"),
+        ("Proxy-Connection", "keep-alive"),
+        ("TE", "trailers"),
+        ("Trailer", "Expires"),
+        ("Upgrade", "h2c"),
+    ]
+    kept = [("Authorization", "Bearer x"), ("Idempotency-Key", "k"), ("Accept-Language", "en")]
+    with client_at("127.0.3.7", proxy.url) as client:
+        answer = client.get("/", headers=[*forged, *about_the_connection, *kept])
+    came = [(name.lower(), value) for name, value in answer.json()]
+    names = Counter(name for name, _ in came)
+    assert not {name.lower() for name, _ in about_the_connection} & set(names)
+    assert not [name for name in names if "_" in name or name == "forwarded"]
+    forwarded = [pair for pair in came if pair[0].startswith("x-forwarded")]
+    assert sorted(forwarded) == [("x-forwarded-for", "127.0.3.7"), ("x-forwarded-proto", "http")]
+    assert {(name.lower(), value) for name, value in kept} <= set(came)
+    assert max(names.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "id_"),
+    [
+        ({"X-Request-ID": "mine-1"}, "mine-1"),
+        ({"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}, "ab" * 16),
+        ({"X-Request-ID": "mine 1", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}, "ab" * 16),
+        ({"X-Request-ID": "x" * 129, "traceparent": "00-x-y-01"}, None),
+        ({}, None),
+    ],
+)
+def test_the_id_of_a_request_is_the_callers_or_its_traces_or_new(
+    given: dict[str, str], id_: str | None, real: HAProxy
+) -> None:
+    found = httpx.get(f"{real.url}/healthz", headers=given).headers["X-Request-ID"]
+    assert found == id_ if id_ else len(found) == 36
+
+
+def test_answers_lose_nothing(real: HAProxy, limited: Service) -> None:
+    """What the contract needs arrives as it was sent: compared with gunicorn's own."""
+    calls = [("GET", "/auth/me"), ("POST", "/auth/register"), ("PUT", "/token/create")]
+    for method, path in calls:
+        with client_at("127.0.3.8", real.url) as there, httpx.Client(base_url=limited.url) as here:
+            through, direct = (client.request(method, path) for client in (there, here))
+        assert through.status_code == direct.status_code
+        assert set(direct.headers) - set(through.headers) <= PROXYS_OWN
+    with client_at("127.0.3.8", real.url) as client:
+        for _ in range(LIMIT):
+            answer = client.post("/auth/register", json={})
+    assert answer.status_code == 429
+    assert {"ratelimit", "ratelimit-policy", "retry-after", "x-request-id"} <= set(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (POST + b"A: " + b"a" * 9000 + b"\r\n\r\n", (400, "bad_request")),
+        (POST.replace(b"/ ", b"/" + b"a" * 5000 + b" "), (400, "bad_request")),
+        (POST + b"Content-Length: 16385\r\n\r\n" + b"a" * 16_385, (413, "payload_too_large")),
+        (POST + b"Content-Length: 999999\r\n\r\n" + b"a" * 40_000, (413, "payload_too_large")),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\n4e20\r\n" + b"a" * 20_000 + b"\r\n0\r\n\r\n",
+            (413, "payload_too_large"),
+        ),
+        *(
+            (f"GET {path} HTTP/1.1\r\nHost: service\r\n".encode(), (404, "not_found"))
+            for path in ("/metrics", "//metrics", "/%6detrics", "/x/../metrics", "/metrics?x=1")
+        ),
+        (b"GET /hangs-up HTTP/1.1\r\nHost: service\r\n", (502, "internal_error")),
+    ],
+)
+def test_its_refusals_have_the_shape_of_the_contract(
+    request_: bytes, expected: tuple[int, str], proxy: HAProxy, seen: Witness
+) -> None:
+    before = len(seen.paths)
+    if b"\r\n\r\n" not in request_:
+        request_ += b"Connection: close\r\n\r\n"
+    head, _, body = request_.partition(b"\r\n\r\n")
+    closing = head.replace(b"Host: service", b"Host: service\r\nConnection: close", 1)
+    assert problem(said(proxy.port, closing + b"\r\n\r\n" + body)) == expected
+    assert len(seen.paths) - before == (expected[0] == 502)
+
+
+def test_a_body_that_is_just_small_enough_passes(proxy: HAProxy) -> None:
+    assert httpx.post(proxy.url, content=b"a" * 16_384).status_code == 200
+
+
+def test_a_server_that_is_late_or_away(seen: Witness, tmp_path: Path) -> None:
+    """504 and 502 say that the outcome is unknown, 503 that nothing happened."""
+    hasty = changed(tmp_path / "changed.cfg", ("timeout server 10s", "timeout server 300ms"))
+    ask = b"GET /takes/1 HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
+    with HAProxy(tmp_path / "late", [seen.port], hasty) as late:
+        assert problem(said(late.port, ask)) == (504, "internal_error")
+    with HAProxy(tmp_path / "away", [free_port()]) as away:
+        assert problem(said(away.port, ask)) == (503, "busy")
+
+
+def test_an_address_that_asks_too_often(proxy: HAProxy) -> None:
+    asked = 2_100
+    requests = b"GET /metrics HTTP/1.1\r\nHost: service\r\n\r\n" * asked
+    last = b"GET /metrics HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
+    answers = said(proxy.port, requests + last, "127.0.3.10").split(b"HTTP/1.1 ")[1:]
+    statuses = Counter(answer[:3] for answer in answers)
+    assert statuses[b"404"] == 2_000
+    assert problem(b"HTTP/1.1 " + answers[-1]) == (429, "rate_limited")
+    assert b"404" in said(proxy.port, last, "127.0.3.11")
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Whether the other side has not closed it; nothing was sent that it would answer."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def test_an_address_with_too_many_connections(proxy: HAProxy) -> None:
+    """It cannot have more, and others still can."""
+    here, there = ("127.0.3.12", 0), ("127.0.3.13", 0)
+    with contextlib.ExitStack() as opened:
+        connections = []
+        for _ in range(160):
+            with contextlib.suppress(ConnectionError):
+                connection = socket.create_connection(("127.0.0.1", proxy.port), 5, here)
+                connections.append(opened.enter_context(connection))
+        time.sleep(0.2)
+        assert sum(map(is_open, connections)) == 128
+        other = socket.create_connection(("127.0.0.1", proxy.port), 5, there)
+        opened.enter_context(other).sendall(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert other.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_connections_to_the_service_are_kept(proxy: HAProxy, seen: Witness) -> None:
+    with httpx.Client(base_url=proxy.url) as client:
+        client.get("/")
+        before = seen.connections
+        for _ in range(50):
+            assert client.get("/").status_code == 200
+    # The checks have some of their own.
+    assert seen.connections - before < 10
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.skipif(not OPENSSL, reason="there is no openssl on this machine")
+def test_the_block_for_tls(seen: Witness, tmp_path: Path) -> None:
+    """Its lines work when the # before them is taken away, and speak no old TLS."""
+    pair = tmp_path / "pair.pem"
+    made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    where = ["-keyout", tmp_path / "key", "-out", tmp_path / "certificate"]
+    subprocess.run([str(OPENSSL), "req", *made, *names, *where], check=True, capture_output=True)
+    pair.write_text((tmp_path / "certificate").read_text() + (tmp_path / "key").read_text())
+    tls = changed(
+        tmp_path / "changed.cfg",
+        ("# bind ", "bind "),
+        ("# http-request redirect", "http-request redirect"),
+        ("# http-response set-header Strict", "http-response set-header Strict"),
+    )
+    port = free_port()
+    own = {"BIND_TLS": f"127.0.0.1:{port}", "CERTIFICATE": str(pair)}
+    trusting = ssl.create_default_context(cafile=tmp_path / "certificate")
+    with HAProxy(tmp_path / "tls", [seen.port], tls, **own) as running:
+        answer = httpx.get(f"https://localhost:{port}/", verify=trusting)
+        assert ["x-forwarded-proto", "https"] in answer.json()
+        assert int(answer.headers["Strict-Transport-Security"].removeprefix("max-age=")) > 10**7
+        plain = httpx.post(f"{running.url}/token/create?a=b")
+        assert plain.status_code == 308
+        assert plain.headers["Location"].startswith("https://")
+        old = ssl.create_default_context(cafile=tmp_path / "certificate")
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.raises((httpx.ConnectError, ssl.SSLError)):
+            httpx.get(f"https://localhost:{port}/", verify=old)
+
+
+def test_a_document_as_large_as_it_is_arrives_whole(real: HAProxy) -> None:
+    """Those of the documentation go another way, and a few at a time."""
+    with ThreadPoolExecutor(8) as threads:
+        urls = [f"{real.url}/docs/assets/swagger-ui-bundle.js"] * trials(400, 8)
+        sizes = {len(answer.content) for answer in threads.map(httpx.get, urls)}
+    assert len(sizes) == 1
+    assert sizes.pop() > 10**6

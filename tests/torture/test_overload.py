@@ -1,0 +1,82 @@
+"""Three times as many requests as can be answered, from clients who do not wait their turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Person, Service, enrol
+from tests.torture.haproxy import HAProxy, needs_haproxy
+from tests.torture.ledger import LENGTH, record, trials
+from tests.torture.load import Plan, Tally, during
+
+SECONDS = trials(60, 2)
+
+
+@pytest.fixture(scope="module")
+def plan(service: Service) -> Plan:
+    """As many clients as keep the service busy, none of them in a hurry."""
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        person: Person = enrol(http.post)
+    return Plan(service.port, person.headers["Authorization"], connections=32, addresses=40)
+
+
+def hurry(plan: Plan, peak: float, times: float) -> Plan:
+    return replace(plan, rate=times * peak, connections=4_000)
+
+
+def well_again_after(tally: Tally) -> float:
+    """Seconds until the last request that was refused, or took longer than a second."""
+    seen = zip(tally.asked, tally.took, tally.status, strict=True)
+    bad = [asked - tally.began for asked, took, status in seen if status >= 300 or took > 1]
+    return max(bad, default=0.0)
+
+
+@needs_haproxy
+def test_what_is_too_much_is_refused_and_the_rest_is_served(
+    service: Service, plan: Plan, tmp_path: Path
+) -> None:
+    """Guard: the bound of the queue in haproxy.cfg, and ``maxconn``."""
+    with HAProxy(tmp_path, [service.port]) as proxy:
+        calm = replace(plan, port=proxy.port)
+        before = during(calm, SECONDS).goodput()
+        flood = during(hurry(calm, before, 3), SECONDS)
+        after = during(hurry(calm, before, 0.5), max(SECONDS, 3))
+        # A machine that has other work too is not as fast at each time.
+        peak = (before + during(calm, SECONDS).goodput()) / 2
+    part = flood.goodput() / peak
+    well = well_again_after(after)
+    record(
+        "overload",
+        "At three times its capacity, each request is answered, or refused with Retry-After",
+        n=flood.total,
+        failures=flood.others(),
+        figures=f"goodput {part:.0%} of the peak of {peak:.0f}/s, "
+        f"p99 of the accepted {flood.percentile(0.99) * 1000:.0f} ms, "
+        f"{flood.refusals() / flood.total:.0%} refused, well again after {well:.1f} s, "
+        f"the generator at most {flood.late * 1000:.0f} ms late",
+    )
+    assert not flood.others(), (flood.answers, flood.failed)
+    assert flood.refusals()
+    assert part > (0.85 if LENGTH >= 1 else 0.3)
+    assert well <= (5 if LENGTH >= 1 else 2)
+
+
+def test_without_a_proxy_everyone_waits(plan: Plan) -> None:
+    """The same flood straight to gunicorn, which refuses nobody: a limit."""
+    peak = during(plan, SECONDS).goodput()
+    flood = during(replace(hurry(plan, peak, 3), patience=2), SECONDS)
+    part = flood.goodput() / peak
+    record(
+        "overload",
+        "A limit: without the proxy nobody is refused, and so most wait for longer than a second",
+        n=flood.total,
+        failures=flood.total - flood.successes(),
+        figures=f"goodput {part:.0%} of the peak of {peak:.0f}/s, "
+        f"p99 {flood.percentile(0.99) * 1000:.0f} ms",
+    )
+    assert not flood.refusals()
+    assert flood.percentile(0.99) > 1

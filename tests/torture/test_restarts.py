@@ -1,0 +1,171 @@
+"""Restarts under load: what is asked meanwhile is answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.conftest import Person, Service, enrol
+from tests.onetime.topologies import until
+from tests.torture.haproxy import HAProxy, needs_haproxy
+from tests.torture.ledger import record, trials
+from tests.torture.load import Plan, child, crowd, during
+from tokenservice import local
+
+
+@pytest.fixture(scope="module")
+def pair(serve: Callable[..., Service]) -> Iterator[list[Service]]:
+    """Two services, each with as many processes as the machine has cores."""
+    settings = {"web_concurrency": 2, "trusted_proxies": 1, "drain_seconds": 2}
+    with serve(**settings) as one, serve(**settings) as two:
+        yield [one, two]
+
+
+@pytest.fixture(scope="module")
+def proxy(pair: list[Service], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
+    with HAProxy(tmp_path_factory.mktemp("proxy"), [service.port for service in pair]) as running:
+        yield running
+
+
+@pytest.fixture
+def someone(pair: list[Service]) -> Person:
+    with httpx.Client(base_url=pair[0].url, timeout=30) as http:
+        return enrol(http.post)
+
+
+def half_load(port: int, person: Person) -> Plan:
+    """Half of what is answered to clients who ask as fast as they can."""
+    plan = Plan(port, person.headers["Authorization"], addresses=20)
+    peak = during(plan, trials(10, 1)).goodput()
+    return Plan(port, plan.authorization, rate=peak / 2, connections=400, addresses=20)
+
+
+def restart(service: Service, proxy: HAProxy, name: str) -> None:
+    """As a deployment does: stop, start, and go on once the proxy has seen it."""
+    up = f"Server service/{name} is UP"
+    before = proxy.log.read_text().count(up)
+    service.__exit__()
+    service.__enter__()
+    until(lambda: proxy.log.read_text().count(up) > before)
+
+
+def reload(service: Service) -> None:
+    before = set(service.workers())
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: len(now := service.workers()) == len(before) and not before & set(now))
+
+
+@needs_haproxy
+def test_rolling_restarts_lose_no_request(
+    pair: list[Service], proxy: HAProxy, someone: Person
+) -> None:
+    """Guards: ``when_ready`` in gunicorn.conf.py, and the checks of haproxy.cfg."""
+    plan = half_load(proxy.port, someone)
+    restarts = trials(20, 1)
+    with child(crowd, plan) as clients:
+        for number in range(restarts):
+            restart(pair[number % 2], proxy, ("one", "two")[number % 2])
+        tally = clients.end()
+    failures = tally.total - tally.successes()
+    record(
+        "restarts",
+        f"Of two services behind the proxy, one at a time restarts ({restarts} times), and no "
+        "request fails",
+        n=tally.total,
+        failures=failures,
+        figures=f"{plan.rate:.0f} requests/s, p99 {tally.percentile(0.99) * 1000:.0f} ms",
+    )
+    assert tally.total > 50
+    assert not failures, (tally.answers, tally.failed)
+
+
+@needs_haproxy
+def test_a_service_that_is_killed_does_lose_requests(
+    pair: list[Service], proxy: HAProxy, someone: Person
+) -> None:
+    """The same load notices a restart without manners, so the test above can fail."""
+    plan = Plan(proxy.port, someone.headers["Authorization"], connections=16, addresses=20)
+    with child(crowd, plan) as clients:
+        time.sleep(0.5)
+        for pid in pair[0].workers():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.5)
+        tally = clients.end()
+    assert tally.total > tally.successes()
+    until(lambda: len(pair[0].workers()) == 2)
+
+
+def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None:
+    """Straight to gunicorn: with SIGHUP its old and its new workers share the socket."""
+    service = pair[1]
+    plan = half_load(service.port, someone)
+    reloads = trials(20, 1)
+    with child(crowd, plan) as clients:
+        for _ in range(reloads):
+            reload(service)
+        tally = clients.end()
+    failures = tally.total - tally.successes()
+    record(
+        "restarts",
+        f"A gunicorn without a proxy reloads (SIGHUP, {reloads} times), and no request fails",
+        n=tally.total,
+        failures=failures,
+        figures=f"{plan.rate:.0f} requests/s, p99 {tally.percentile(0.99) * 1000:.0f} ms",
+    )
+    assert tally.total > 20
+    assert not failures, (tally.answers, tally.failed)
+
+
+def test_sigterm_turns_readiness_first_and_lets_requests_finish(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    """Guard: ``when_ready`` in gunicorn.conf.py."""
+    with (
+        local.Redis(tmp_path) as slow,
+        serve(
+            web_concurrency=1, drain_seconds=2, redis_url=slow.url, redis_timeout_ms=10_000
+        ) as service,
+    ):
+        with httpx.Client(base_url=service.url, timeout=30) as http:
+            person = enrol(http.post)
+            assert http.get("/readyz").status_code == 200
+
+        def create() -> httpx.Response:
+            return httpx.post(f"{service.url}/token/create", headers=person.headers, timeout=30)
+
+        answers = []
+        in_flight = threading.Thread(target=lambda: answers.append(create()))
+        service.process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503, seconds=1)
+        stopping = httpx.get(f"{service.url}/readyz").json()
+        assert (stopping["code"], stopping["checks"]) == ("not_ready", {"service": "stopping"})
+        assert httpx.get(f"{service.url}/healthz").status_code == 200
+        assert create().status_code == 201  # It goes on, for whoever was not told yet.
+
+        # Redis is slower than what is left of the two seconds.
+        time.sleep(max(0, told + 1.5 - time.monotonic()))
+        redis.Redis.from_url(slow.url).client_pause(2_000)
+        in_flight.start()
+        service.process.wait(30)
+        in_flight.join()
+        stopped = time.monotonic() - told
+        record(
+            "restarts",
+            "After SIGTERM /readyz says 503 first, and what is in flight when the sockets close "
+            "is answered",
+            n=1,
+            failures=int(answers[0].status_code != 201),
+            figures=f"stopped after {stopped:.1f} s",
+        )
+        assert answers[0].status_code == 201
+        assert service.process.returncode == 0
+        assert 2 < stopped < 20

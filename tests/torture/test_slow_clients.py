@@ -1,0 +1,109 @@
+"""A thousand clients who take their time, and what others notice of them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Person, Service, enrol
+from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
+from tests.torture.ledger import LENGTH, record, trials
+from tests.torture.load import Plan, child, during
+from tests.torture.slow import KINDS, attack
+from tests.torture.witness import witness
+
+SOCKETS = 1_000
+POST = b"POST /token/create HTTP/1.1\r\nHost: service\r\n"
+
+
+@pytest.fixture(scope="module")
+def someone(service: Service) -> Person:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        return enrol(http.post)
+
+
+@needs_haproxy
+def test_slow_clients_do_not_slow_the_others(
+    service: Service, someone: Person, tmp_path: Path
+) -> None:
+    """Guard: ``option http-buffer-request`` in haproxy.cfg, which the next test takes out."""
+    seconds = trials(60, 2)
+    with HAProxy(tmp_path, [service.port]) as proxy:
+        plan = Plan(proxy.port, someone.headers["Authorization"], rate=50, connections=100)
+        without = during(plan, seconds)
+        with child(attack, proxy.port, list(KINDS), SOCKETS) as slow:
+            time.sleep(1)  # All of them are there.
+            beside = during(plan, seconds)
+            slow.end()
+    p99, baseline = beside.percentile(0.99), without.percentile(0.99)
+    failures = beside.total - beside.successes()
+    record(
+        "slow clients",
+        f"Behind the proxy, {SOCKETS:,} slow clients make no other's request fail, and none slow",
+        n=beside.total,
+        failures=failures,
+        figures=f"p99 {p99 * 1000:.0f} ms beside them, {baseline * 1000:.0f} ms without",
+    )
+    assert not failures, (beside.answers, beside.failed)
+    assert p99 < (2 * baseline if LENGTH >= 1 else 2 + 10 * baseline)
+
+
+@needs_haproxy
+def test_a_slow_request_never_reaches_the_service(tmp_path: Path) -> None:
+    """Guard: ``option http-buffer-request``; without it a body that is not there yet passes."""
+    slow = {
+        "headers": POST + b"X-Half: ",
+        "body": POST + b"Content-Length: 100\r\n\r\nhalf",
+        "nothing": b"",
+    }
+    seconds = trials(5)
+    as_long = ("timeout http-request 5s", f"timeout http-request {seconds}s")
+    whole = changed(tmp_path / "whole.cfg", as_long)
+    without = changed(tmp_path / "without.cfg", as_long, ("option http-buffer-request\n", "\n"))
+    with (
+        witness() as seen,
+        HAProxy(tmp_path / "whole", [seen.port], whole) as proxy,
+        witness() as seen_without,
+        HAProxy(tmp_path / "without", [seen_without.port], without) as unbuffered,
+        ThreadPoolExecutor(4) as threads,
+        socket.create_connection(("127.0.0.1", unbuffered.port), 5) as passing,
+    ):
+        started = time.monotonic()
+        passing.sendall(slow["body"])
+        answers = {name: threads.submit(said, proxy.port, half) for name, half in slow.items()}
+        for answer in answers.values():
+            assert answer.result().startswith(b"HTTP/1.1 408")
+        assert seconds <= time.monotonic() - started < seconds + 10
+        assert problem(answers["body"].result()) == (408, "bad_request")
+        assert seen.paths == []
+        assert seen_without.paths == ["/token/create"]
+
+
+def test_without_a_proxy_a_few_of_them_stop_the_service(service: Service, someone: Person) -> None:
+    """Not promised, and this is why there must be a proxy. It is well again once they leave."""
+    few = 40
+    plan = Plan(
+        service.port, someone.headers["Authorization"], rate=20, connections=200, patience=1
+    )
+    for kind in list(KINDS)[: trials(len(KINDS), 1)]:
+        with child(attack, service.port, [kind], few) as slow:
+            time.sleep(1)
+            beside = during(plan, 2)
+            slow.end()
+        left = time.monotonic()
+        assert httpx.get(f"{service.url}/healthz", timeout=30).status_code == 200
+        again = time.monotonic() - left
+        record(
+            "slow clients",
+            f"A limit: without the proxy, {few} clients ({kind}) stop a service of 16 threads "
+            "until they leave",
+            n=beside.total,
+            failures=beside.total - beside.successes(),
+            figures=f"well again {again:.1f} s after they left",
+        )
+        assert kind != "slow headers" or beside.total > beside.successes()

@@ -1,0 +1,182 @@
+"""A million requests: what is kept of them, and what is not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Service, enrol
+from tests.onetime.topologies import until
+from tests.torture.ledger import LENGTH, record, trials
+from tests.torture.load import Plan, Tally, child, crowd
+from tokenservice import local
+
+REQUESTS = 1_000_000 if LENGTH >= 1 else trials(100_000, 2_000)
+LIFE, RECEIPT = 10, 60
+#: What a line of the log says of an answer, by the path and the status that a client saw.
+EVENTS = {
+    ("/token/create", 201): "token.created",
+    ("/token/validate", 200): "token.validated",
+    ("/token/validate", 409): "token.replayed",
+    ("/token/validate", 410): "token.refused",
+}
+
+
+def connections_to(ports: set[int]) -> set[str]:
+    """The inodes of this machine's TCP sockets that are connected to one of ``ports``."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if int(row[2].rpartition(":")[2], 16) in ports}
+
+
+class Soaked:
+    """A service with a Redis of its own, and what it holds on to."""
+
+    def __init__(self, service: Service, store: redis.Redis, ports: set[int]) -> None:
+        """:param ports: those of its Redis and its Postgres"""
+        self.service = service
+        self.store = store
+        self.ports = ports
+
+    def resident(self) -> int:
+        """Bytes of memory of its workers together."""
+        pages = [int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in self.pids()]
+        return sum(pages) * 4096
+
+    def descriptors(self) -> int:
+        """How many its workers have open, but for the pools of connections to the stores."""
+        pooled = {f"socket:[{inode}]" for inode in connections_to(self.ports)}
+        links = [link for pid in self.pids() for link in Path(f"/proc/{pid}/fd").iterdir()]
+        return sum(str(link.readlink()) not in pooled for link in links)
+
+    def pids(self) -> list[int]:
+        return self.service.workers()
+
+    def counted(self) -> Counter[str]:
+        """Its counters of tokens, by name and, of the refused, by code."""
+        page = httpx.get(f"{self.service.url}/metrics", timeout=30).text
+        found: Counter[str] = Counter()
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name.startswith("onetime_tokens") and sample.name.endswith("_total"):
+                    found[sample.labels.get("code", sample.name)] += int(sample.value)
+        return found
+
+    def logged(self) -> Counter[str]:
+        """How many lines of its log there are of each event about a token."""
+        found: Counter[str] = Counter()
+        with self.service.log.open() as lines:
+            for line in lines:
+                event = json.loads(line)["event"]
+                found[event] += event.startswith("token.")
+        return +found
+
+    def answer(self, plan: Plan) -> Tally:
+        """Answer to a plan, and let the connections of its clients end."""
+        with child(crowd, plan) as clients:
+            tally: Tally = clients.result()
+        time.sleep(2.5)  # gunicorn keeps an idle connection for two seconds
+        return tally
+
+
+@pytest.fixture(scope="module")
+def soaked(
+    serve: Callable[..., Service],
+    postgres: local.Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Soaked]:
+    lives = {
+        "onetime_token_expire_seconds": LIFE,
+        "receipt_seconds": RECEIPT,
+        "idempotency_window_seconds": 1,
+        "max_active": 1_000_000,
+    }
+    with (
+        local.Redis(tmp_path_factory.mktemp("soak")) as store,
+        serve(web_concurrency=2, redis_url=store.url, **lives) as service,
+    ):
+        yield Soaked(service, redis.Redis.from_url(store.url), {store.port, postgres.port})
+
+
+def test_nothing_grows_and_every_answer_is_accounted_for(soaked: Soaked) -> None:
+    with httpx.Client(base_url=soaked.service.url, timeout=30) as http:
+        person = enrol(http.post)
+    plan = Plan(
+        soaked.service.port, person.headers["Authorization"], connections=16, again=0.1, life=LIFE
+    )
+    warm = soaked.answer(replace(plan, requests=REQUESTS // 5))
+    memory, descriptors, workers = soaked.resident(), soaked.descriptors(), soaked.pids()
+    tally = soaked.answer(replace(plan, requests=REQUESTS))
+    grown = soaked.resident() / memory - 1
+    assert soaked.pids() == workers
+    more = soaked.descriptors() - descriptors
+
+    answers = warm.answers + tally.answers
+    expected = Counter({event: answers[call] for call, event in EVENTS.items()})
+    wrong = sum(abs(count) for count in (_difference(soaked.logged(), +expected)).values())
+    counters = Counter(
+        {
+            "onetime_tokens_created_total": answers["/token/create", 201],
+            "onetime_tokens_validated_total": answers["/token/validate", 200],
+            "token_already_used": answers["/token/validate", 409],
+            "token_expired": answers["/token/validate", 410],
+        }
+    )
+    wrong_counters = sum(abs(count) for count in _difference(soaked.counted(), +counters).values())
+    lasting = [key for key in soaked.store.scan_iter(count=1000) if soaked.store.pttl(key) < 0]
+    record(
+        "soak",
+        "Each answer about a token is one line of the log, and one of the counters",
+        n=warm.total + tally.total,
+        failures=wrong + wrong_counters,
+        figures=f"{tally.total / (tally.ended - tally.began):.0f} requests/s",
+    )
+    record(
+        "soak",
+        "The workers' memory grows by less than 5 %, and they open nothing that they do not close",
+        n=tally.total,
+        failures=int(grown >= 0.05) + int(more > 0),
+        figures=f"{grown:+.1%} of {memory / 2**20:.0f} MiB, {more:+d} descriptors",
+    )
+    assert not warm.failed
+    assert not tally.failed
+    assert set(answers) <= set(EVENTS)
+    assert not wrong, (soaked.logged(), expected)
+    assert not wrong_counters, (soaked.counted(), counters)
+    assert grown < (0.05 if LENGTH >= 1 else 0.15)
+    assert more <= 0
+    assert not lasting
+    assert all_keys_go(soaked)
+
+
+def _difference(one: Counter[str], other: Counter[str]) -> dict[str, int]:
+    return {name: one[name] - other[name] for name in {*one, *other}}
+
+
+def all_keys_go(soaked: Soaked) -> bool:
+    """Whether Redis is empty within twice a record's life; at a small part of the full length,
+    whether each key will be gone by then."""
+    record_life = LIFE + RECEIPT
+    held = soaked.store.dbsize()
+    if LENGTH >= 1:
+        until(lambda: soaked.store.dbsize() == 0, seconds=2 * record_life)
+        late = 0
+    else:
+        keys = list(soaked.store.scan_iter(count=1000))
+        late = sum(soaked.store.pttl(key) > record_life * 1000 for key in keys)
+    record(
+        "soak",
+        "Within twice a record's life Redis is empty again",
+        n=held,
+        failures=late,
+        figures=f"{2 * record_life} s",
+    )
+    return not late
