@@ -55,6 +55,7 @@ lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
 	$(UV) $(ARGS) -o requirements.lock
 	$(UV) $(ARGS) --extra local -c requirements.lock -o requirements-local.lock
 	$(UV) $(ARGS) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
+	$(UV) $(ARGS) --extra audit -c requirements-dev.lock -o requirements-audit.lock
 .PHONY: lock
 
 audit: .venv/.audit ## Look for known vulnerabilities in what is shipped

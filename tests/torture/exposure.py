@@ -1,0 +1,155 @@
+"""A service that is trusted with secrets, and all the ways to send it one, by design or mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tests.conftest import Service, new_correo
+from tests.torture.canaries import Canaries
+from tokenservice import local
+
+FORM = "application/x-www-form-urlencoded"
+Call = tuple[str, str, dict[str, Any]]
+
+
+@dataclasses.dataclass
+class Exposed:
+    """A service that says all it can, its stores, and what it was trusted with."""
+
+    service: Service
+    postgres: local.Postgres
+    redis: local.Redis
+    settings: dict[str, str]
+    canaries: Canaries
+    http: httpx.Client
+    answers: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request whose answer must hold no secret."""
+        answer = self.http.request(method, path, **options)
+        head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+        # Not the address: it may be one that the test made of a secret.
+        self.answers.append((f"the answer {answer.status_code}", head.encode() + answer.content))
+        return answer
+
+    def given(self, method: str, path: str, field: str, **options: Any) -> str:
+        """Send a request whose answer hands out a secret, once; "" where it does not now."""
+        answer = self.http.request(method, path, **options)
+        return str(answer.json().get(field, ""))
+
+
+def trust(exposed: Exposed) -> dict[str, str]:
+    """Have an account, a token in each of its states, and a reservation; give the headers."""
+    canaries, correo = exposed.canaries, new_correo()
+    password = canaries.add("a password", "tres tigres " + secrets.token_urlsafe(12))
+    account = {"nombre": "Ana", "correo": correo, "password": password}
+    exposed.call("POST", "/auth/register", json=account)
+    login = {"correo": correo, "password": password}
+    bearer = exposed.given("POST", "/auth/login", "access_token", json=login)
+    headers = {"Authorization": f"Bearer {canaries.add('a JWT', bearer)}"}
+    for name in ("a token", "a token held", "a token under a key"):
+        key = {"Idempotency-Key": secrets.token_hex(8)} if name.endswith("key") else {}
+        options = {"json": {"expires_in": 3600}, "headers": {**headers, **key}}
+        canaries.add(name, exposed.given("POST", "/token/create", "token", **options))
+    held = {"json": {"token": canaries.texts["a token held"]}, "headers": headers}
+    reservation = exposed.given("POST", "/token/reserve", "reservation", **held)
+    canaries.add("a reservation", reservation)
+    return headers
+
+
+def uses(exposed: Exposed, headers: dict[str, str]) -> None:
+    """What a caller does with them when all goes well, and twice, which does not."""
+    texts = exposed.canaries.texts
+    for _ in range(2):
+        for path in ("introspect", "validate", "revoke"):
+            body = {"token": texts["a token"]}
+            exposed.call("POST", f"/token/{path}", json=body, headers=headers)
+        keyed = {**headers, "Idempotency-Key": "a-key"}
+        body = {"token": texts["a token under a key"]}
+        exposed.call("POST", "/token/validate", json=body, headers=keyed)
+        for path in ("commit", "release"):
+            body = {"reservation": texts["a reservation"]}
+            exposed.call("POST", f"/token/{path}", json=body, headers=headers)
+    for path in ("/token", "/auth/me", "/readyz", "/openapi.json", "/nowhere"):
+        exposed.call("GET", path, headers=headers)
+    bearer = {"Authorization": f"Bearer {texts['the metrics token']}"}
+    exposed.call("GET", "/metrics", headers=bearer)
+
+
+#: Headers that somebody may put a secret into by mistake.
+HEADERS = ("Idempotency-Key", "traceparent", "User-Agent", "Referer", "Cookie", "Origin", "Accept")
+HEADERS += ("Content-Type", "Content-Encoding", "Accept-Language", "X-Forwarded-For", "If-Match")
+BODIES = ("auth/register", "auth/login", "token/create", "token/validate", "token/commit")
+
+
+def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
+    """Each place that one secret can be sent to, by design or not, as a call."""
+    escaped = quote(secret, safe="")
+    for header in HEADERS:
+        yield "POST", "/token/create", {"headers": {**signed, header: secret}}
+    if name.startswith(("a token", "a JWT", "a reservation")):
+        yield "GET", "/auth/me", {"headers": {**signed, "X-Request-ID": secret}}
+    for scheme in ("Basic ", "Bearer x", "Bearer ", "Token ", ""):
+        yield "GET", "/auth/me", {"headers": {"Authorization": scheme + secret + "~"}}
+    yield "GET", f"/token/{escaped}", {"headers": signed}
+    yield "GET", f"/problems/{escaped}", {}
+    yield "GET", f"/{escaped}?token={escaped}&password={escaped}", {}
+    yield "GET", f"/token?cursor={escaped}&state={escaped}&purpose={escaped}", {"headers": signed}
+    yield "PUT", f"/token/validate?token={escaped}", {"headers": signed}
+    for path in BODIES:
+        # Not as a field's name: which field is unknown is told to whoever sent it.
+        for field in ("token", "reservation", "password", "correo", "bind", "expires_in"):
+            yield "POST", f"/{path}", {"headers": signed, "json": {field: secret}}
+            yield "POST", f"/{path}", {"headers": signed, "json": {field: [secret, {secret: 1}]}}
+        yield "POST", f"/{path}", {"headers": signed, "data": {"username": secret, "x": secret}}
+        yield "POST", f"/{path}", {"headers": signed, "files": {"token": secret}}
+        for kind in ("application/json", "text/plain", FORM, "application/xml"):
+            typed = {**signed, "Content-Type": kind}
+            for body in (secret, f'{{"password": "{secret}"', f'"{secret}"' + " " * 17_000):
+                yield "POST", f"/{path}", {"headers": typed, "content": body}
+
+
+def broken(secret: str) -> Iterator[bytes]:
+    """What gunicorn refuses before there is a request, with a secret in it."""
+    text = secret.encode()
+    post = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    yield b"POST /auth/login?p=" + text + b" x HTTP/1.1\r\n\r\n"
+    yield b"GET /" + text + b" HTTP/9.9\r\n\r\n"
+    yield b"GET /?" + text * 200 + b" HTTP/1.1\r\n\r\n"
+    yield text + b"\r\n\r\n"
+    yield post + b"Authorization Bearer " + text + b"\r\n\r\n"
+    yield post + b"Authorization: Bearer " + text + b"\r\n folded\r\n\r\n"
+    yield post + b"Authorization: Bearer " + text + b"\x00\r\n\r\n"
+    yield post + b"Authorization: Bearer " + text * 400 + b"\r\n\r\n"
+    yield post + b"X-" + text + b" y: x\r\n\r\n"
+    yield post + b"Transfer-Encoding: " + text + b"\r\n\r\n"
+    yield post + b"Expect: " + text + b"\r\n\r\n"
+    yield post + b"Content-Length: " + text + b"\r\n\r\n"
+    yield post + b"Content-Length: 2\r\n\r\n{}" + text + b"\r\n\r\n"
+    yield post + b"Content-Length: 2000\r\n\r\n" + text
+    yield post + b"Transfer-Encoding: chunked\r\n\r\n" + text + b"\r\n"
+    yield post + b"Transfer-Encoding: chunked\r\n\r\n1;" + text + b"\x00\r\n{\r\n"
+    yield post + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{" + text + b"\r\n"
+    yield post + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + text + b"\r\n\r\n"
+    yield post + b"Authorization: Bearer " + text
+    yield b"GET /" + text
+
+
+def send_raw(exposed: Exposed, request: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", exposed.service.port), timeout=30) as raw:
+        received = b""
+        with contextlib.suppress(OSError):  # It may be refused before its end.
+            raw.sendall(request)
+            raw.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while part := raw.recv(65536):
+                received += part
+    exposed.answers.append(("a refusal of gunicorn", received))

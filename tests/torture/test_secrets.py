@@ -1,0 +1,236 @@
+"""Passwords, tokens and keys: sent in every way and through every fault, and then looked for.
+
+What a caller says of a token (subject, purpose, data) and an account (nombre) is kept and told
+as it is, and so is an ``X-Request-ID``: a password that somebody puts there is no secret any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import flask_migrate
+import httpx
+import psycopg2
+import pytest
+import redis
+from flask import Flask
+
+from tests.conftest import ROOT, Service, new_correo
+from tests.torture import ledger
+from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
+from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
+from tokenservice import local
+from tokenservice.extensions import db
+
+#: Redis writes all that it can: a snapshot, the append-only file, and each call as a slow one.
+TALKATIVE = {
+    "save": "3600 1",
+    "appendonly": "yes",
+    "slowlog-log-slower-than": "0",
+    "slowlog-max-len": "100000",
+}
+#: What part of all mistakes each phase makes.
+PART = max(0.04, min(1.0, ledger.LENGTH))
+
+
+@pytest.fixture
+def exposed(
+    tmp_path: Path, make_app: Callable[..., Flask], serve: Callable[..., Service]
+) -> Iterator[Exposed]:
+    canaries = Canaries()
+    settings = {
+        "secret_key": canaries.add("the secret key", secrets.token_urlsafe(48)),
+        "metrics_token": canaries.add("the metrics token", secrets.token_urlsafe(24)),
+        "log_level": "debug",
+        "redis_connect_timeout_ms": "50",
+        "redis_timeout_ms": "100",
+    }
+    with (
+        local.Postgres(tmp_path / "postgres", durable=False) as postgres,
+        local.Redis(tmp_path / "redis", settings=TALKATIVE) as redis_server,
+    ):
+        with contextlib.closing(psycopg2.connect(postgres.url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER SYSTEM SET log_statement = 'all'")
+                cursor.execute("SELECT pg_reload_conf()")
+        settings |= {"database_url": postgres.url, "redis_url": redis_server.url}
+        for name in ("database_url", "redis_url"):
+            password = urlsplit(settings[name]).password
+            assert password
+            canaries.add(f"the password of {name}", password)
+        app = make_app(database_url=postgres.url)
+        with app.app_context():
+            flask_migrate.upgrade()
+            db.engine.dispose()
+        with (
+            serve(web_concurrency=1, **settings) as service,
+            httpx.Client(base_url=service.url, timeout=30) as http,
+        ):
+            yield Exposed(service, postgres, redis_server, settings, canaries, http)
+
+
+def statement(exposed: Exposed, words: str) -> None:
+    with contextlib.closing(psycopg2.connect(exposed.postgres.url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(words)
+
+
+@contextlib.contextmanager
+def redis_stopped(exposed: Exposed) -> Iterator[None]:
+    exposed.redis.stop()
+    yield
+    exposed.redis.start()
+
+
+@contextlib.contextmanager
+def redis_hung(exposed: Exposed) -> Iterator[None]:
+    os.kill(exposed.redis.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(exposed.redis.process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def records_spoilt(exposed: Exposed) -> Iterator[None]:
+    """What no script of ours foresees: the records are not of the type that they should be."""
+    client = redis.Redis.from_url(exposed.redis.url)
+    kept = {key: client.dump(key) for key in client.scan_iter("ott:*")}
+    for key in kept:
+        client.set(key, "spoilt")
+    yield
+    for key, value in kept.items():
+        client.restore(key, 3_600_000, value, replace=True)
+    client.close()
+
+
+@contextlib.contextmanager
+def postgres_stopped(exposed: Exposed) -> Iterator[None]:
+    exposed.postgres.stop()
+    yield
+    exposed.postgres.start()
+
+
+@contextlib.contextmanager
+def table_spoilt(exposed: Exposed) -> Iterator[None]:
+    """What nobody foresees: each query about an account is an exception, and a 500."""
+    statement(exposed, "ALTER TABLE users RENAME COLUMN nombre TO apodo")
+    yield
+    statement(exposed, "ALTER TABLE users RENAME COLUMN apodo TO nombre")
+
+
+@contextlib.contextmanager
+def row_refused(exposed: Exposed) -> Iterator[None]:
+    """And where Postgres tells in full which row it did not take."""
+    statement(exposed, "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID")
+    yield
+    statement(exposed, "ALTER TABLE users DROP CONSTRAINT nobody")
+
+
+FAULTS = [
+    contextlib.nullcontext,
+    redis_stopped,
+    redis_hung,
+    records_spoilt,
+    postgres_stopped,
+    table_spoilt,
+    row_refused,
+]
+
+
+def command(exposed: Exposed, *words: str, given: str = "") -> None:
+    """Run a command of the operator's; what it writes is looked through, but for a new token."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *words],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **exposed.settings},
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
+    exposed.answers.append((f"what flask {' '.join(words[:2])} says", said.encode()))
+
+
+def commands(exposed: Exposed, folder: Path) -> None:
+    password = exposed.canaries.texts["a password"]
+    token = exposed.canaries.texts["a token"]
+    correo = new_correo()
+    file = folder / "accounts.jsonl"
+    file.write_text(f'{{"nombre": "Ana", "correo": "x", "password": "{password}"}}\n{password}\n')
+    line = f"{password}\n"
+    command(exposed, "users", "seed", str(file))
+    command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
+    if ledger.LENGTH >= 1:  # Each takes a second to start.
+        new = ("users", "create", correo, "--nombre", "Ana", "--password-stdin")
+        command(exposed, *new, given=line)
+        command(exposed, "tokens", "create", correo)
+        command(exposed, "tokens", "list", correo)
+        command(exposed, "tokens", "show", token[4:22])
+        command(exposed, "db", "current")
+
+
+def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator[tuple[str, bytes]]:
+    yield "the log", exposed.service.log.read_bytes()
+    yield from exposed.answers
+    yield from redis_places(exposed.redis)
+    yield "what Redis was told", monitor.seen
+    yield from postgres_places(exposed.postgres)
+    yield "the arguments of a process", b"\n".join(arguments.seen)
+
+
+@pytest.mark.timeout(0 if ledger.LENGTH >= 1 else 300)
+def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
+    """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.redact`` and the level of gunicorn's log,
+    ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
+    """
+    sent, canaries = 0, exposed.canaries
+    with Arguments() as arguments:
+        with Monitor(exposed.redis) as monitor:
+            headers = trust(exposed)
+            uses(exposed, headers)
+        for fault in FAULTS:
+            texts = canaries.texts.items()
+            calls = [call for name, text in texts for call in mistakes(text, name, headers)]
+            raw = [request for _, text in texts for request in broken(text)]
+            with fault(exposed):
+                uses(exposed, headers)
+                for method, path, options in random.sample(calls, round(len(calls) * PART)):
+                    # The client refuses some of them by itself.
+                    with contextlib.suppress(httpx.LocalProtocolError, httpx.InvalidURL):
+                        exposed.call(method, path, **options)
+                        sent += 1
+                for request in random.sample(raw, round(len(raw) * max(PART, 0.2))):
+                    send_raw(exposed, request)
+                    sent += 1
+                if fault in (contextlib.nullcontext, postgres_stopped):
+                    commands(exposed, tmp_path)
+            trust(exposed)
+        looked_at = list(places(exposed, monitor, arguments))
+    hits = {hit for place, data in looked_at for hit in canaries.found_in(place, data)}
+    ledger.record(
+        "secrets",
+        "No password, token, JWT or key is in a log, an answer, a store's files or an argument",
+        n=sent,
+        failures=len(hits),
+        figures=f"{len(canaries.texts)} secrets, {len(FAULTS)} faults, {len(looked_at)} places",
+    )
+    log = exposed.service.log.read_bytes()
+    assert b"error.unexpected" in log
+    assert b"$argon2" not in log
+    assert not re.search(rb"person\d", log)
+    assert not hits, sorted(hits)
