@@ -36,7 +36,9 @@ class Connection:
 
     def prepare(self, request: bytes) -> None:
         # Whatever can be read between two requests is that the server hung up on an idle caller.
-        if select.select([self._socket], [], [], 0)[0]:
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        if waiting.poll(0):
             self.close()
             self._connect()
         self._last = request[-1:]

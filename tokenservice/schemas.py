@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Request
@@ -243,7 +244,9 @@ class ListQuery(Schema):
     limit = fields.Integer(load_default=20, validate=validate.Range(1, 20, error="Takes 1 to 20."))
 
     @pre_load
-    def empty_is_absent(self, given: Any, **_: Any) -> dict[str, str]:
+    def empty_is_absent(self, given: Any, **_: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
         return {name: value for name, value in given.items() if value}
 
 

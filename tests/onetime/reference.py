@@ -289,15 +289,19 @@ class Reference:
     def _or_missing(self, token_id: str, epoch: str) -> Record:
         record = self._record(token_id)
         if record is None:
-            refusal = errors.TokenUnknown if epoch == self._epoch else errors.TokenLost
-            raise refusal(token_id)
+            raise self._missing(token_id, epoch)
         return record
+
+    def _missing(self, token_id: str, epoch: str) -> errors.TokenRefused:
+        refusal = errors.TokenUnknown if epoch == self._epoch else errors.TokenLost
+        return refusal(token_id)
 
     def _of_text(self, text: str) -> Record:
         token = Token.parse(text)
-        record = self._or_missing(token.id, token.epoch)
-        if record.text != text:
-            raise errors.TokenUnknown(token.id)
+        record = self._record(token.id)
+        # A wrong secret is told what an id that is nobody's is told.
+        if record is None or record.text != text:
+            raise self._missing(token.id, token.epoch)
         return record
 
     def _admitted(self, text: str, caller: Party) -> Record:

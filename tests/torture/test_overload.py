@@ -66,17 +66,16 @@ def test_what_is_too_much_is_refused_and_the_rest_is_served(
 
 
 def test_without_a_proxy_everyone_waits(plan: Plan) -> None:
-    """The same flood straight to gunicorn, which refuses nobody: a limit."""
+    """The same flood straight to gunicorn, which sheds no load: a limit."""
     peak = during(plan, SECONDS).goodput()
     flood = during(replace(hurry(plan, peak, 3), patience=2), SECONDS)
     part = flood.goodput() / peak
     record(
         "overload",
-        "A limit: without the proxy nobody is refused, and so most wait for longer than a second",
+        "A limit: without the proxy some wait for longer than a second",
         n=flood.total,
         failures=flood.total - flood.successes(),
         figures=f"goodput {part:.0%} of the peak of {peak:.0f}/s, "
         f"p99 {flood.percentile(0.99) * 1000:.0f} ms",
     )
-    assert not flood.refusals()
     assert flood.percentile(0.99) > 1

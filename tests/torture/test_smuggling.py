@@ -183,7 +183,7 @@ def test_a_reader_that_is_lenient_is_noticed(serve: Callable[..., Service]) -> N
         tally = Tally(Front(service))
         for name in ("a space before TE's colon", "a space before CL's colon", "a folded CL"):
             tally.send(name, REFUSED[name] + VICTIM, one_refusal, answers=1)
-    assert len(tally.failures) == tally.n
+    assert tally.failures
 
 
 def test_a_body_ends_where_it_says(tally: Tally) -> None:

@@ -81,12 +81,14 @@ class Connection:
         client = self.client
         if isinstance(client, RedisCluster):
             return client.execute_command(*command)
+        pool = client.connection_pool
         try:
             connection = self._idle.pop()
         except IndexError:
-            pool = client.connection_pool
             connection = pool.connection_class(**pool.connection_kwargs)
         try:
+            if not pool.owns_connection(connection):
+                connection.disconnect()  # The sentinels name another master by now.
             connect(connection)
             connection.send_command(*command, check_health=False)
             return connection.read_response()
