@@ -12,7 +12,7 @@ local rate = tonumber(os.getenv("BENCH_RATE")) -- calls a second, or nil for as 
 local kept = os.getenv("BENCH_TOKENS") -- the file that create writes and validate reads
 local tokens, headers = {}, { ["Content-Type"] = "application/json" }
 local create, read
-local slot = 0
+local slot
 -- What done() asks a thread for has to be global.
 created, others, unexpected, first = 0, 0, 0, nil
 
@@ -48,7 +48,7 @@ end
 if rate then
   function delay()
     local at = now()
-    slot = math.max(slot + 1 / rate, at - 1)
+    slot = math.max(slot and slot + 1 / rate or at, at - 1)
     return math.max(0, math.floor((slot - at) * 1000))
   end
 end
