@@ -94,7 +94,8 @@ def address(data: bytes) -> None:
     assert correo.canonical(spelling) == spelling
     assert len(spelling) <= correo.MAX_LENGTH
     assert spelling.isprintable()
-    assert correo.masked(spelling) != spelling
+    # Somebody's address may be spelt as a mask is.
+    assert correo.masked(spelling) != spelling or "***@" in spelling
     spelling.encode()
 
 
