@@ -36,6 +36,7 @@ from tokenservice.passwords import (
     is_guessable,
     normalized,
 )
+from tokenservice.turns import turns
 
 DEFAULTS = Config(secret_key=secrets.token_urlsafe(48))
 NOMBRE = "Maximiliano Echeverría"
@@ -238,7 +239,7 @@ def test_old_parameters_are_noticed(cheap: Passwords) -> None:
 def test_more_logins_than_the_cores_can_hash_are_told_so(
     make_app: Callable[..., Flask], threads: int
 ) -> None:
-    """S08. Guards: ``_places`` with few threads, the timeout of ``_in_turn`` with many.
+    """S08. Guards: ``_places`` with few threads, the timeout of ``_queued`` with many.
 
     One core, and sixteen hashes of 256 MiB, which take it far longer than a caller waits.
     """
@@ -258,6 +259,21 @@ def test_more_logins_than_the_cores_can_hash_are_told_so(
         assert answer.headers["Retry-After"] == "1"
 
 
+def test_who_waits_for_a_hash_passes_its_turn_on(
+    cheap: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenservice.turns.PATIENCE_SECONDS", 60)
+    began = threading.Event()
+
+    def other_request() -> None:
+        with turns:
+            began.set()
+
+    with ThreadPoolExecutor(1) as threads, turns:
+        threads.submit(other_request)
+        assert cheap._queued(lambda: began.wait(10))
+
+
 def test_half_of_the_threads_stay_free_for_other_calls() -> None:
     """Guard: ``_places``. Of eight threads four may wait for a hash that takes long."""
     busy = Passwords(memory_kib=8, workers=256, threads=8)
@@ -265,7 +281,7 @@ def test_half_of_the_threads_stay_free_for_other_calls() -> None:
 
     def wait(_: int) -> bool:
         try:
-            return busy._in_turn(lambda: let_go.wait(10))
+            return busy._queued(lambda: let_go.wait(10))
         except TooManyWaiting:
             return False
 
@@ -284,7 +300,7 @@ def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    assert cheap._in_turn(niceness) == min(niceness() + NICE, 19)
+    assert cheap._queued(niceness) == min(niceness() + NICE, 19)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")

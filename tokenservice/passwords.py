@@ -18,6 +18,8 @@ import zxcvbn.scoring
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from tokenservice.turns import turns
+
 MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
 TOO_EASY = "Too easy to guess: use more words, and none of your name or e-mail address."
@@ -89,7 +91,7 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """:raises TooManyWaiting: when no core came free in time"""
-        return self._in_turn(self.hash_unqueued, password)
+        return self._queued(self.hash_unqueued, password)
 
     def hash_unqueued(self, password: str) -> str:
         """Hash at once, for a command that has the machine's cores to itself."""
@@ -102,7 +104,7 @@ class Passwords:
         :raises TooManyWaiting: when no core came free in time
         """
         try:
-            matches = self._in_turn(self._hasher.verify, stored or self._dummy, password)
+            matches = self._queued(self._hasher.verify, stored or self._dummy, password)
         except (VerificationError, InvalidHashError):
             return False
         return matches and stored is not None
@@ -111,15 +113,16 @@ class Passwords:
         """Tell whether ``stored`` was made with other parameters than today's."""
         return self._hasher.check_needs_rehash(stored)
 
-    def _in_turn(self, work: Callable[..., Result], *args: str) -> Result:
+    def _queued(self, work: Callable[..., Result], *args: str) -> Result:
         if not self._places.acquire(blocking=False):
             raise TooManyWaiting
         try:
-            turn = self._cores.submit(work, *args)
+            hashing = self._cores.submit(work, *args)
+            turns.pass_on()
             try:
-                return turn.result(QUEUE_SECONDS)
+                return hashing.result(QUEUE_SECONDS)
             except TimeoutError:
-                turn.cancel()
+                hashing.cancel()
                 raise TooManyWaiting from None
         finally:
             self._places.release()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import threading
 from typing import Any
 
 from flask import Flask
@@ -16,6 +15,7 @@ from werkzeug.http import http_date
 
 from tokenservice import logs
 from tokenservice.errors import Problem, on_unexpected, respond
+from tokenservice.turns import turns
 
 #: What is refused with more than a plain 400.
 STATUS = {
@@ -28,8 +28,6 @@ MISTAKES_OF_OURS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName)
 #: How long a thread waits for its connection's next request: as long as the first connection that
 #: finds no thread may have to wait for one.
 STAY_MS = 20
-#: How long it waits for its turn: more than the other threads together take when nothing is slow.
-PATIENCE_SECONDS = 0.02
 
 
 class Worker(ThreadWorker):
@@ -39,14 +37,8 @@ class Worker(ThreadWorker):
     connection back after each request, and then takes it again: two threads to wake and a dozen
     system calls.
 
-    And a thread has a request to itself. Python lets one run at a time anyway; but at each system
-    call, twenty times a request, it goes on with another, which costs half as much as the work.
-    Whoever has the turn and waits for something slow, such as a password, is left behind with it.
+    And requests take turns, see :mod:`tokenservice.turns`.
     """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.turn = threading.Lock()
 
     def handle(self, conn: TConn) -> Any:
         coming = select.poll()
@@ -60,14 +52,8 @@ class Worker(ThreadWorker):
                 return kept
 
     def handle_in_turn(self, conn: TConn) -> Any:
-        turn = self.turn
-        if not turn.acquire(timeout=PATIENCE_SECONDS):
-            turn = self.turn = threading.Lock()  # Those who wait for the old one do the same soon.
-            turn.acquire()
-        try:
+        with turns:
             return super().handle(conn)
-        finally:
-            turn.release()
 
     def handle_error(
         self, req: Any, client: socket.socket, addr: tuple[str, int], exc: Exception

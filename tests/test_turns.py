@@ -1,0 +1,76 @@
+"""Turns: one at a time, in the order of asking, and nobody waits for who is slow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tokenservice import turns as module
+from tokenservice.turns import PATIENCE_SECONDS, Turns
+
+
+def test_they_come_one_at_a_time_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60)
+    turns, inside, order, alone = Turns(), threading.Lock(), [], []
+
+    def work(number: int) -> None:
+        with turns:
+            alone.append(inside.acquire(blocking=False))
+            order.append(number)
+            time.sleep(0.001)
+            inside.release()
+
+    with ThreadPoolExecutor(8) as threads, turns:
+        for number in range(8):
+            threads.submit(work, number)
+            while len(turns._waiting) <= number:
+                time.sleep(0.001)
+    assert order == list(range(8))
+    assert all(alone)
+
+
+def test_who_keeps_one_for_too_long_is_left_behind_and_ends_none_of_another() -> None:
+    turns, taken, is_over = Turns(), threading.Event(), threading.Event()
+
+    def keep() -> None:
+        with turns:
+            taken.set()
+            is_over.wait(10)
+
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(keep)
+        taken.wait(10)
+        asked = time.monotonic()
+        with turns:
+            assert time.monotonic() - asked > PATIENCE_SECONDS / 2
+            mine = turns._current
+            is_over.set()
+            slow.result(10)
+            assert turns._current is mine
+    assert turns._current is None
+
+
+def test_who_passes_it_on_lets_the_next_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60)
+    turns, began = Turns(), threading.Event()
+
+    def work() -> None:
+        with turns:
+            began.set()
+
+    with ThreadPoolExecutor(1) as threads, turns:
+        threads.submit(work)
+        assert not began.wait(0.05)
+        turns.pass_on()
+        assert began.wait(10)
+
+
+def test_a_thread_without_one_has_none_to_pass_on() -> None:
+    turns = Turns()
+    with ThreadPoolExecutor(1) as threads, turns:
+        mine = turns._current
+        threads.submit(turns.pass_on).result(10)
+        assert turns._current is mine
