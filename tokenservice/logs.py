@@ -33,6 +33,9 @@ SECRET_TEXTS = re.compile(
     r"|(?<=://)[^\s/@]*:[^\s@]*(?=@)"  # the credentials of a connection string
 )
 
+#: What Postgres quotes of a statement or a row: a name, an address, a password's hash.
+QUOTED = re.compile(r"^(DETAIL|CONTEXT|LINE \d+):.*$", re.MULTILINE)
+
 log = structlog.get_logger()
 
 
@@ -40,6 +43,13 @@ def redact(_: Any, __: str, event: EventDict) -> EventDict:
     """Blank what its name says must never be read in a log (ASVS 5.0 V16.2.5)."""
     for name in SECRET_NAMES & event.keys():
         event[name] = "[redacted]"
+    return event
+
+
+def leave_out_quotes(_: Any, __: str, event: EventDict) -> EventDict:
+    """Cut the quotes out of an exception's text: ``hide_parameters`` does not reach that far."""
+    if "exception" in event:
+        event["exception"] = QUOTED.sub(r"\1: [redacted]", event["exception"])
     return event
 
 
@@ -63,6 +73,7 @@ SHARED: list[Processor] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    leave_out_quotes,
 ]
 RENDER: list[Processor] = [redact, render]
 

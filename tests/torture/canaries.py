@@ -26,6 +26,7 @@ class Canaries:
 
     def add(self, name: str, text: str) -> str:
         """Look for ``text`` from now on, and for the part of it that is secret."""
+        assert text, f"{name} was not given out"
         self.texts[name] = text
         parts = [text]
         if text.startswith(TOKEN):

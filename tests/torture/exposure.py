@@ -68,7 +68,9 @@ def trust(exposed: Exposed) -> dict[str, str]:
 def uses(exposed: Exposed, headers: dict[str, str]) -> None:
     """What a caller does with them when all goes well, and twice, which does not."""
     texts = exposed.canaries.texts
+    account = {"nombre": "Ana", "correo": new_correo(), "password": texts["a password"]}
     for _ in range(2):
+        exposed.call("POST", "/auth/register", json=account)
         for path in ("introspect", "validate", "revoke"):
             body = {"token": texts["a token"]}
             exposed.call("POST", f"/token/{path}", json=body, headers=headers)

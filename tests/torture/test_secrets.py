@@ -14,9 +14,10 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import flask_migrate
 import httpx
@@ -52,6 +53,7 @@ def exposed(
         "secret_key": canaries.add("the secret key", secrets.token_urlsafe(48)),
         "metrics_token": canaries.add("the metrics token", secrets.token_urlsafe(24)),
         "log_level": "debug",
+        "cors_origins": "https://app.example.com",
         "redis_connect_timeout_ms": "50",
         "redis_timeout_ms": "100",
     }
@@ -173,11 +175,11 @@ def commands(exposed: Exposed, folder: Path) -> None:
     file = folder / "accounts.jsonl"
     file.write_text(f'{{"nombre": "Ana", "correo": "x", "password": "{password}"}}\n{password}\n')
     line = f"{password}\n"
+    new = ("users", "create", correo, "--nombre", "Ana", "--password-stdin")
+    command(exposed, *new, given=line)
     command(exposed, "users", "seed", str(file))
-    command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
     if ledger.LENGTH >= 1:  # Each takes a second to start.
-        new = ("users", "create", correo, "--nombre", "Ana", "--password-stdin")
-        command(exposed, *new, given=line)
+        command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
         command(exposed, "tokens", "create", correo)
         command(exposed, "tokens", "list", correo)
         command(exposed, "tokens", "show", token[4:22])
@@ -195,8 +197,8 @@ def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator
 
 @pytest.mark.timeout(0 if ledger.LENGTH >= 1 else 300)
 def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
-    """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.redact`` and the level of gunicorn's log,
-    ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
+    """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.leave_out_quotes`` and the level of
+    gunicorn's log, ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
     """
     sent, canaries = 0, exposed.canaries
     with Arguments() as arguments:
@@ -207,6 +209,8 @@ def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
             texts = canaries.texts.items()
             calls = [call for name, text in texts for call in mistakes(text, name, headers)]
             raw = [request for _, text in texts for request in broken(text)]
+            if fault is table_spoilt:  # An outage is foreseen, and worth a line and no more.
+                assert b"Traceback" not in exposed.service.log.read_bytes()
             with fault(exposed):
                 uses(exposed, headers)
                 for method, path, options in random.sample(calls, round(len(calls) * PART)):
@@ -234,3 +238,40 @@ def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
     assert b"$argon2" not in log
     assert not re.search(rb"person\d", log)
     assert not hits, sorted(hits)
+
+
+def test_what_is_there_is_found(exposed: Exposed) -> None:
+    """Each place once with a secret in it: the search above is able to find one."""
+    secret = exposed.canaries.add("a secret", secrets.token_urlsafe(24))
+    words = ["-c", "import time; time.sleep(30)", secret]
+    with Arguments() as arguments, Monitor(exposed.redis) as monitor:
+        process = subprocess.Popen([sys.executable, *words])
+        try:
+            client = redis.Redis.from_url(exposed.redis.url)
+            client.set("planted", secret)
+            client.close()
+            statement(exposed, f"CREATE TABLE planted AS SELECT '{secret}' AS it")
+            with exposed.service.log.open("a") as log:
+                log.write(f"{secret}\n")
+            exposed.answers.append(("an answer", f"?x={quote(secret, safe='')}".encode()))
+            time.sleep(1)
+        finally:
+            process.kill()
+            process.wait()
+    looked_at = places(exposed, monitor, arguments)
+    hits = {hit for place, data in looked_at for hit in exposed.canaries.found_in(place, data)}
+    assert hits >= {
+        f"a secret in {place}"
+        for place in (
+            "the log",
+            "an answer",
+            "a key of Redis",
+            "the slow log of Redis",
+            "the file dump.rdb",
+            "the file appendonly.aof",
+            "what Redis was told",
+            "the table planted",
+            "the log of Postgres",
+            "the arguments of a process",
+        )
+    }

@@ -1,0 +1,76 @@
+"""Addresses with a mistake in them that only shows when they are used: still no password is told.
+
+What is refused at the start is in test_bad_settings.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+from tests.torture import ledger
+from tests.torture.canaries import Canaries
+
+#: Nobody listens there.
+RIGHT = {
+    "secret_key": secrets.token_urlsafe(48),
+    "database_url": "postgresql://ana@127.0.0.1:1/x",
+    "redis_url": "redis://127.0.0.1:1/0",
+}
+#: Each with a password, which is none any more where it stands.
+MISTAKEN = {
+    "database_url": [
+        "postgresql://ana:{0}/x@127.0.0.1:1/x",
+        "postgresql://ana:{0}#x@127.0.0.1:1/x",
+        "postgresql://ana:{0}@127.0.0.1:1/x?nothing={0}",
+        "postgresql://ana:{0}@127.0.0.1:1,127.0.0.1:2/x",
+    ],
+    "redis_url": [
+        "redis://:{0}/x@127.0.0.1:1/0",
+        "redis://:{0}@127.0.0.1:1/zero",
+        "redis://:{0}@127.0.0.1:1/0?nothing={0}",
+        "redis+sentinel://:{0}@127.0.0.1:1",
+        "redis+cluster://:{0}@127.0.0.1:1",
+    ],
+}
+ASK_FOR_BOTH = """
+import wsgi
+client = wsgi.app.test_client()
+print(client.get("/readyz").get_data())
+print(client.post("/auth/login", json={"correo": "a@example.com", "password": "x"}).get_data())
+"""
+
+
+def said_of(mistake: dict[str, str]) -> bytes:
+    """What is written where the service is asked for both stores under a mistaken address."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_FOR_BOTH],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **RIGHT, **mistake},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_mistake_in_an_address_is_told_without_its_password() -> None:
+    """Guards: ``Config.from_mapping``, and what each client makes of its own address."""
+    canaries, told = Canaries(), []
+    for name, values in MISTAKEN.items():
+        for value in random.sample(values, ledger.trials(len(values))):
+            secret = canaries.add(f"the password of {value}", secrets.token_hex(16))
+            told.append(said_of({name: value.format(secret)}))
+    hits = [hit for said in told for hit in canaries.found_in("what the service says", said)]
+    ledger.record(
+        "secrets",
+        "A mistake in an address is told without the password in it",
+        n=len(told),
+        failures=len(hits),
+    )
+    assert all(told)
+    assert not hits, hits
