@@ -325,3 +325,11 @@ def test_a_secret_that_somebody_logs_is_blanked() -> None:
         "why": "[redacted] of [redacted] at redis://[redacted]@host:1/0",
         "n": 3,
     }
+
+
+def test_what_postgres_quotes_of_a_row_is_left_out() -> None:
+    """Guard: ``logs.leave_out_quotes``, which stands behind what writes exceptions down."""
+    said = "CheckViolation: refused\nDETAIL:  Failing row contains (Ana, $argon2id$).\n[SQL: x]"
+    event = logs.leave_out_quotes(None, "", {"exception": said})
+    assert event["exception"] == "CheckViolation: refused\nDETAIL: [redacted]\n[SQL: x]"
+    assert logs.SHARED.index(logs.leave_out_quotes) > 0
