@@ -20,6 +20,7 @@ from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tokenservice import local
 from tokenservice.extensions import db
 from tokenservice.models import User
 
@@ -152,6 +153,16 @@ def test_a_taken_correo_is_refused_in_any_spelling(client: FlaskClient, person: 
         answer = register(client, correo=spelling)
         assert answer.status_code == 409
         assert answer.json["code"] == "email_taken"
+
+
+def test_postgres_does_not_write_down_who_was_refused(
+    client: FlaskClient, person: Person, postgres: local.Postgres
+) -> None:
+    """Guard: ``on_conflict_do_nothing``; an error is logged with its statement, hash and all."""
+    assert register(client, correo=person.correo).status_code == 409
+    text = postgres.log.read_text()
+    assert "$argon2" not in text
+    assert person.correo not in text
 
 
 def test_a_look_alike_is_another_account(client: FlaskClient) -> None:

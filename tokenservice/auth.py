@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg2.errors
 from flask_jwt_extended import create_access_token
 from flask_smorest import Blueprint
 from sqlalchemy import exc as database
 from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from tokenservice import logs, schemas
 from tokenservice.callers import caller
@@ -34,20 +34,18 @@ blueprint.ARGUMENTS_PARSER = schemas.parser
 )
 def register(given: dict[str, str]) -> User:
     """Open an account"""
-    user = User(
+    opened = insert(User).values(
         nombre=given["nombre"],
         correo=given["correo"],
         password_hash=passwords.hash(given["password"]),
     )
-    db.session.add(user)
-    try:
-        db.session.commit()
-    except database.IntegrityError as error:
-        db.session.rollback()
-        # The database decides: a look before the insert would let two at once both pass.
-        if isinstance(error.orig, psycopg2.errors.UniqueViolation):
-            raise Problem("email_taken") from None
-        raise
+    # The database decides: a look before the insert would let two at once both pass. And without
+    # an error, which Postgres would write into its log with the address and the hash.
+    unless_taken = opened.on_conflict_do_nothing(index_elements=["correo"])
+    user = db.session.scalar(unless_taken.returning(User))
+    db.session.commit()
+    if user is None:
+        raise Problem("email_taken")
     logs.note("auth.registered", user_id=str(user.id), correo=masked(user.correo))
     return user
 
