@@ -10,8 +10,10 @@ import threading
 import time
 from collections import deque
 
-#: How long a turn may last while others wait: ten times as long as one in which nothing is slow.
-PATIENCE_SECONDS = 0.02
+#: How long a turn may last while others wait: several times as long as when nothing is slow.
+LONG_SECONDS = 0.005
+#: After how long whoever is next looks whether it has lasted longer. Others look later.
+PATIENCE_SECONDS = 0.01
 
 
 class Turns:
@@ -36,9 +38,10 @@ class Turns:
                 return
             mine.acquire()
             self._waiting.append(mine)
-        while not mine.acquire(timeout=PATIENCE_SECONDS):
-            current = self._current
-            if current and time.monotonic() - self._since > PATIENCE_SECONDS:
+            place = len(self._waiting)
+        while not mine.acquire(timeout=place * PATIENCE_SECONDS):
+            current, place = self._current, 1
+            if current and time.monotonic() - self._since > LONG_SECONDS:
                 self._end(current)
 
     def __exit__(self, *_: object) -> None:
