@@ -60,7 +60,7 @@ def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
                 load = server.load("pair", seconds)
                 rows.append(stages[server].measure(turn, server, load))
             servers.append(servers.pop(0))
-    return sorted((row for row in rows if row.turn), key=lambda row: number(row.server))
+    return [row for row in rows if row.turn]
 
 
 def issue(url: str, secret: str, count: int) -> None:
@@ -127,7 +127,7 @@ def number(label: str) -> int:
 
 
 def growth(title: str, rows: Sequence[Row], kind: str) -> str:
-    labels = list(dict.fromkeys(row.server for row in rows))
+    labels = sorted({row.server for row in rows}, key=number)
     first = turns.cost(rows, labels[0], kind)
     cells = []
     for label in labels:
