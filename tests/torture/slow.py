@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection as Pipe
 
 #: What each kind of client sends at once, and then byte by byte, one a second.
 KINDS = {
-    "silent": (b"", b""),
     "slow headers": (b"POST /token/create HTTP/1.1\r\nHost: service\r\n", b"X-Slow: yes\r\n" * 50),
+    "silent": (b"", b""),
     "slow body": (
         b"POST /token/create HTTP/1.1\r\nHost: service\r\nContent-Length: 10000\r\n\r\n",
         b"a" * 10_000,

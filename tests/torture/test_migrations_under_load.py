@@ -17,8 +17,9 @@ import pytest
 from flask import Flask
 
 from tests.conftest import PASSWORD, ROOT, Person, Service, enrol
+from tests.torture.children import child
 from tests.torture.ledger import record, trials
-from tests.torture.load import Plan, child, crowd
+from tests.torture.load import Plan, crowd
 from tokenservice import local
 
 GUARD = "SET lock_timeout = '{LOCK_TIMEOUT}'"

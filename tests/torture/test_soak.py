@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Service, enrol
 from tests.onetime.topologies import until
+from tests.torture.children import child
 from tests.torture.ledger import LENGTH, record, trials
-from tests.torture.load import Plan, Tally, child, crowd
+from tests.torture.load import Plan, Tally, crowd
 from tokenservice import local
 
 REQUESTS = 1_000_000 if LENGTH >= 1 else trials(100_000, 2_000)

@@ -1,0 +1,56 @@
+"""Work in a process of its own, so that it does not share an interpreter with who measures it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+
+class Child:
+    """A process at work until it is told to end."""
+
+    def __init__(self, work: Callable[..., Any], *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")  # fork copies locks that threads hold
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=self._run, args=(theirs, work, *args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()  # It is there, and begins.
+
+    @staticmethod
+    def _run(pipe: Pipe, work: Callable[..., Any], *args: Any) -> None:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        pipe.send(None)
+        pipe.send(work(pipe, *args))
+
+    def end(self) -> Any:
+        """Tell it to end. :returns: what its work came to"""
+        self._pipe.send(None)
+        return self.result()
+
+    def result(self) -> Any:
+        """Wait until it ends by itself. :returns: what its work came to"""
+        result = self._pipe.recv()
+        self._process.join()
+        self._pipe.close()
+        return result
+
+    def kill(self) -> None:
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._pipe.close()
+
+
+@contextmanager
+def child(work: Callable[..., Any], *args: Any) -> Iterator[Child]:
+    running = Child(work, *args)
+    try:
+        yield running
+    finally:
+        running.kill()
