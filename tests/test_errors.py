@@ -17,8 +17,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
-from tokenservice import MAX_BODY_BYTES, SECURITY_HEADERS, messages
+from tokenservice import messages
 from tokenservice.callers import PUBLIC
+from tokenservice.http import MAX_BODY_BYTES, SECURITY_HEADERS
 from tokenservice.onetime.format import ID
 
 CANARY = "canary7f3a"

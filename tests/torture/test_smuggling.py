@@ -200,7 +200,7 @@ def one_refusal(heard: Heard) -> bool:
 
 
 def test_what_can_be_read_in_two_ways_is_refused_and_the_connection_ends(tally: Tally) -> None:
-    """Guards: gunicorn's own parser, ``__init__.refuse_cut_body`` and ``worker.Worker``."""
+    """Guards: gunicorn's own parser, ``http.refuse_cut_body`` and ``worker.Worker``."""
     for name, request in REFUSED.items():
         tally.send(name, request + VICTIM, one_refusal, answers=1)
     tally.judge("What can be read in two ways gets one 4xx, and nothing behind it is read")
@@ -241,7 +241,7 @@ def test_a_body_ends_where_it_says(tally: Tally) -> None:
 
 
 def test_what_is_cut_short_is_not_acted_upon(tally: Tally) -> None:
-    """Guard: ``__init__.refuse_cut_body``; gunicorn hands on what it has of a body."""
+    """Guard: ``http.refuse_cut_body``; gunicorn hands on what it has of a body."""
     for name, request in CUT.items():
         tally.send(
             name,
