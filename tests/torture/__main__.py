@@ -10,6 +10,7 @@ from tests.torture.ledger import Entry
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- results: written by make torture -->\n", "<!-- end of results -->\n"
+HEAD = "| | claim | n | failures | 95 % bound | figures |\n", "|---|---|---|---|---|---|\n"
 
 
 def bound(entry: Entry) -> str:
@@ -17,13 +18,15 @@ def bound(entry: Entry) -> str:
     return f"< {3 / entry.n:.1g}" if entry.n and not entry.failures else ""
 
 
-def table(entries: list[Entry]) -> str:
-    rows = ["| | claim | n | failures | 95 % bound | figures |", "|---|---|---|---|---|---|"]
-    rows += [
-        f"| {e.item} | {e.claim} | {e.n:,} | {e.failures:,} | {bound(e)} | {e.figures} |"
-        for e in entries
-    ]
-    return "\n".join(rows) + "\n"
+def row(entry: Entry) -> str:
+    e = entry
+    cells = (e.item, e.claim, f"{e.n:,}", f"{e.failures:,}", bound(e), e.figures)
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def item(line: str) -> str:
+    """Which part a row of the table belongs to."""
+    return line.split(" | ", 1)[0].removeprefix("| ")
 
 
 def main(results: Path) -> None:
@@ -31,8 +34,14 @@ def main(results: Path) -> None:
     # What was run again takes the place of what it came to before.
     latest = {(e.item, e.claim): e for e in (Entry(**json.loads(line)) for line in lines)}
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}{table(list(latest.values()))}{END}{after}", encoding="utf-8")
+    table, _, after = rest.partition(END)
+    # A run of some parts leaves the others as they are.
+    done = {entry.item for entry in latest.values()}
+    rows = table.splitlines(keepends=True)[len(HEAD) :]
+    rows = [line for line in rows if item(line) not in done]
+    rows += [row(entry) for entry in latest.values()]
+    table = "".join([*HEAD, *sorted(rows, key=item)])
+    PAGE.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
