@@ -25,7 +25,9 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, vali
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
 POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg2"}
-REDIS_SCHEMES = {"redis", "rediss", "unix", "redis+sentinel", "redis+cluster"}
+REDIS_SCHEMES = {"redis", "rediss", "unix"} | {
+    f"{scheme}+{kind}" for scheme in ("redis", "rediss") for kind in ("sentinel", "cluster")
+}
 LONGEST_WINDOW_SECONDS = 366 * 86_400
 # Settings of which the first must not be more than the second: a repeated answer is told from the
 # record, and a token that names no life must be allowed the usual one.
@@ -88,12 +90,14 @@ def postgres_address(url: str) -> None:
 def redis_address(url: str) -> None:
     """What the client cannot read would else be found out at the first call."""
     parts = address(url, "redis", REDIS_SCHEMES)
-    if parts.scheme in ("redis+sentinel", "redis+cluster"):
+    scheme, _, kind = parts.scheme.partition("+")
+    if kind:
         if not all(host.hostname and host.port for host in hosts(parts)):
             raise ValidationError("does not name each host with its port")
-        if parts.scheme == "redis+sentinel" and not re.fullmatch(r"/[^/]+(/\d*)?", parts.path):
+        if kind == "sentinel" and not re.fullmatch(r"/[^/]+(/\d*)?", parts.path):
             raise ValidationError("does not end in the name of a service")
-        return
+        options = re.sub(r"\bsentinel_(?=(username|password)=)", "", parts.query)
+        url = f"{scheme}://host/?{options}"
     try:
         pool = redis.ConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)  # It connects to nothing yet.

@@ -286,6 +286,8 @@ def test_an_address_that_cannot_be_parsed_is_a_mistake_like_any_other(
         ("redis_url", "redis+sentinel://sentinel:26379/tokens/first"),
         ("redis_url", "redis+cluster://node"),
         ("redis_url", "redis+cluster://"),
+        ("redis_url", "redis+cluster://node:6379?no_such_option=1"),
+        ("redis_url", "rediss+sentinel://one:26379/tokens?ssl_cert_reqs=perhaps"),
         ("redis_url", "redis://cache:6379/0?socket_timeout=soon"),
         ("redis_url", "redis://cache:6379/0?no_such_option=1"),
         ("redis_url", "rediss://cache:6379/0?ssl_cert_reqs=perhaps"),
@@ -304,6 +306,11 @@ def test_an_address_that_no_client_takes_is_a_mistake(name: str, value: str) -> 
     [
         ("redis_url", "redis+sentinel://:p@one:26379,two:26379/tokens/1"),
         ("redis_url", "redis+cluster://u:p@one:6379,[::1]:6379"),
+        ("redis_url", "rediss+cluster://u:p@one:6379?ssl_ca_certs=/etc/ca.pem"),
+        (
+            "redis_url",
+            "rediss+sentinel://:p@one:26379/tokens?sentinel_username=u&sentinel_password=p",
+        ),
         ("redis_url", "unix:///run/redis.sock?db=1"),
         ("redis_url", "rediss://u:p@cache:6380/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required"),
         ("database_url", "postgresql+psycopg2://u:p@one:1,two/d?sslmode=verify-full"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import shutil
 import socket
@@ -12,16 +13,21 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
+from tests.onetime.topologies import SLOTS, Node, Watcher, port_of_a_node, until
 from tests.torture.ledger import record
 from tokenservice import local
 from tokenservice.extensions import db
+from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.errors import StoreUnavailable
 
 OPENSSL = shutil.which("openssl")
+TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="certificates are made with openssl")
 
 
@@ -43,7 +49,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def relay(port: int, certificate: Path) -> Iterator[int]:
-    """A port that speaks TLS for the server at ``port``."""
+    """A port that speaks TLS for the server at ``port``, and as it is with who begins without."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
 
@@ -51,17 +57,22 @@ def relay(port: int, certificate: Path) -> Iterator[int]:
         def handle(self) -> None:
             with (
                 contextlib.suppress(OSError),  # whoever does not trust us hangs up
-                context.wrap_socket(self.request, server_side=True) as outside,
+                self.begun() as outside,
                 socket.create_connection(("127.0.0.1", port)) as inside,
             ):
                 while True:
-                    ready = [outside] if outside.pending() else []
+                    pending = isinstance(outside, ssl.SSLSocket) and outside.pending()
+                    ready = [outside] if pending else []
                     ready = ready or select.select([outside, inside], [], [], 30)[0]
                     for one in ready:
                         data = one.recv(16384)
                         if not data:
                             return
                         (inside if one is outside else outside).sendall(data)
+
+        def begun(self) -> socket.socket:
+            is_tls = self.request.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE
+            return context.wrap_socket(self.request, server_side=True) if is_tls else self.request
 
     class Relays(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -110,6 +121,73 @@ def test_redis_is_spoken_to_only_behind_a_certificate_that_is_trusted(
         failures=failures,
     )
     assert seen == wanted
+
+
+class Announced(Node):
+    """Known to others by the port of a relay."""
+
+    announced = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.host.address} {self.announced}"
+
+
+@contextlib.contextmanager
+def sentinel(certificate: Path, directory: Path) -> Iterator[str]:
+    """A master, and a sentinel with a password of its own, each behind a relay; their address."""
+    password = secrets.token_urlsafe(24)
+    with (
+        Announced(directory / "master", password, {}) as master,
+        relay(master.port, certificate) as master.announced,
+        Watcher(directory / "watcher", master) as watcher,
+        relay(watcher.port, certificate) as port,
+    ):
+        client = watcher.client()
+        client.execute_command("ACL", "SETUSER", "watched", "on", ">by whom", "+@all")
+        client.execute_command("ACL", "SETUSER", "default", "off")
+        own = "sentinel_username=watched&sentinel_password=by%20whom"
+        yield f"rediss+sentinel://:{password}@127.0.0.1:{port}/tokens?{own}"
+
+
+@contextlib.contextmanager
+def cluster(certificate: Path, directory: Path) -> Iterator[str]:
+    """A cluster of one node, behind a relay that it tells of; its address."""
+    password, inner = secrets.token_urlsafe(24), port_of_a_node()
+    with relay(inner, certificate) as port:
+        settings = {"cluster-enabled": "yes", "cluster-announce-port": str(port)}
+        settings["cluster-announce-ip"] = "127.0.0.1"
+        with Node(directory, password, settings, inner) as node:
+            client = node.client()
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+            until(lambda: client.cluster("info")["cluster_state"] == "ok")
+            yield f"rediss+cluster://:{password}@127.0.0.1:{port}?"
+
+
+@pytest.mark.parametrize("deployed", [sentinel, cluster])
+def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
+    deployed: Callable[[Path, Path], AbstractContextManager[str]],
+    certificates: Path,
+    tmp_path: Path,
+) -> None:
+    """Guard: ``ssl`` and the options in ``Connection._connect``, for servers and sentinels."""
+    seen = {}
+    with deployed(certificates / "ours.pem", tmp_path) as url:
+        for trusted in ("ours", "theirs"):
+            address = f"{url}&ssl_ca_certs={certificates / trusted}.pem"
+            connection = Connection(address, connect_ms=2000, read_ms=5000, connections=1)
+            try:
+                seen[trusted] = connection.script("return KEYS[1]")("key").decode()
+            except StoreUnavailable as error:
+                seen[trusted] = str(error)
+    record(
+        "transport",
+        f"With rediss+{deployed.__name__}:// no server is spoken to without TLS that is trusted.",
+        n=len(seen),
+        failures=int(seen["ours"] != "key") + int("certificate" not in seen["theirs"].lower()),
+    )
+    assert seen["ours"] == "key"
+    assert "certificate" in seen["theirs"].lower()
 
 
 class PostgresWithTls(local.Postgres):

@@ -12,11 +12,12 @@ import os
 import threading
 from collections import deque
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
 from redis.exceptions import NoScriptError, RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -32,7 +33,8 @@ class Connection:
 
     :param url: ``redis://``, ``rediss://``, ``unix://``, or, with several hosts,
         ``redis+sentinel://[user:password@]host:port,host:port/service[/db]`` and
-        ``redis+cluster://[user:password@]host:port,host:port``
+        ``redis+cluster://[user:password@]host:port,host:port``, or ``rediss+…`` with TLS; all with
+        options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``
     :param connect_ms: how long to wait for a connection, in milliseconds
     :param read_ms: how long to wait for an answer, in milliseconds
     :param connections: how many callers of this process may talk to a server at once
@@ -113,24 +115,33 @@ class Connection:
 
     def _connect(self) -> redis.Redis | RedisCluster:
         parts = urlsplit(self._url)
-        if parts.scheme not in ("redis+sentinel", "redis+cluster"):
+        scheme, _, kind = parts.scheme.partition("+")
+        if not kind:
             pool = redis.ConnectionPool.from_url(self._url, **self._options)
             return redis.Redis(connection_pool=pool)
         credentials, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = (unquote(part) for part in credentials.partition(":"))
-        options = {**self._options, "username": user or None, "password": password or None}
         nodes = [
             (host, int(port))
             for host, _, port in (host.rpartition(":") for host in hosts.split(","))
         ]
-        if parts.scheme == "redis+cluster":
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
         service, _, db = parts.path.strip("/").partition("/")
-        asked = {name: self._options[name] for name in SENTINEL_OPTIONS}
-        master = Sentinel(nodes, sentinel_kwargs=asked).master_for(
-            service, db=int(db or 0), **options
-        )
-        return cast(redis.Redis, master)
+        # All that an address says besides its hosts means what it means for a single server.
+        asked = parse_url(f"redis://{credentials}@/{db}?{parts.query}")
+        own = {
+            name.removeprefix("sentinel_"): asked.pop(name)
+            for name in [*asked]
+            if name.startswith("sentinel_")
+        }
+        options = {**self._options, **asked, "ssl": scheme == "rediss"}
+        if kind == "cluster":
+            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
+        alike = {
+            name: value
+            for name, value in options.items()
+            if name in SENTINEL_OPTIONS or name.startswith("ssl")
+        }
+        watchers = Sentinel(nodes, sentinel_kwargs=alike | own)
+        return cast(redis.Redis, watchers.master_for(service, **options))
 
 
 def connect(connection: redis.Connection) -> None:
