@@ -29,7 +29,8 @@ SETTINGS: dict[str, Any] = {
     "rate_limit_register": "1000000 per minute",
     # Each call comes from an address of its own, so that no limit by address is in the way.
     "trusted_proxies": 1,
-    # A long run takes a while to come round to the repeats.
+    # A long run makes many tokens, and takes a while to come round to the repeats.
+    "max_active": 1_000_000,
     "idempotency_window_seconds": 300,
 }
 #: How long a shared machine may stand still in between.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from tests.torture.ledger import LENGTH, record, trials
 from tests.torture.load import Plan, Tally, during
 
 SECONDS = trials(60, 2)
+
+
+@pytest.fixture(scope="module")
+def service(serve: Callable[..., Service]) -> Iterator[Service]:
+    """Each validate that is refused leaves a token behind, and there may be so many of those."""
+    with serve(web_concurrency=2, max_active=1_000_000) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ Each row is one of the failure policy.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -160,8 +161,8 @@ def test_sentinels_that_know_no_master(
     if trials(100) < 10:
         pytest.skip("takes a gunicorn and a sentinel of its own: the long run makes it")
     with (
-        local.Redis(tmp_path / "master") as master,
-        topologies.Watcher(tmp_path / "sentinel", master, quorum=1) as watcher,
+        topologies.Node(tmp_path / "master", secrets.token_urlsafe(24), {}) as master,
+        topologies.Watcher(tmp_path / "sentinel", master) as watcher,
         site_of(
             serve,
             master,

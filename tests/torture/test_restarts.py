@@ -21,11 +21,16 @@ from tests.torture.ledger import LENGTH, record, trials
 from tests.torture.load import Plan, crowd, during
 from tokenservice import local
 
+#: A request that fails leaves its token behind.
+MANY = {"max_active": 1_000_000}
+#: Between two reloads: two workers that start take as much of the cores as the load does.
+PAUSE_SECONDS = 2
+
 
 @pytest.fixture(scope="module")
 def pair(serve: Callable[..., Service]) -> Iterator[list[Service]]:
     """Two services, each with as many processes as the machine has cores."""
-    settings = {"web_concurrency": 2, "trusted_proxies": 1, "drain_seconds": 2}
+    settings = {"web_concurrency": 2, "trusted_proxies": 1, "drain_seconds": 2, **MANY}
     with serve(**settings) as one, serve(**settings) as two:
         yield [one, two]
 
@@ -117,6 +122,7 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
     with child(crowd, plan) as clients:
         for _ in range(reloads):
             reload(service)
+            time.sleep(PAUSE_SECONDS)
         tally = clients.end()
     failures = tally.total - tally.successes()
     record(
