@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 logconfig_dict = logs.dict_config(settings.log_level)
 logger_class = OwnLines
 
+OVERLAP_SECONDS = 3
+
 
 def when_ready(server: Any) -> None:
     """Leave in two steps on SIGTERM: first /readyz says so, and only then the sockets close.
@@ -83,6 +86,21 @@ def when_ready(server: Any) -> None:
     if settings.drain_seconds:
         signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
         signal.signal(signal.SIGTERM, announce)
+
+
+def on_reload(server: Any) -> None:
+    """Let the new workers of a SIGHUP start before the old ones are told to stop.
+
+    gunicorn tells them at once, and then nobody answers for as long as a start takes. Under load
+    that is seconds, and what has come meanwhile makes it more.
+    """
+
+    def end_the_old_ones() -> None:
+        del server.manage_workers
+        time.sleep(OVERLAP_SECONDS)
+        server.manage_workers()
+
+    server.manage_workers = end_the_old_ones
 
 
 def pre_fork(server: Any, worker: Any) -> None:

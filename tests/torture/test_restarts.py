@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -48,15 +49,14 @@ def someone(pair: list[Service]) -> Person:
 
 
 def half_load(port: int, person: Person) -> Plan:
-    """Half of what is answered to clients who ask as fast as they can.
+    """Half of what is answered to very many clients who ask as fast as they can.
 
     A short run shares its cores with other tests: what was half a second ago may be too much now,
     and is then refused, as it should be. So it asks for less.
     """
-    plan = Plan(port, person.headers["Authorization"], addresses=20)
+    plan = Plan(port, person.headers["Authorization"], addresses=20, connections=400)
     peak = during(plan, trials(10, 1)).goodput()
-    rate = peak / 2 if LENGTH >= 1 else min(peak / 2, 60)
-    return Plan(port, plan.authorization, rate=rate, connections=400, addresses=20)
+    return replace(plan, rate=peak / 2 if LENGTH >= 1 else min(peak / 2, 60))
 
 
 def restart(service: Service, proxy: HAProxy, name: str) -> None:
@@ -112,6 +112,17 @@ def test_a_service_that_is_killed_does_lose_requests(
         tally = clients.end()
     assert tally.total > tally.successes()
     until(lambda: len(pair[0].workers()) == 2)
+
+
+def test_old_workers_stay_until_the_new_ones_answer(pair: list[Service]) -> None:
+    """Guard: ``on_reload`` in gunicorn.conf.py. Without it they are told to stop at once."""
+    service = pair[0]
+    before = set(service.workers())
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: len(service.workers()) == 2 * len(before))
+    time.sleep(2)
+    assert before < set(service.workers())
+    until(lambda: len(now := service.workers()) == len(before) and not before & set(now))
 
 
 def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None:
