@@ -94,7 +94,8 @@ def soaked(
     postgres: local.Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Soaked]:
-    lives = {
+    settings = {
+        "access_token_expire_minutes": 1440,
         "onetime_token_expire_seconds": LIFE,
         "receipt_seconds": RECEIPT,
         "idempotency_window_seconds": 1,
@@ -102,7 +103,7 @@ def soaked(
     }
     with (
         local.Redis(tmp_path_factory.mktemp("soak")) as store,
-        serve(web_concurrency=2, redis_url=store.url, **lives) as service,
+        serve(web_concurrency=2, redis_url=store.url, **settings) as service,
     ):
         yield Soaked(service, redis.Redis.from_url(store.url), {store.port, postgres.port})
 
