@@ -31,7 +31,7 @@ SECRET_TEXTS = re.compile(
     r"ot[tr]_[0-9A-Za-z]{20,}"  # a one-time token or a reservation, whole or cut
     r"|eyJ[\w-]{10,}\.[\w-]+\.?[\w-]*"  # a JWT
     r"|(?<=://)[^\s/@]*:[^\s@]*(?=@)"  # the credentials of a connection string
-    r"|(?<=password=)[^\s&\"]+"
+    r"|(?<=password=)[^\s&\"]+"  # a password among its options
 )
 
 #: What Postgres quotes of a statement or a row: a name, an address, a password's hash.

@@ -117,8 +117,8 @@ class Passwords:
         if not self._places.acquire(blocking=False):
             raise TooManyWaiting
         try:
-            hashing = self._cores.submit(work, *args)
             turns.pass_on()
+            hashing = self._cores.submit(work, *args)
             try:
                 return hashing.result(QUEUE_SECONDS)
             except TimeoutError:
