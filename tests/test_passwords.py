@@ -236,6 +236,7 @@ def test_old_parameters_are_noticed(cheap: Passwords) -> None:
 
 
 @pytest.mark.parametrize("threads", [8, 64])
+@pytest.mark.usefixtures("app")
 def test_more_logins_than_the_cores_can_hash_are_told_so(
     make_app: Callable[..., Flask], threads: int
 ) -> None:

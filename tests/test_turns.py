@@ -6,15 +6,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from tokenservice import turns as module
 from tokenservice.turns import LONG_SECONDS, Turns
 
 
-def test_they_come_one_at_a_time_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60)
-    turns, inside, order, alone = Turns(), threading.Lock(), [], []
+def test_they_come_one_at_a_time_and_in_order() -> None:
+    turns, inside, order, alone = Turns(patience=60), threading.Lock(), [], []
 
     def work(number: int) -> None:
         with turns:
@@ -53,9 +49,8 @@ def test_who_keeps_one_for_too_long_is_left_behind_and_ends_none_of_another() ->
     assert turns._current is None
 
 
-def test_who_passes_it_on_lets_the_next_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60)
-    turns, began = Turns(), threading.Event()
+def test_who_passes_it_on_lets_the_next_begin() -> None:
+    turns, began = Turns(patience=60), threading.Event()
 
     def work() -> None:
         with turns:

@@ -12,8 +12,6 @@ from collections import deque
 
 #: How long a turn may last while others wait: several times as long as when nothing is slow.
 LONG_SECONDS = 0.005
-#: After how long whoever is next looks whether it has lasted longer. Others look later.
-PATIENCE_SECONDS = 0.01
 
 
 class Turns:
@@ -21,9 +19,13 @@ class Turns:
 
     A turn ends early where the request :meth:`pass_on`, because what it does next takes long; or
     by itself, where others have waited for too long.
+
+    :param patience: seconds after which whoever is next looks whether a turn has lasted too long.
+        Others look later, by their place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.01) -> None:
+        self._patience = patience
         self._mutex = threading.Lock()
         self._waiting: deque[threading.Lock] = deque()
         self._current: threading.Lock | None = None
@@ -39,7 +41,7 @@ class Turns:
             mine.acquire()
             self._waiting.append(mine)
             place = len(self._waiting)
-        while not mine.acquire(timeout=place * PATIENCE_SECONDS):
+        while not mine.acquire(timeout=place * self._patience):
             current, place = self._current, 1
             if current and time.monotonic() - self._since > LONG_SECONDS:
                 self._end(current)
