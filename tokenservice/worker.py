@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from typing import Any
 
 from flask import Flask
@@ -30,6 +31,13 @@ MISTAKES_OF_OURS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName)
 STAY_MS = 20
 
 
+def has_come(conn: TConn, wait_ms: int = 0) -> bool:
+    """Whether there is something to read, after waiting for it so long at most."""
+    coming = select.poll()
+    coming.register(conn.sock, select.POLLIN)
+    return bool(coming.poll(wait_ms))
+
+
 class Worker(ThreadWorker):
     """gunicorn's, with less hurry from one thread to the other.
 
@@ -41,19 +49,35 @@ class Worker(ThreadWorker):
     """
 
     def handle(self, conn: TConn) -> Any:
-        coming = select.poll()
-        coming.register(conn.sock, select.POLLIN)
-        is_there = bool(coming.poll(0))
+        is_there = has_come(conn)
         while True:
             kept = self.handle_in_turn(conn) if is_there else super().handle(conn)
             one_for_each = self.nr_conns <= self.cfg.threads and self.alive
-            is_there = kept is True and one_for_each and bool(coming.poll(STAY_MS))
+            is_there = kept is True and one_for_each and has_come(conn, STAY_MS)
             if not is_there:
                 return kept
 
     def handle_in_turn(self, conn: TConn) -> Any:
         with turns:
             return super().handle(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close what was idle for too long, but answer what has come at the last moment.
+
+        gunicorn looks who has asked, sees to them, and only then closes whose time is over. In
+        between they may have asked too, above all in a worker that stops: there the time of all
+        its connections is over at once, and closing many takes long.
+        """
+        now = time.monotonic()
+        while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
+            conn = self.keepalived_conns[0]
+            if has_come(conn) and not force:
+                self.on_client_socket_readable(conn, conn.sock)
+                continue
+            self.keepalived_conns.popleft()
+            self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
 
     def handle_error(
         self, req: Any, client: socket.socket, addr: tuple[str, int], exc: Exception
