@@ -170,6 +170,14 @@ class Service:
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
 
+    def descriptors(self, worker: int) -> list[str]:
+        """What a worker has open: a path or, for example, "socket:[123]" with its inode."""
+        found = []
+        for link in Path(f"/proc/{worker}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(str(link.readlink()))
+        return found
+
 
 @pytest.fixture(scope="session")
 def serve(

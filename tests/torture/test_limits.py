@@ -89,9 +89,10 @@ def error(answers: Counter[int], passed: int, limit: int) -> int:
     return max(0, answers[passed] - limit, limit - answers[passed] - answers[503])
 
 
-def sockets(pid: int) -> int:
-    links = list(Path(f"/proc/{pid}/fd").iterdir())
-    return sum(str(link.readlink()).startswith("socket:") for link in links)
+def sockets(service: Service) -> dict[int, int]:
+    """How many each worker has open."""
+    opened = {pid: service.descriptors(pid) for pid in service.workers()}
+    return {pid: sum(name.startswith("socket:") for name in opened[pid]) for pid in opened}
 
 
 def register(http: httpx.Client, *headers: tuple[str, str]) -> int:
@@ -103,13 +104,13 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
     """Let one account create tokens all at once, over all ``services``; how each was answered."""
     with httpx.Client(base_url=services[0].url, timeout=60) as http:
         someone = enrol(lambda path, json: http.post(path, json=json, headers=address()))
-    workers = [pid for service in services for pid in service.workers()]
-    idle = {worker: sockets(worker) for worker in workers}
+    idle = [sockets(service) for service in services]
     opened = [Connection(services[n % len(services)].port) for n in range(calls)]
     try:
         answers = race(opened, [request("/token/create", someone, {})] * calls)
-        for worker in workers:
-            assert sockets(worker) > idle[worker]  # Each has its part in it.
+        for service, before in zip(services, idle, strict=True):
+            after = sockets(service)
+            assert all(after[worker] > before[worker] for worker in before)  # Each has its part.
     finally:
         for connection in opened:
             connection.close()

@@ -55,8 +55,8 @@ class Soaked:
     def descriptors(self) -> int:
         """How many its workers have open, but for the pools of connections to the stores."""
         pooled = {f"socket:[{inode}]" for inode in connections_to(self.ports)}
-        links = [link for pid in self.pids() for link in Path(f"/proc/{pid}/fd").iterdir()]
-        return sum(str(link.readlink()) not in pooled for link in links)
+        opened = [name for pid in self.pids() for name in self.service.descriptors(pid)]
+        return sum(name not in pooled for name in opened)
 
     def pids(self) -> list[int]:
         return self.service.workers()
