@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flask_migrate
 import httpx
@@ -28,6 +28,20 @@ from tokenservice import create_app, local
 
 ROOT = Path(__file__).parent.parent
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+#: Set where nothing may be missing: there a test that would be skipped fails.
+COMPLETE = "COMPLETE_MACHINE" in os.environ
+
+
+def needs(present: object, reason: str) -> pytest.MarkDecorator:
+    """Skip where the machine lacks something."""
+    return pytest.mark.skipif(not (present or COMPLETE), reason=reason)
+
+
+def lacks(reason: str) -> NoReturn:
+    """The machine lacks what the running test needs."""
+    (pytest.fail if COMPLETE else pytest.skip)(reason)
+
 
 PASSWORD = "tres tristes tigres en un trigal"
 numbers = itertools.count()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from flask.testing import FlaskClient
 from flask_jwt_extended import create_access_token
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-from tests.conftest import PASSWORD, Person, Service, new_correo
+from tests.conftest import PASSWORD, Person, Service, lacks, new_correo
 from tokenservice import messages
 
 PROBLEM = "application/problem+json"
@@ -45,8 +44,7 @@ document.addEventListener("securitypolicyviolation",
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
-        reason = "no chromium on PATH. On Debian: apt-get install chromium"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        lacks("no chromium on PATH. On Debian: apt-get install chromium")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield running

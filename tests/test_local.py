@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from config import Config
+from tests.conftest import needs
 from tokenservice.local import CannotStart, Postgres, Redis, Server, given, servers
 from tokenservice.local.__main__ import chosen_port
 from tokenservice.local.postgres import unprivileged_account
@@ -224,7 +225,7 @@ def test_servers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         assert query(again.url, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
+@needs(os.geteuid() == 0, "only root has to run Postgres as somebody else")
 def test_postgres_of_root_in_a_directory_that_is_closed_to_others(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

@@ -24,7 +24,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from config import Config
-from tests.conftest import PASSWORD, Service, new_correo
+from tests.conftest import PASSWORD, Service, needs, new_correo
 from tokenservice.extensions import db
 from tokenservice.models import User
 from tokenservice.passwords import (
@@ -284,7 +284,7 @@ def test_half_of_the_threads_stay_free_for_other_calls() -> None:
     assert all(future.result() for future in waiting.difference(refused))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives a thread a priority")
+@needs(sys.platform == "linux", "only Linux gives a thread a priority")
 def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
     """Guard: ``give_way``. Only the threads that hash: this one keeps its priority."""
 
@@ -294,7 +294,7 @@ def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
     assert cheap._queued(niceness) == min(niceness() + NICE, 19)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+@needs(sys.platform == "linux", "read from /proc")
 def test_a_worker_does_not_keep_the_memory_of_a_hash(serve: Callable[..., Service]) -> None:
     """Guard: ``mallopt`` in gunicorn.conf.py; without it 19 MiB stay from the second hash on."""
     with serve(web_concurrency=1) as service, httpx.Client(base_url=service.url) as http:

@@ -18,7 +18,7 @@ from flask import Flask
 from marshmallow import Schema
 
 from config import REDIS_SCHEMES, Config
-from tests.conftest import ROOT, Service, new_correo
+from tests.conftest import ROOT, Service, needs, new_correo
 from tokenservice import messages, schemas
 from tokenservice.errors import ONETIME_CODES
 from tokenservice.limits import LOGIN_ATTEMPTS_BY_ADDRESS, LOGIN_FAILURES_BY_CORREO
@@ -279,7 +279,7 @@ def test_links_lead_somewhere(page: str) -> None:
             assert target.fragment in {anchor(heading) for _, heading in headings}, link
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour is made of curl")
+@needs(shutil.which("curl"), "the tour is made of curl")
 def test_tour_has_one_success_one_refusal_and_the_success_again(
     service: Service, tmp_path: Path
 ) -> None:

@@ -6,8 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.conftest import lacks
 from tests.onetime.topologies import Host
 
 # libfaketime 0.9.10 knows no sleep until some moment of a clock that is not faked, which is how
@@ -24,7 +23,7 @@ class Clock(Host):
 
     def __init__(self, directory: Path, seconds: float = 0) -> None:
         if not sys.platform.startswith("linux") or not shutil.which("faketime"):
-            pytest.skip("faketime is not installed")
+            lacks("faketime is not installed")
         directory.mkdir()
         (directory / "sitecustomize.py").write_text(SLEEP)
         self._file = directory / "seconds"

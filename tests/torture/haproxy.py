@@ -12,17 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs
 from tokenservice import messages
 from tokenservice.local.server import Server
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
-needs_haproxy = pytest.mark.skipif(
-    not shutil.which("haproxy"), reason="there is no haproxy on this machine"
-)
+needs_haproxy = needs(shutil.which("haproxy"), "there is no haproxy on this machine")
 
 
 class HAProxy(Server):

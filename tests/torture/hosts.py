@@ -15,8 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-import pytest
-
+from tests.conftest import lacks
 from tests.onetime import topologies
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET of <linux/sched.h>
@@ -72,7 +71,7 @@ class Host(topologies.Host):
 def network(size: int) -> Iterator[list[Host]]:
     """Hosts that reach each other, and nothing else."""
     if not shutil.which("ip"):
-        pytest.skip("iproute2 is not installed")
+        lacks("iproute2 is not installed")
     hosts: list[Host] = []
     try:
         switch = Host("")
@@ -95,7 +94,7 @@ def network(size: int) -> Iterator[list[Host]]:
     except (OSError, subprocess.CalledProcessError) as error:
         for host in hosts:
             os.close(host.network)
-        pytest.skip(f"this machine makes no network namespaces: {error}")
+        lacks(f"this machine makes no network namespaces: {error}")
     try:
         yield hosts[1:]
     finally:

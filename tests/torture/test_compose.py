@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 
@@ -29,7 +29,7 @@ Service = dict[str, Any]
 def compose(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.prefix, "bin", "docker-compose")
     if not program.exists():
-        pytest.skip("docker-compose is not installed")
+        lacks("docker-compose is not installed")
     return subprocess.run(
         [program, "--project-directory", ROOT, "--env-file", os.devnull, *words],
         env={"PATH": os.environ["PATH"], **settings},
@@ -89,7 +89,6 @@ def test_each_container_is_locked_down(services: dict[str, Service], dockerfile:
         for weakness in weaknesses(name, service, user if "build" in service else "root")
     ]
     record(
-        "deployment",
         "Each container is read-only, bounded, unprivileged and without capabilities.",
         n=len(services),
         failures=len(found),

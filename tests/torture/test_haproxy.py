@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Service
+from tests.conftest import Service, needs
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness, witness
@@ -87,7 +87,6 @@ def test_a_forged_address_gains_nothing(real: HAProxy) -> None:
             allowed[name] = passed(client, name)
     wrong = sum(count != LIMIT for count in allowed.values())
     record(
-        "proxy",
         "A client that makes up addresses is limited by its own",
         n=4 * LIMIT * len(allowed),
         failures=wrong,
@@ -268,7 +267,7 @@ def test_connections_to_the_service_are_kept(proxy: HAProxy, seen: Witness) -> N
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-@pytest.mark.skipif(not OPENSSL, reason="there is no openssl on this machine")
+@needs(OPENSSL, "there is no openssl on this machine")
 def test_the_block_for_tls(seen: Witness, tmp_path: Path) -> None:
     """Its lines work when the # before them is taken away, and speak no old TLS."""
     pair = tmp_path / "pair.pem"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lacks
 from tests.torture.ledger import record
 
 RUNTIME = ROOT / "requirements.lock"
@@ -67,7 +67,6 @@ def test_each_requirement_is_pinned_by_hash() -> None:
             if name and not package.get("integrity", "").startswith("sha512-"):
                 loose.append(f"{lock.name}: {name}")
     record(
-        "supply chain",
         "Each package of each lock is pinned to a version and to the hashes of its files.",
         n=pinned,
         failures=len(loose),
@@ -131,7 +130,7 @@ def tools() -> str:
     path = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
     found = shutil.which("pip-audit", path=path)
     if not found:
-        pytest.skip(TOOLS)
+        lacks(TOOLS)
     return str(Path(found).parent / "python")
 
 
@@ -185,7 +184,6 @@ def test_nothing_that_is_shipped_has_a_known_vulnerability(tools: str, tmp_path:
         )
     vulnerable = {package["name"]: package["vulns"] for package in looked_up if package["vulns"]}
     record(
-        "supply chain",
         "No package that is shipped has a known vulnerability.",
         n=len(looked_up),
         failures=len(vulnerable),
@@ -267,7 +265,7 @@ def test_no_secret_is_in_the_repository() -> None:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("this is not a clone, so what belongs to the repository is not known")
+        lacks("this is not a clone, so what belongs to the repository is not known")
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     found = {
         str(file.relative_to(ROOT)): secrets
@@ -275,7 +273,6 @@ def test_no_secret_is_in_the_repository() -> None:
         if (secrets := secrets_in(file.read_text(encoding="utf-8", errors="replace")))
     }
     record(
-        "supply chain",
         "No file of the repository holds anything of the form of a secret.",
         n=len(files),
         failures=len(found),

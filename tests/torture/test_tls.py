@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from tests.conftest import lacks, needs
 from tests.onetime.topologies import SLOTS, Node, Watcher, port_of_a_node, until
 from tests.torture.ledger import record
 from tokenservice import local
@@ -28,7 +29,7 @@ from tokenservice.onetime.errors import StoreUnavailable
 
 OPENSSL = shutil.which("openssl")
 TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="certificates are made with openssl")
+pytestmark = needs(OPENSSL, "certificates are made with openssl")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,6 @@ def test_redis_is_spoken_to_only_behind_a_certificate_that_is_trusted(
     wanted = [*(wanted for *_, wanted in cases), "unavailable"]
     failures = sum(one != other for one, other in zip(seen, wanted, strict=True))
     record(
-        "transport",
         "With rediss:// Redis is spoken to only behind a certificate that is trusted.",
         n=len(wanted),
         failures=failures,
@@ -181,7 +181,6 @@ def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
             except StoreUnavailable as error:
                 seen[trusted] = str(error)
     record(
-        "transport",
         f"With rediss+{deployed.__name__}:// no server is spoken to without TLS that is trusted.",
         n=len(seen),
         failures=int(seen["ours"] != "key") + int("certificate" not in seen["theirs"].lower()),
@@ -229,12 +228,11 @@ def test_postgres_is_spoken_to_only_behind_a_certificate_that_is_trusted(
             seen["another name"] = readiness(make_app, database_url=name + ask)["postgres"]
     except local.CannotStart as error:
         if "SSL is not supported" in str(error):
-            pytest.skip("this Postgres was built without TLS")
+            lacks("this Postgres was built without TLS")
         raise
     seen["no TLS"] = readiness(make_app, database_url=postgres.url + ask)["postgres"]
     wanted = {"ours": "ok"} | dict.fromkeys(("theirs", "another name", "no TLS"), "unavailable")
     record(
-        "transport",
         "With sslmode=verify-full Postgres is spoken to only behind a certificate that is trusted.",
         n=len(wanted),
         failures=sum(seen[name] != wanted[name] for name in wanted),
