@@ -27,7 +27,7 @@ LENGTH ?= 1
 torture: .venv/.dev ## Break what it stands on, for hours: make torture LENGTH=0.1 ARGS="-k crash"
 	@rm -f .torture.jsonl
 	@TORTURE_LENGTH=$(LENGTH) TORTURE_RESULTS=$(CURDIR)/.torture.jsonl \
-	  $(PY) -m pytest tests/torture --timeout 0 $(ARGS); \
+	  $(PY) -m pytest tests/torture --timeout 14400 $(ARGS); \
 	  code=$$?; $(PY) -m tests.torture .torture.jsonl; exit $$code
 .PHONY: torture
 

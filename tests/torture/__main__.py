@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import groupby
 from pathlib import Path
 
 from tests.torture.ledger import Entry
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- results: written by make torture -->\n", "<!-- end of results -->\n"
-HEAD = "| | claim | n | failures | 95 % bound | figures |\n", "|---|---|---|---|---|---|\n"
+HEADING = "### "
+HEAD = "\n| claim | n | failures | 95 % bound | figures |\n|---|---|---|---|---|\n"
 
 
 def bound(entry: Entry) -> str:
@@ -20,28 +22,34 @@ def bound(entry: Entry) -> str:
 
 def row(entry: Entry) -> str:
     e = entry
-    cells = (e.item, e.claim, f"{e.n:,}", f"{e.failures:,}", bound(e), e.figures)
+    cells = (e.claim, f"{e.n:,}", f"{e.failures:,}", bound(e), e.figures)
     return "| " + " | ".join(cells) + " |\n"
 
 
-def item(line: str) -> str:
-    """Which part a row of the table belongs to."""
-    return line.split(" | ", 1)[0].removeprefix("| ")
+def section(entries: list[Entry]) -> str:
+    """What one file of tests found, under a heading that says how long it ran."""
+    shortened = "" if entries[0].length == 1 else f", at {entries[0].length:g} of its length"
+    return f"{HEADING}{entries[0].part}{shortened}\n{HEAD}{''.join(map(row, entries))}\n"
+
+
+def written(page: str, found: list[Entry]) -> str:
+    """The page with what was found. A part that was run takes the place of what it had found
+    before, and the others stay."""
+    before, _, rest = page.partition(BEGIN)
+    table, _, after = rest.partition(END)
+    sections = {}
+    for text in table.split(HEADING)[1:]:
+        sections[text.partition("\n")[0].partition(",")[0]] = HEADING + text
+    for part, entries in groupby(sorted(found, key=lambda e: e.part), lambda e: e.part):
+        sections[part] = section(list({e.claim: e for e in entries}.values()))
+    table = "".join(text for _, text in sorted(sections.items()))
+    return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def main(results: Path) -> None:
     lines = results.read_text(encoding="utf-8").splitlines()
-    # What was run again takes the place of what it came to before.
-    latest = {(e.item, e.claim): e for e in (Entry(**json.loads(line)) for line in lines)}
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    table, _, after = rest.partition(END)
-    # A run of some parts leaves the others as they are.
-    done = {entry.item for entry in latest.values()}
-    rows = table.splitlines(keepends=True)[len(HEAD) :]
-    rows = [line for line in rows if item(line) not in done]
-    rows += [row(entry) for entry in latest.values()]
-    table = "".join([*HEAD, *sorted(rows, key=item)])
-    PAGE.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
+    found = [Entry(**json.loads(line)) for line in lines]
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def presenting(sides: Sequence[Side], coins: Sequence[Coin], shards: int = 1) ->
             ended.result()
 
 
-def verdict(item: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence.NONE) -> None:
+def verdict(what: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence.NONE) -> None:
     """Record and assert what became of the coins of a number of trials.
 
     :param twin: which broken fence must have let some be spent twice
@@ -158,11 +158,11 @@ def verdict(item: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence
         for fence in Fence
     }
     figures = f"{len(built):,} tokens: {len(built) - len(unused):,} honoured, {lost:,} lost unused"
-    once = "no token is honoured twice"
-    record(item, once, n=n, failures=doubled[Fence.BUILT], figures=figures)
-    record(item, "no unused token is called used", n=len(built), failures=slandered)
+    once = f"{what}: no token is honoured twice"
+    record(once, n=n, failures=doubled[Fence.BUILT], figures=figures)
+    record(f"{what}: no unused token is called used", n=len(built), failures=slandered)
     assert doubled[Fence.BUILT] == slandered == 0
     if twin:
         figures = f"of {len(built):,} tokens; {Fence.PROCESS} {doubled[Fence.PROCESS]:,}"
-        record(item, f"{once} {twin} (must fail)", n=n, failures=doubled[twin], figures=figures)
+        record(f"{once} {twin} (must fail)", n=n, failures=doubled[twin], figures=figures)
         assert doubled[twin] > 0

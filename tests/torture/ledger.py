@@ -13,6 +13,11 @@ from pathlib import Path
 
 #: What part of its full length each test runs for.
 LENGTH = float(os.environ.get("TORTURE_LENGTH", "0.02"))
+#: Whether this is the long run. It holds each bound; a short one shares its machine, and leaves a
+#: margin.
+FULL = LENGTH >= 1
+#: How long a test of the long run may take: then it hangs, and is ended. The Makefile says it too.
+HUNG_SECONDS = 14_400
 #: Where a line about each claim is added; nowhere by default.
 RESULTS = os.environ.get("TORTURE_RESULTS")
 
@@ -21,18 +26,20 @@ RESULTS = os.environ.get("TORTURE_RESULTS")
 class Entry:
     """What a number of trials of one claim came to.
 
-    :param item: the part of docs/reliability.md that it belongs to, such as "crash"
+    :param part: the file of the test, such as "crash"
+    :param length: what part of its full length it ran for
     :param claim: what must never happen, or must always, in words a reader understands
     :param n: how many times it was tried
     :param failures: how many of them went against the claim
     :param figures: what was measured besides, in words ("p95 3.1 s")
     """
 
-    item: str
+    part: str
+    length: float
     claim: str
     n: int
     failures: int
-    figures: str = ""
+    figures: str
 
 
 def trials(full: int, least: int = 1) -> int:
@@ -40,8 +47,14 @@ def trials(full: int, least: int = 1) -> int:
     return max(least, round(full * LENGTH))
 
 
-def record(item: str, claim: str, *, n: int, failures: int, figures: str = "") -> None:
-    """Note what came of it. Call it before asserting, or a failure would not be in the table."""
+def record(claim: str, *, n: int, failures: int, figures: str = "", test: str = "") -> None:
+    """Note what came of it. Call it before asserting, or its figures would not be in the table.
+
+    :param test: the node id of the test; by default the one that is running
+    """
     if RESULTS:
-        with Path(RESULTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(Entry(item, claim, n, failures, figures))) + "\n")
+        file = (test or os.environ["PYTEST_CURRENT_TEST"]).partition("::")[0]
+        part = Path(file).stem.removeprefix("test_").replace("_", " ")
+        entry = Entry(part, min(LENGTH, 1), claim, n, failures, figures)
+        with Path(RESULTS).open("a", encoding="utf-8") as results:
+            results.write(json.dumps(asdict(entry)) + "\n")

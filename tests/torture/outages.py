@@ -19,7 +19,7 @@ import httpx
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
 from tests.torture import ledger
-from tests.torture.ledger import trials
+from tests.torture.ledger import FULL, trials
 from tests.torture.proxy import Proxy
 from tokenservice import local, messages
 
@@ -33,10 +33,10 @@ SETTINGS: dict[str, Any] = {
     "max_active": 1_000_000,
     "idempotency_window_seconds": 300,
 }
-#: How long a shared machine may stand still in between.
-STALL_SECONDS = 0.5
+#: How long a shared machine may stand still in between. The long run has one to itself.
+STALL_SECONDS = 0.0 if FULL else 0.5
 #: How many of the calls that should pass may find that Redis missed its 100 ms by a stall.
-STALLS = 0.1
+STALLS = 0.0 if FULL else 0.1
 OK = "ok"
 
 addresses = itertools.count()
@@ -156,6 +156,7 @@ class Row:
     :param seconds: how long a call may take, at p99
     :param afterwards: what a validate is answered that is repeated with its key once all is well
     :param last: for how many seconds it is broken before the calls are made
+    :param back: after how many seconds at most a call of each kind has passed again
     """
 
     fault: Callable[[Site], AbstractContextManager[object]]
@@ -163,6 +164,7 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
     afterwards: str = OK
     last: float = 0.0
+    back: float = 1.0
 
 
 def on_the_way(to: str, tell: Callable[[Proxy], None]) -> Callable[[Site], Any]:
@@ -218,7 +220,7 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         if call.said != row.codes.get(name, OK)
     ]
     stalls = [said for _, said in wrong if said == "store_unavailable"]
-    excused = len(stalls) if len(stalls) <= max(1, STALLS * len(tokens)) else 0
+    excused = len(stalls) if len(stalls) <= max(not FULL, STALLS * len(tokens)) else 0
     wrong += [("repeated", said) for said in repeated if said != row.afterwards]
     used = "token_already_used" if row.afterwards == OK else row.afterwards
     wrong += [("by another", said) for said in by_another if said != used]
@@ -227,22 +229,19 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         for name, made in calls.items()
     }
     ledger.record(
-        "outage",
         f"{words}: every call answers what the failure policy says",
         n=sum(map(len, calls.values())),
-        failures=len(wrong) - excused,
+        failures=len(wrong),
         figures="median / p99 ms: "
         + ", ".join(f"{name} {both}" for name, both in times.items())
         + f"; all well again after {back:.2f} s",
     )
     assert len(wrong) == excused, wrong
     assert site.service.workers() == workers
-    assert back < 1 + 4 * STALL_SECONDS
+    assert back < row.back + 4 * STALL_SECONDS
     for name, bound in row.seconds.items():
-        # The long run keeps the bound at p99; a few calls on a shared machine come near it.
-        if len(calls[name]) >= 200:
-            assert percentile(calls[name], 0.99) < bound, (name, times)
-        assert percentile(calls[name], 0.5) < bound + STALL_SECONDS, (name, times)
+        part = 0.99 if FULL else 0.5
+        assert percentile(calls[name], part) < bound + STALL_SECONDS, (name, times)
 
 
 def alive_under(site: Site, load: str, words: str) -> None:
@@ -261,11 +260,10 @@ def alive_under(site: Site, load: str, words: str) -> None:
             each.result()
     median, late = (percentile(calls, part) * 1000 for part in (0.5, 0.99))
     ledger.record(
-        "outage",
         words,
         n=len(calls),
         failures=sum(call.said != OK for call in calls),
         figures=f"healthz {median:.0f} ms, p99 {late:.0f} ms, under 8 callers of {load}",
     )
     assert {call.said for call in calls} == {OK}
-    assert median < 50 + STALL_SECONDS * 1000
+    assert (late if FULL else median) < 50 + STALL_SECONDS * 1000

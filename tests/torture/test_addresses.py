@@ -67,7 +67,6 @@ def test_a_mistake_in_an_address_is_told_without_its_password() -> None:
             told.append(said_of({name: value.format(secret)}))
     hits = [hit for said in told for hit in canaries.found_in("what the service says", said)]
     ledger.record(
-        "secrets",
         "A mistake in an address is told without the password in it",
         n=len(told),
         failures=len(hits),

@@ -107,7 +107,6 @@ def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
         )
     found = {pair: why for pair, why in zip(pairs, complaints, strict=True) if why}
     record(
-        "deployment",
         "Bad settings are refused at the start, all mistakes named at once and no value shown.",
         n=len(pairs),
         failures=len(found),

@@ -17,7 +17,7 @@ from tests.racing import connected, race, request
 from tests.torture.clocks import Clock
 from tests.torture.coins import CALLERS, Coin, Side, Stores, presenting, verdict
 from tests.torture.deployments import Deployment, replication, unheard
-from tests.torture.ledger import record, trials
+from tests.torture.ledger import FULL, record, trials
 
 OFFSETS = (0, 5, -5)  # seconds
 
@@ -97,7 +97,6 @@ def test_a_token_lives_as_long_as_it_was_told(nodes: list[Node]) -> None:
     late = sum(abs(error) > 0.25 for error in errors)
     figures = f"between {min(errors) * 1000:+.0f} and {max(errors) * 1000:+.0f} ms"
     record(
-        "clocks of servers",
         "a token lives as long as was said, within 250 ms",
         n=len(errors),
         failures=late,
@@ -105,6 +104,7 @@ def test_a_token_lives_as_long_as_it_was_told(nodes: list[Node]) -> None:
     )
     # None lives shorter; a busy machine may look late.
     assert -0.05 < min(errors) < 0.25
+    assert not FULL or not late
 
 
 def test_a_replica_with_another_clock_honours_no_token_twice(nodes: list[Node]) -> None:
@@ -143,5 +143,5 @@ def test_services_with_wrong_clocks_honour_no_token_twice(
             winners.append(kinds.count((200, None)))
     failures = sum(number != 1 for number in winners)
     once = "of 8 callers at two services, whose clocks are 5 s ahead and 5 s behind, one wins"
-    record("clocks of the service", once, n=tokens, failures=failures)
+    record(once, n=tokens, failures=failures)
     assert failures == 0

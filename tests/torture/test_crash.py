@@ -243,7 +243,6 @@ def test_no_token_is_honoured_twice_across_a_crash(mode: Mode, site: Site, tmp_p
 
     tally = fenced.tally
     record(
-        "crash",
         f"Redis ({mode.name}) is killed under load and started again at once, and no token is "
         "honoured twice; n are those honoured before a crash and presented again after it",
         n=fenced.at_risk,

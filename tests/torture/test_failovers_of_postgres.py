@@ -101,14 +101,12 @@ def test_no_account_is_lost_or_doubled_and_token_calls_do_not_notice(
     doubled = query(pair.primary, "SELECT count(*) - count(DISTINCT correo) FROM users")
     figures = f"all well at most {max(times):.2f} s after the old primary follows"
     ledger.record(
-        "outage",
         "Postgres fails over: no account that was confirmed is lost or doubled",
         n=len(opened),
         failures=len(opened) - kept + doubled,
         figures=f"{len(times)} failovers; {figures}",
     )
     ledger.record(
-        "outage",
         "Postgres fails over: calls about tokens do not notice",
         n=used.total(),
         failures=used.total() - used[OK],
@@ -151,7 +149,6 @@ def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskCli
     client, _ = pinned
     answers = [register(client) for _ in range(5)]
     ledger.record(
-        "outage",
         "a pool that holds on to a standby costs one refused write, and no restart",
         n=len(answers) - 1,
         failures=len([status for status in answers[1:] if status != 201]),

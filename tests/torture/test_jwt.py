@@ -54,7 +54,6 @@ def test_no_forged_token_opens_any_route(
         if accepted(client, method, path, token)
     ]
     ledger.record(
-        "jwt",
         "A forged access token opens no route",
         n=len(ATTACKS) * len(routes),
         failures=len(passed),
@@ -83,7 +82,6 @@ def test_no_bent_token_is_accepted(client: FlaskClient, genuine: str) -> None:
     tried = random.sample(every, ledger.trials(len(every)))
     passed = sum(accepted(client, "GET", "/auth/me", token) for token in tried)
     ledger.record(
-        "jwt",
         "An access token with one character changed, left out, put in or swapped is refused",
         n=len(tried),
         failures=passed,

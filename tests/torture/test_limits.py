@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from tests.conftest import Service, enrol, new_correo
+from tests.onetime.topologies import until
 from tests.racing import Connection, race, request
 from tests.torture import ledger
 from tests.torture.ledger import trials
@@ -84,9 +85,11 @@ def error(answers: Counter[int], passed: int, limit: int) -> int:
     """By how many too many or too few were let through.
 
     A 503 is what a machine that stalls may say to one of them, who then is not counted as well.
+    The long run has a machine of its own.
     """
     assert set(answers) <= {passed, 429, 503}
-    return max(0, answers[passed] - limit, limit - answers[passed] - answers[503])
+    stalls = 0 if ledger.FULL else answers[503]
+    return max(0, answers[passed] - limit, limit - answers[passed] - stalls)
 
 
 def sockets(service: Service) -> dict[int, int]:
@@ -114,6 +117,8 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
     finally:
         for connection in opened:
             connection.close()
+    # Whoever counts again counts none of these.
+    until(lambda: all(sum(sockets(service).values()) < calls / 10 for service in services))
     return Counter(answer.status for answer in answers)
 
 
@@ -124,7 +129,6 @@ def test_of_a_thousand_calls_at_once_a_hundred_pass(
     services, repeats = (proxied[0], direct), trials(50, 1)
     wrong = [error(create_at_once(services, 1000), 201, 100) for _ in range(repeats)]
     ledger.record(
-        "limits",
         "of 1,000 calls at once over 4 processes at a limit of 100, exactly 100 pass",
         n=repeats,
         failures=len(wrong) - wrong.count(0),
@@ -144,7 +148,6 @@ def test_counting_in_two_steps_is_noticed(
     ) as racy:
         passed = create_at_once([racy], 1000)[201]
     ledger.record(
-        "limits",
         "of 1,000 calls at once no more than 100 pass a limit that is counted in two steps "
         "(must fail)",
         n=1,
@@ -170,7 +173,6 @@ def test_nothing_that_a_client_says_of_himself_is_believed(direct: Service) -> N
             for n in range(requests)
         )
     ledger.record(
-        "limits",
         "made-up addresses in any header gain nothing without a trusted proxy",
         n=requests,
         failures=error(answers, 422, 5),
@@ -219,7 +221,6 @@ def test_behind_a_proxy_only_its_own_word_counts(
             headers = [("X-Forwarded-For", line.encode()) for line in lines]
             answers[register(http, *headers)] += 1
     ledger.record(
-        "limits",
         f"behind one trusted proxy nothing but its own word counts, for {whose}",
         n=requests,
         failures=error(answers, 422, 5),
@@ -279,7 +280,6 @@ def test_no_spelling_of_a_correo_gains_a_guess(
         )
     whence = "from many addresses" if from_many else "from one address"
     ledger.record(
-        "limits",
         f"spellings of one correo gain no guess at its password, {whence}",
         n=guesses,
         failures=error(answers, 401, limit),
@@ -319,14 +319,12 @@ def test_without_redis_a_guesser_gets_no_more_than_the_limit(
         time.sleep(2)
         back = attack(new_correo(), 30, 1000)
     ledger.record(
-        "limits",
         f"while Redis {how}, 50 guesses a second get no more through than the limit of 5",
         n=away.total(),
         failures=max(0, away[401] - 4),
         figures=f"{away[401]} guesses in {seconds} s",
     )
     ledger.record(
-        "limits",
         f"2 s after Redis {how}, exactly the limit passes again",
         n=back.total(),
         failures=error(back, 401, 5),

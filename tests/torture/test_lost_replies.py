@@ -180,7 +180,6 @@ def test_a_lost_reply_loses_no_token_and_doubles_none(stage: Stage, place: str, 
 
     lost, expected = proxy.lost[kind] - lost_before, Told(dict.fromkeys([*TOLD, unkeyed], TRIALS))
     record(
-        "lost replies",
         f"A reply between {place}{' (cluster)' * (stage.name == 'cluster')} {LOST[kind]}: "
         f"a repeat under the same key ends in exactly one success; {says}",
         n=lost,

@@ -140,7 +140,6 @@ def test_migrating_up_and_down_fails_no_request(
     done = tally.total + logins.statuses.total()
     failures = done - tally.successes() - logins.statuses[200]
     record(
-        "migrations",
         f"The schema changes and is changed back ({rounds} times), each time while somebody reads "
         "from the table for 1.5 s, and no request fails",
         n=done,

@@ -116,7 +116,6 @@ def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
     came_of = outcomes(server.url_of(deployed.APP), FORBIDDEN)
     allowed = [statement for statement, why in came_of.items() if why != DENIED]
     record(
-        "least privilege",
         "The service's role in Postgres is refused what would destroy or take over data.",
         n=len(FORBIDDEN),
         failures=len(allowed),

@@ -179,7 +179,7 @@ def test_sentinels_that_know_no_master(
             finally:
                 master.start()
 
-        hold(site, "Sentinels know no master", Row(killed, AWAY, SOON, LOST, last=2))
+        hold(site, "Sentinels know no master", Row(killed, AWAY, SOON, LOST, last=2, back=2.0))
 
 
 def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:

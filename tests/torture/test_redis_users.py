@@ -149,7 +149,6 @@ def test_nothing_else_is_permitted(server: local.Redis, admin: redis.Redis) -> N
     with redis.Redis.from_url(as_user(server.url)) as client:
         permitted = [words for words in others if not refused(client, words)]
     record(
-        "least privilege",
         "The service's user in Redis is refused each command that it does not use.",
         n=len(others),
         failures=len(permitted),

@@ -20,7 +20,7 @@ from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.children import child
 from tests.torture.haproxy import HAProxy, needs_haproxy
-from tests.torture.ledger import LENGTH, record, trials
+from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, crowd, during
 from tokenservice import local
 
@@ -51,14 +51,14 @@ def someone(pair: list[Service]) -> Person:
 
 
 def half_load(port: int, person: Person) -> Plan:
-    """Half of what is answered to very many clients who ask as fast as they can.
+    """Half of what is answered to clients who keep the service busy.
 
     A short run shares its cores with other tests: what was half a second ago may be too much now,
     and is then refused, as it should be. So it asks for less.
     """
-    plan = Plan(port, person.headers["Authorization"], addresses=20, connections=400)
+    plan = Plan(port, person.headers["Authorization"], addresses=20, connections=32)
     peak = during(plan, trials(10, 1)).goodput()
-    return replace(plan, rate=peak / 2 if LENGTH >= 1 else min(peak / 2, 60))
+    return replace(plan, rate=peak / 2 if FULL else min(peak / 2, 60), connections=400)
 
 
 def restart(service: Service, proxy: HAProxy, name: str) -> None:
@@ -89,7 +89,6 @@ def test_rolling_restarts_lose_no_request(
         tally = clients.end()
     failures = tally.total - tally.successes()
     record(
-        "restarts",
         f"Of two services behind the proxy, one at a time restarts ({restarts} times), and no "
         "request fails",
         n=tally.total,
@@ -141,7 +140,6 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
         tally = clients.end()
     failures = tally.total - tally.successes()
     record(
-        "restarts",
         f"A gunicorn without a proxy reloads (SIGHUP, {reloads} times), and no request fails",
         n=tally.total,
         failures=failures,
@@ -186,7 +184,6 @@ def test_sigterm_turns_readiness_first_and_lets_requests_finish(
         in_flight.join()
         stopped = time.monotonic() - told
         record(
-            "restarts",
             "After SIGTERM /readyz says 503 first, and what is in flight when the sockets close "
             "is answered",
             n=1,

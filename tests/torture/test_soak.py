@@ -17,11 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.children import child
-from tests.torture.ledger import LENGTH, record, trials
+from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, Tally, crowd
 from tokenservice import local
 
-REQUESTS = 1_000_000 if LENGTH >= 1 else trials(100_000, 2_000)
+REQUESTS = 1_000_000 if FULL else trials(100_000, 2_000)
 LIFE, RECEIPT = 10, 60
 #: What a line of the log says of an answer, by the path and the status that a client saw.
 EVENTS = {
@@ -135,14 +135,12 @@ def test_nothing_grows_and_every_answer_is_accounted_for(soaked: Soaked) -> None
     wrong_counters = sum(abs(count) for count in _difference(soaked.counted(), +counters).values())
     lasting = [key for key in soaked.store.scan_iter(count=1000) if soaked.store.pttl(key) < 0]
     record(
-        "soak",
         "Each answer about a token is one line of the log, and one of the counters",
         n=warm.total + tally.total,
         failures=wrong + wrong_counters,
         figures=f"{tally.total / (tally.ended - tally.began):.0f} requests/s",
     )
     record(
-        "soak",
         "The workers' memory grows by less than 5 %, and they open nothing that they do not close",
         n=tally.total,
         failures=int(grown >= 0.05) + int(more > 0),
@@ -153,7 +151,7 @@ def test_nothing_grows_and_every_answer_is_accounted_for(soaked: Soaked) -> None
     assert set(answers) <= set(EVENTS)
     assert not wrong, (soaked.logged(), expected)
     assert not wrong_counters, (soaked.counted(), counters)
-    assert grown < (0.05 if LENGTH >= 1 else 0.15)
+    assert grown < (0.05 if FULL else 0.15)
     assert more <= 0
     assert not lasting
     assert all_keys_go(soaked)
@@ -168,14 +166,13 @@ def all_keys_go(soaked: Soaked) -> bool:
     whether each key will be gone by then."""
     record_life = LIFE + RECEIPT
     held = soaked.store.dbsize()
-    if LENGTH >= 1:
+    if FULL:
         until(lambda: soaked.store.dbsize() == 0, seconds=2 * record_life)
         late = 0
     else:
         keys = list(soaked.store.scan_iter(count=1000))
         late = sum(soaked.store.pttl(key) > record_life * 1000 for key in keys)
     record(
-        "soak",
         "Within twice a record's life Redis is empty again",
         n=held,
         failures=late,

@@ -1,0 +1,22 @@
+"""What did not pass, and what was not run, is in the ledger too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.torture.ledger import record
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        record(f"`{item.name}` passes", n=1, failures=1, test=item.nodeid)
+    elif report.skipped:
+        why = str(report.longrepr[2]).removeprefix("Skipped: ")
+        record(
+            f"`{item.name}` passes", n=0, failures=0, figures=f"not run: {why}", test=item.nodeid
+        )
+    return report
