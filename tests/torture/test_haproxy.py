@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 import shutil
 import socket
+import socketserver
 import ssl
+import struct
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +22,7 @@ import httpx
 import pytest
 
 from tests.conftest import Service, needs
+from tests.onetime.topologies import until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness, witness
@@ -216,6 +221,39 @@ def test_a_server_that_is_late_or_away(seen: Witness, tmp_path: Path) -> None:
         assert problem(said(late.port, ask)) == (504, "internal_error")
     with HAProxy(tmp_path / "away", [free_port()]) as away:
         assert problem(said(away.port, ask)) == (503, "busy")
+
+
+class Names(socketserver.BaseRequestHandler):
+    """A name server (RFC 1035) that knows one address, whatever the name."""
+
+    address = "127.0.0.3"
+
+    def handle(self) -> None:
+        asked, socket = self.request
+        question = asked[12 : asked.index(b"\0", 12) + 5]
+        found = question.endswith(b"\0\1\0\1")  # an address of IPv4, on the internet
+        head = struct.pack("!2sHHHHH", asked[:2], 0x8180, 1, found, 0, 0)
+        record = (
+            struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + ipaddress.ip_address(self.address).packed
+        )
+        socket.sendto(head + question + record * found, self.client_address)
+
+
+def test_a_service_that_comes_back_with_another_address_is_found(
+    seen: Witness, tmp_path: Path
+) -> None:
+    """Guard: ``resolvers`` in haproxy.cfg. Without it an address is asked for once."""
+    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names:
+        asking = threading.Thread(target=names.serve_forever, args=(0.02,))
+        asking.start()
+        here = f"nameserver here 127.0.0.1:{names.server_address[1]}"
+        own = changed(tmp_path / "changed.cfg", ("parse-resolv-conf", here))
+        with HAProxy(tmp_path / "moves", [], own, SERVER_ONE=f"service.test:{seen.port}") as moves:
+            assert httpx.get(moves.url).status_code == 503
+            Names.address = "127.0.0.1"
+            until(lambda: httpx.get(moves.url).status_code == 200)
+        names.shutdown()
+        asking.join()
 
 
 def test_an_address_that_asks_too_often(proxy: HAProxy) -> None:
