@@ -136,6 +136,13 @@ def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenSt
             assert store.validate(Presented(text), LUIS).owner == "ana"
 
 
+def test_an_ipv6_address_is_asked_for_without_its_brackets() -> None:
+    url = "redis+sentinel://[::1]:26379/tokens"
+    client = Connection(url, connect_ms=100, read_ms=100, connections=1).client
+    (sentinel,) = client.connection_pool.sentinel_manager.sentinels
+    assert sentinel.get_connection_kwargs()["host"] == "::1"
+
+
 def test_a_slot_that_moves_takes_its_tokens_out_of_use(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:

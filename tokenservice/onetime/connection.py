@@ -37,7 +37,9 @@ class Connection:
         options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``
     :param connect_ms: how long to wait for a connection, in milliseconds
     :param read_ms: how long to wait for an answer, in milliseconds
-    :param connections: how many callers of this process may talk to a server at once
+    :param connections: of the threads of this process, each of which may have one at a time
+
+    Looking up a host's name is the resolver's affair, and has its timeouts.
     """
 
     def __init__(self, url: str, *, connect_ms: int, read_ms: int, connections: int) -> None:
@@ -120,10 +122,9 @@ class Connection:
             pool = redis.ConnectionPool.from_url(self._url, **self._options)
             return redis.Redis(connection_pool=pool)
         credentials, _, hosts = parts.netloc.rpartition("@")
-        nodes = [
-            (host, int(port))
-            for host, _, port in (host.rpartition(":") for host in hosts.split(","))
-        ]
+        # An IPv6 address is written in brackets, and asked for without.
+        named = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        nodes = [(cast(str, host.hostname), cast(int, host.port)) for host in named]
         service, _, db = parts.path.strip("/").partition("/")
         # All that an address says besides its hosts means what it means for a single server.
         asked = parse_url(f"redis://{credentials}@/{db}?{parts.query}")
