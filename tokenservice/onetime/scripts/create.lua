@@ -50,8 +50,9 @@ for _, set in ipairs({ live, index }) do
 end
 
 -- Sweeping comes last: were it the first write, a full server would let all the others pass.
+-- As much as was added, several times over, or the index of who only makes batches would grow.
 redis.call('ZREMRANGEBYSCORE', live, '-inf', now)
-for _, id in ipairs(redis.call('ZRANDMEMBER', index, 3)) do
+for _, id in ipairs(redis.call('ZRANDMEMBER', index, 3 * count)) do
   if redis.call('EXISTS', shard .. id) == 0 then redis.call('ZREM', index, id) end
 end
 remember(key, request, term_now .. table.concat(ids, ' '), window)
