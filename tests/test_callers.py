@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
 import secrets
+import socket
 import string
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ from typing import Any
 
 import flask_migrate
 import httpx
+import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -80,7 +84,7 @@ class Forge:
 
 
 # A token for the header "Authorization: Bearer …". Each is refused by the one decode in
-# callers.StrictJWTManager, with its list of one algorithm and its required claims.
+# callers.claims_of, with its list of one algorithm and its required claims.
 ATTACKS: dict[str, Callable[[Forge], str]] = {
     # Algorithms (ASVS 5.0 V9.1.2, RFC 8725 sections 3.1 and 3.2).
     **{
@@ -152,6 +156,7 @@ ATTACKS: dict[str, Callable[[Forge], str]] = {
     "expired long ago": lambda f: f.saying(exp=1),
     "exp before 1970": lambda f: f.saying(exp=-DAY),
     "exp a text": lambda f: f.saying(exp="tomorrow"),
+    "exp a number in a text": lambda f: f.saying(exp=str(int(time.time()) + DAY)),
     "exp a list": lambda f: f.saying(exp=[int(time.time()) + DAY]),
     "exp an object": lambda f: f.saying(exp={}),
     "exp infinite": lambda f: f.saying(exp=float("inf")),
@@ -235,7 +240,7 @@ def test_the_forge_writes_tokens_that_pass(client: FlaskClient, forge: Forge) ->
 def test_a_forged_token_is_refused(
     attack: Callable[[Forge], str], client: FlaskClient, forge: Forge
 ) -> None:
-    """Guard: the decode in ``callers.StrictJWTManager``."""
+    """Guard: the decode in ``callers.claims_of``."""
     answer = client.post(
         "/token/create", headers={"Authorization": f"Bearer {attack(forge)}"}, json={}
     )
@@ -254,11 +259,22 @@ def test_a_token_of_a_host_whose_clock_is_ahead_is_taken(
 
 def test_a_key_named_in_the_header_is_never_looked_up(client: FlaskClient, forge: Forge) -> None:
     """With the right signature such headers change nothing: the key comes from the settings."""
+    asked: list[str] = []
+
+    def note(what: str, arguments: tuple[Any, ...]) -> None:
+        if what in {"open", "socket.getaddrinfo", "socket.connect", "urllib.Request"}:
+            asked.append(repr(arguments))
+
+    sys.addaudithook(note)  # It stays for as long as this process does.
     token = forge.under(
         kid="../../dev/null", jku="https://evil.example", x5u="https://evil.example"
     )
     answer = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 200
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", 1))
+    assert "127.0.0.1" in asked[-1]
+    assert not [what for what in asked if "evil" in what or "null" in what]
 
 
 @pytest.mark.parametrize(
@@ -430,6 +446,21 @@ def test_a_warm_token_call_asks_postgres_nothing(
 def own_postgres(tmp_path: Path) -> Iterator[local.Postgres]:
     with local.Postgres(tmp_path, durable=False) as server:
         yield server
+
+
+def test_me_is_told_that_the_accounts_are_locked(config: Config, client: FlaskClient) -> None:
+    """Guard: ``finally`` in ``Callers._read``. The caller is known, so the request goes on, and
+    must not do so in the transaction in which asking about him has failed."""
+    person = enrol(client.post)
+    assert client.get("/auth/me", headers=person.headers).status_code == 200
+    time.sleep(1.6)  # By now he is asked about again.
+    with psycopg2.connect(config.database_url) as locks, locks.cursor() as cursor:
+        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        answer = client.get("/auth/me", headers=person.headers)
+        locks.rollback()
+    locks.close()
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+    assert client.get("/auth/me", headers=person.headers).status_code == 200
 
 
 def test_postgres_away_and_back(

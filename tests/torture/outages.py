@@ -74,6 +74,7 @@ class Site:
             "validate": ("/token/validate", {"token": token}, known.headers),
             "login": ("/auth/login", {"correo": known.correo, "password": PASSWORD}, {}),
             "register": ("/auth/register", account, {}),
+            "me": ("/auth/me", None, known.headers),
             "readyz": ("/readyz", None, {}),
             "healthz": ("/healthz", None, {}),
         }[name]
@@ -197,7 +198,7 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
     tokens = [site.settled("create").body["token"] for _ in range(trials(full, 5))]
     keys = [secrets.token_hex(8) for _ in tokens]
     workers = site.service.workers()
-    names = ("create", "validate", "healthz", "login", "register", "readyz")
+    names = ("create", "validate", "healthz", "login", "register", "me", "readyz")
     calls: dict[str, list[Call]] = {name: [] for name in (*names, *row.codes)}
     with row.fault(site), ThreadPoolExecutor() as threads:
         time.sleep(row.last)

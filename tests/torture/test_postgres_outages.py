@@ -69,11 +69,11 @@ def read_only(site: Site) -> Iterator[None]:
 
 #: Longer than a worker trusts what it has read of an account without asking again.
 STALE = 1.6
-LOCKED = dict.fromkeys(("create by a stranger", "login", "register"), "database_unavailable")
+LOCKED = dict.fromkeys(("create by a stranger", "login", "register", "me"), "database_unavailable")
 AWAY = LOCKED | {"readyz": "not_ready"}
 NO_WRITES = {"register": "database_unavailable", "readyz": "not_ready"}
 # One call in two seconds waits for Postgres, to find out for all whether it is back.
-SOON = {"create": 1.0, "validate": 1.0, "login": 1.0, "readyz": 1.0, "healthz": 0.05}
+SOON = {"create": 1.0, "validate": 1.0, "login": 1.0, "me": 1.0, "readyz": 1.0, "healthz": 0.05}
 ROWS = {
     "Postgres refuses": Row(on_the_way("to_postgres", Proxy.refuse), AWAY, SOON, last=STALE),
     "Postgres hangs": Row(on_the_way("to_postgres", Proxy.hang), AWAY, SOON, last=STALE),
