@@ -118,14 +118,12 @@ def on_http(error: HTTPException) -> Response | HTTPException:
     code = HTTP_CODES.get(error.code, "internal_error" if error.code >= 500 else "bad_request")
     if "not_json" in data:
         code = "not_json"
-    elif error.code == 401:
-        code = "not_authenticated"
     fields = data.get("messages", {})
     # webargs files a body's errors under the part of the request that it read them from.
     problem = Problem(code, errors=next(iter(fields.values())) if fields else None)
     response = respond(problem, error.code)
-    kept = ((name, value) for name, value in error.get_headers(request.environ))
-    response.headers.extend([pair for pair in kept if pair[0] != "Content-Type"])
+    headers = error.get_headers(request.environ)
+    response.headers.extend([pair for pair in headers if pair[0] != "Content-Type"])
     return response
 
 

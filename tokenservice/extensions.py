@@ -30,7 +30,8 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base)
+# What was read or returned by an insert is not read again after the commit: it could only fail.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
 config = cast(Config, LocalProxy(lambda: current_app.extensions["config"]))
 tokens = cast(TokenStore, LocalProxy(lambda: current_app.extensions["tokens"]))

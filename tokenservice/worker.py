@@ -75,7 +75,8 @@ class Worker(ThreadWorker):
                 self.on_client_socket_readable(conn, conn.sock)
                 continue
             self.keepalived_conns.popleft()
-            self.poller.unregister(conn.sock)
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
             self.nr_conns -= 1
             conn.close()
 

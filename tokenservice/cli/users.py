@@ -89,8 +89,9 @@ def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> 
     given = checked({"nombre": nombre, "correo": correo, "password": read_password(password_stdin)})
     if not insert_missing([given]) and not if_missing:
         raise click.ClickException(f"an account has the address {correo} already")
-    show(account(given["correo"]))
+    opened = account(given["correo"])
     db.session.commit()
+    show(opened)
 
 
 @users.command("seed")
