@@ -224,6 +224,21 @@ def test_unknown_wrong_and_disabled_get_one_answer(app: Flask, client: FlaskClie
         assert other == seen[0]
 
 
+@pytest.mark.parametrize(
+    "password",
+    ["\u00b4EI>\u00e6N7", "u\u0308EI>NQ7", "\ufb03" * 100, "u\u0308" * 70],
+    ids=["7 and 8", "8 and 7", "100 and 300", "140 and 70"],
+)
+def test_a_password_has_its_length_as_it_is_sent_and_as_it_is_hashed(
+    password: str, client: FlaskClient
+) -> None:
+    """Guard: ``fields.Password``. The document says how long it is as it is sent."""
+    refused = register(client, password=password)
+    assert refused.status_code == 422
+    assert set(refused.get_json()["errors"]) == {"password"}
+    assert refused.get_json()["errors"]["password"] == ["Admite de 8 a 128 caracteres."]
+
+
 def test_a_password_of_up_to_256_characters_is_checked_and_a_longer_one_refused(
     client: FlaskClient, person: Person
 ) -> None:

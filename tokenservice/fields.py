@@ -40,10 +40,15 @@ class Correo(fields.String):
 
 
 class Password(fields.String):
-    """A password, NFKC, never trimmed, truncated or folded (ASVS 5.0 V6.2.8)."""
+    """A password, NFKC, never trimmed, truncated or folded (ASVS 5.0 V6.2.8).
+
+    It has the right length as it is sent and as it is hashed: NFKC makes two characters of some.
+    """
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        return passwords.normalized(super()._deserialize(value, *args, **kwargs))
+        text = super()._deserialize(value, *args, **kwargs)
+        self._validate(text)
+        return passwords.normalized(text)
 
 
 class JsonObject(fields.Field[Any]):
