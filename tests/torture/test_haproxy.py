@@ -11,7 +11,6 @@ import socketserver
 import ssl
 import struct
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -243,17 +242,19 @@ def test_a_service_that_comes_back_with_another_address_is_found(
     seen: Witness, tmp_path: Path
 ) -> None:
     """Guard: ``resolvers`` in haproxy.cfg. Without it an address is asked for once."""
-    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names:
-        asking = threading.Thread(target=names.serve_forever, args=(0.02,))
-        asking.start()
+    with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ThreadPoolExecutor(1) as thread:
+        thread.submit(names.serve_forever, 0.02)
         here = f"nameserver here 127.0.0.1:{names.server_address[1]}"
         own = changed(tmp_path / "changed.cfg", ("parse-resolv-conf", here))
-        with HAProxy(tmp_path / "moves", [], own, SERVER_ONE=f"service.test:{seen.port}") as moves:
-            assert httpx.get(moves.url).status_code == 503
-            Names.address = "127.0.0.1"
-            until(lambda: httpx.get(moves.url).status_code == 200)
-        names.shutdown()
-        asking.join()
+        try:
+            with HAProxy(
+                tmp_path / "moves", [], own, SERVER_ONE=f"service.test:{seen.port}"
+            ) as moves:
+                assert httpx.get(moves.url).status_code == 503
+                Names.address = "127.0.0.1"
+                until(lambda: httpx.get(moves.url).status_code == 200)
+        finally:
+            names.shutdown()
 
 
 def test_an_address_that_asks_too_often(proxy: HAProxy) -> None:
