@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import SplitResult, urlsplit
 
 import dotenv
@@ -160,7 +160,12 @@ class Config:
     """The settings of one application.
 
     Times are in the unit that their name says; ``*_ms`` are milliseconds.
+
+    :cvar in_force: what a server that starts workers has read for all of them. One that starts
+        later, in place of one that died, must not read what has been written meanwhile.
     """
+
+    in_force: ClassVar[Config | None] = None
 
     app_name: str = text("Token Service API")
     secret_key: str = setting(fields.String(required=True, validate=strong_key))
@@ -253,14 +258,19 @@ class Config:
                 self.db_port,
                 self.db_name,
             )
-        rest = self.database_url.partition("://")[2]
-        authority, slash, path = rest.partition("/")
-        credentials, at, hosts = authority.rpartition("@")
-        if "," not in hosts:
-            return sqlalchemy.engine.make_url(f"postgresql+psycopg2://{rest}")
+        parts = urlsplit(self.database_url)._replace(scheme="postgresql+psycopg2")
+        named = hosts(parts)
+        if len(named) == 1:
+            return sqlalchemy.engine.make_url(parts.geturl())
         # SQLAlchemy takes several hosts as parameters, and libpq then looks for the primary.
-        url = sqlalchemy.engine.make_url(f"postgresql+psycopg2://{credentials}{at}{slash}{path}")
-        several = {"host": hosts.split(","), "target_session_attrs": "read-write"}
+        credentials, at, _ = parts.netloc.rpartition("@")
+        one = parts._replace(netloc=credentials + at, path=parts.path or "/")
+        several = {
+            "host": ",".join(host.hostname or "" for host in named),
+            "port": ",".join(str(host.port or 5432) for host in named),
+            "target_session_attrs": "read-write",
+        }
+        url = sqlalchemy.engine.make_url(one.geturl())
         return url.set(query={**several, **url.query})
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -18,17 +19,23 @@ from prometheus_client import multiprocess, values
 
 from config import Config, ConfigError
 
+# Where files of this process are kept in memory. On a disk they could stall or fill up, and
+# whoever tidies /tmp would take those of a service that has run for long.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
 # Metrics are files that the workers write and any of them sums up. They are kept by worker
 # number, not by pid, or every worker that ever died would leave its files behind. Both must be
 # settled before the package, and with it each metric, is imported.
-if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read again on a HUP.
+slot: int | str = "master"
+if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read again on a HUP,
     os.environ["METRICS_MASTER"] = str(os.getpid())
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="token-service-metrics-")
-    slot: int | str = "master"
-    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
-    Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").touch()
+    files = tempfile.mkdtemp(prefix="token-service-metrics-", dir=MEMORY)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files
+    # and the number is then in another module of the same name.
+    values.ValueClass = values.MultiProcessValue(lambda: sys.modules[__name__].slot)
+    Path(files, "accepting").touch()
 
-from tokenservice import logs
+from tokenservice import logs  # noqa: E402
 
 
 class OwnLines(Logger):
@@ -45,9 +52,13 @@ with contextlib.suppress(AttributeError, OSError, TypeError):
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 try:
-    settings = Config.from_env()
+    Config.in_force = Config.from_env()
 except ConfigError as error:
-    sys.exit(str(error))
+    if Config.in_force is None:
+        sys.exit(str(error))
+    # A mistake in .env must not end what serves.
+    logging.getLogger("gunicorn.error").error("The settings stay as they were. %s", error)
+settings = Config.in_force
 
 wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
@@ -63,8 +74,7 @@ http_parser = "python"
 # A proxy on this machine hands on SCRIPT_NAME as it comes, and whoever sends it could turn a path
 # that the proxy lets through into one that it keeps for itself.
 forwarder_headers = ""
-# A heartbeat on a disk that stalls would get a healthy worker killed.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+worker_tmp_dir = MEMORY  # A heartbeat on a disk that stalls would get a healthy worker killed.
 logconfig_dict = logs.dict_config(settings.log_level)
 logger_class = OwnLines
 

@@ -6,6 +6,6 @@ from config import Config, ConfigError
 from tokenservice import create_app
 
 try:
-    app = create_app(Config.from_env())
+    app = create_app(Config.in_force or Config.from_env())
 except ConfigError as error:
     sys.exit(str(error))

@@ -24,9 +24,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Config
+from tests.onetime.topologies import until
 from tokenservice import create_app, local
 
 ROOT = Path(__file__).parent.parent
+CONF = ROOT / "gunicorn.conf.py"
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 #: Set where nothing may be missing: there a test that would be skipped fails.
@@ -139,7 +141,7 @@ def other(client: FlaskClient) -> Person:
 
 
 class Service:
-    """A gunicorn of our own, on loopback."""
+    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one."""
 
     def __init__(self, settings: dict[str, str], log: Path) -> None:
         with socket.socket() as probe:
@@ -147,13 +149,13 @@ class Service:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        self._environment = {"PATH": os.environ["PATH"], **settings}
+        self._environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
 
     def __enter__(self) -> Service:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
-                cwd=ROOT,
+                [sys.executable, "-m", "gunicorn", "-c", CONF, "-b", f"127.0.0.1:{self.port}"],
+                cwd=self.log.parent,
                 env=self._environment,
                 stderr=log,
             )
@@ -183,6 +185,12 @@ class Service:
         """The pids of its worker processes."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
+
+    def reload(self) -> None:
+        """Give it the settings as they are by now, and new workers."""
+        before = set(self.workers())
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: len(now := self.workers()) == len(before) and not before & set(now))
 
     def descriptors(self, worker: int) -> list[str]:
         """What a worker has open: a path or, for example, "socket:[123]" with its inode."""

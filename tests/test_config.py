@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from config import SAMPLE_SECRET_KEY, Config, ConfigError
 
@@ -355,6 +356,18 @@ def test_a_default_life_beyond_the_longest_is_a_mistake() -> None:
 
 def test_several_postgres_hosts_are_taken() -> None:
     """Written as libpq documents them; SQLAlchemy wants them in another place."""
-    config = Config(secret_key=SECRET_KEY, database_url="postgresql://u:p@one:1,two:2/d")
-    assert config.sqlalchemy_url.database == "d"
-    assert config.sqlalchemy_url.query["host"] == ("one:1", "two:2")
+    address = "postgresql://u:p@one,two:2,[::1]:3/d?sslmode=verify-full"
+    url = Config(secret_key=SECRET_KEY, database_url=address).sqlalchemy_url
+    (_, options) = PGDialect_psycopg2().create_connect_args(url)
+    assert options == {
+        **{"user": "u", "password": "p", "dbname": "d", "sslmode": "verify-full"},
+        **{"host": "one,two,::1", "port": "5432,2,3", "target_session_attrs": "read-write"},
+    }
+
+
+def test_options_of_an_address_without_a_database_are_kept() -> None:
+    address = "postgresql://u:p@one,two?sslmode=verify-full"
+    url = Config(secret_key=SECRET_KEY, database_url=address).sqlalchemy_url
+    assert url.query["host"] == "one,two"
+    assert url.query["sslmode"] == "verify-full"
+    assert not url.database

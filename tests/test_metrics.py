@@ -26,10 +26,15 @@ Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class Measured:
     """A service of three workers; every call on a connection of its own, so any may answer."""
 
-    def __init__(self, service: Service, files: Path) -> None:
+    def __init__(self, service: Service) -> None:
         self.service = service
-        self.files = files
+        (self.files,) = {path.parent for path in self.opened(service.workers()[0])}
         self.http = httpx.Client(base_url=service.url, timeout=30, headers={"Connection": "close"})
+
+    def opened(self, worker: int) -> list[Path]:
+        """The files of metrics that a worker writes."""
+        names = map(Path, self.service.descriptors(worker))
+        return [path for path in names if path.suffix == ".db"]
 
     def scrape(self) -> Scrape:
         page = self.http.get("/metrics")
@@ -66,16 +71,14 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def measured(
-    serve: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+    serve: Callable[..., Service],
 ) -> Iterator[Measured]:
-    place = tmp_path_factory.mktemp("metrics")
     limits = {"rate_limit_create": f"{LIMIT} per minute"}
-    with serve(web_concurrency=WORKERS, TMPDIR=place, **limits) as service:
-        (files,) = place.glob("token-service-metrics-*")
-        running = Measured(service, files)
+    with serve(web_concurrency=WORKERS, **limits) as service:
+        running = Measured(service)
         with running.http:
             yield running
-    assert list(place.iterdir()) == []  # Nothing is left behind.
+    assert not running.files.exists()  # Nothing is left behind.
 
 
 @pytest.fixture
@@ -151,6 +154,19 @@ def test_a_worker_that_dies_takes_no_count_with_it_and_leaves_no_file(
         measured.replace_a_worker()
         measured.always(before + 5, "onetime_tokens_created_total")
     assert len(list(measured.files.iterdir())) <= MOST_FILES
+
+
+def test_a_reload_takes_no_count_with_it(measured: Measured, someone: Person) -> None:
+    """Guard: ``slot`` in gunicorn.conf.py, which is then read again. Without it the new workers
+    all write into one file, and over each other."""
+    before = measured.value("onetime_tokens_created_total")
+    measured.service.reload()
+    with ThreadPoolExecutor(WORKERS) as threads:
+        made = list(threads.map(lambda _: measured.create(someone, 10), range(WORKERS)))
+    assert {answer.status_code for answers in made for answer in answers} == {201}
+    measured.always(before + 10 * WORKERS, "onetime_tokens_created_total")
+    written = [set(measured.opened(worker)) for worker in measured.service.workers()]
+    assert len(set.union(*written)) == sum(map(len, written))
 
 
 def test_a_worker_that_is_just_starting_does_not_break_the_page(measured: Measured) -> None:

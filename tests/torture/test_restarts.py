@@ -70,12 +70,6 @@ def restart(service: Service, proxy: HAProxy, name: str) -> None:
     until(lambda: proxy.log.read_text().count(up) > before)
 
 
-def reload(service: Service) -> None:
-    before = set(service.workers())
-    service.process.send_signal(signal.SIGHUP)
-    until(lambda: len(now := service.workers()) == len(before) and not before & set(now))
-
-
 @needs_haproxy
 def test_rolling_restarts_lose_no_request(
     pair: list[Service], proxy: HAProxy, someone: Person
@@ -117,7 +111,7 @@ def test_a_service_that_is_killed_does_lose_requests(
 
 def test_old_workers_stay_until_the_new_ones_answer(pair: list[Service]) -> None:
     """Guard: ``on_reload`` in gunicorn.conf.py. Without it they are told to stop at once."""
-    reload(pair[0])
+    pair[0].reload()
     lines = [json.loads(line) for line in pair[0].log.read_text().splitlines()]
 
     def times(event: str) -> list[datetime]:
@@ -136,7 +130,7 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
     with child(crowd, plan) as clients:
         for number in range(reloads):
             time.sleep(PAUSE_SECONDS if number else 0)
-            reload(service)
+            service.reload()
         tally = clients.end()
     failures = tally.total - tally.successes()
     record(

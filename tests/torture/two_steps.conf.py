@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-exec(Path("gunicorn.conf.py").read_text())  # noqa: S102 - it must come before the next import
+exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text())  # noqa: S102 - first of all
 
 from tokenservice import limits  # noqa: E402
 

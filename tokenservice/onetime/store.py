@@ -44,6 +44,16 @@ from tokenservice.onetime.records import (
 KEY_PREFIX = "ott:"
 UNBOUND = Terms()
 VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
+_FILES = resources.files("tokenservice.onetime") / "scripts"
+
+
+def _script(verb: str) -> str:
+    parts = (_FILES / f"{name}.lua" for name in ("prelude", verb))
+    return "".join(part.read_text(encoding="utf-8") for part in parts)
+
+
+#: Read with the code that speaks to them. A worker that starts again later must not find newer.
+SCRIPTS = {verb: _script(verb) for verb in VERBS}
 
 
 class TokenStore:
@@ -79,12 +89,7 @@ class TokenStore:
         self._max_active = max_active
         self._shards = shards
         self._timed = timed
-        scripts = resources.files("tokenservice.onetime") / "scripts"
-        prelude = (scripts / "prelude.lua").read_text(encoding="utf-8")
-        self._scripts = {
-            verb: connection.script(prelude + (scripts / f"{verb}.lua").read_text(encoding="utf-8"))
-            for verb in VERBS
-        }
+        self._scripts = {verb: connection.script(SCRIPTS[verb]) for verb in VERBS}
 
     def create(
         self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
