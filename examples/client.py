@@ -50,7 +50,7 @@ class Client:
             # After no answer the outcome is unknown, and the same key makes it safe to ask again.
             with contextlib.suppress(*NO_ANSWER):
                 answer, wait = self._send_once(method, path, body, self._headers | more)
-                if answer.status not in (429, 503):
+                if answer.status not in (429, 502, 503, 504):
                     break
                 print(f"    {answer.body['code']}: Retry-After is {wait:.0f} s")
             if not last:

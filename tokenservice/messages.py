@@ -37,7 +37,7 @@ PROBLEMS: Mapping[str, Message] = {
         Text(
             "El cuerpo no es JSON",
             "El cuerpo debe ser JSON estricto en UTF-8: sin nombres repetidos, sin NaN, sin "
-            "caracteres nulos y con poca profundidad.",
+            "caracteres nulos y sin anidar demasiado.",
         ),
         Text(
             "The body is not JSON",
@@ -79,12 +79,12 @@ PROBLEMS: Mapping[str, Message] = {
     ),
     "forbidden": Message(
         403,
-        Text("Sin permiso", "Este recurso no está abierto para quien lo pide."),
-        Text("Forbidden", "This resource is not open to whoever asks for it."),
+        Text("Sin permiso", "No tienes acceso a este recurso."),
+        Text("Forbidden", "You have no access to this resource."),
     ),
     "not_found": Message(
         404,
-        Text("No existe", "Aquí no hay nada con esa dirección."),
+        Text("No existe", "No hay nada en esta dirección."),
         Text("Not found", "There is nothing at this address."),
     ),
     "method_not_allowed": Message(
@@ -125,22 +125,23 @@ PROBLEMS: Mapping[str, Message] = {
         422,
         Text(
             "La clave de idempotencia es de otra petición",
-            "Esta Idempotency-Key se usó hace poco con otro contenido. Usa una nueva.",
+            "Esta Idempotency-Key se usó hace poco para otra petición. Usa una nueva.",
         ),
         Text(
             "The idempotency key is of another request",
-            "This Idempotency-Key was used lately with other content. Use a new one.",
+            "This Idempotency-Key was used recently for a different request. Use a new one.",
         ),
     ),
     "too_many_active": Message(
         429,
         Text(
             "Demasiados tokens pendientes",
-            "Tienes tantos tokens sin usar como se permite. Úsalos, revócalos o espera.",
+            "Superarías el número de tokens sin usar que se te permite. Usa o revoca alguno, o "
+            "espera.",
         ),
         Text(
             "Too many outstanding tokens",
-            "You have as many unused tokens as is allowed. Use or revoke some, or wait.",
+            "This would be more unused tokens than you may have. Use or revoke some, or wait.",
         ),
     ),
     "rate_limited": Message(
@@ -169,7 +170,7 @@ PROBLEMS: Mapping[str, Message] = {
         503,
         Text(
             "Servicio ocupado",
-            "Hay demasiadas peticiones en espera. Inténtalo en breve.",
+            "Hay demasiadas peticiones en espera. Inténtalo de nuevo en unos instantes.",
         ),
         Text("Service busy", "Too many requests are waiting. Try again shortly."),
     ),
@@ -185,13 +186,13 @@ PROBLEMS: Mapping[str, Message] = {
         503,
         Text(
             "Almacén de tokens no disponible",
-            "Redis no respondió a tiempo y el resultado no se conoce: repite la llamada con la "
-            "misma Idempotency-Key.",
+            "Redis no dio una respuesta fiable y el resultado no se conoce: repite la llamada con "
+            "la misma Idempotency-Key.",
         ),
         Text(
             "Token store unavailable",
-            "Redis did not answer in time and the outcome is unknown: repeat the call with the "
-            "same Idempotency-Key.",
+            "Redis gave no answer that can be trusted, so the outcome is unknown: repeat the call "
+            "with the same Idempotency-Key.",
         ),
     ),
     "not_ready": Message(
@@ -220,7 +221,7 @@ PROBLEMS: Mapping[str, Message] = {
         403,
         Text(
             "El token es para otra cosa",
-            "El campo field dice en qué difiere lo presentado. El token no se ha gastado.",
+            "El campo field dice qué es lo que no coincide. El token no se ha gastado.",
         ),
         Text(
             "The token is for something else",
@@ -245,31 +246,37 @@ PROBLEMS: Mapping[str, Message] = {
     ),
     "token_expired": Message(
         410,
-        Text("Token caducado", "La vida de este token terminó. Crea otro."),
-        Text("Token expired", "The life of this token is over. Create another."),
+        Text("Token caducado", "La vida de este token terminó. Hace falta otro."),
+        Text("Token expired", "The life of this token is over. A new one is needed."),
     ),
     "token_revoked": Message(
         410,
-        Text("Token revocado", "Este token fue revocado antes de usarse. Crea otro."),
-        Text("Token revoked", "This token was revoked before it was used. Create another."),
+        Text("Token revocado", "Este token fue revocado antes de usarse. Hace falta otro."),
+        Text("Token revoked", "This token was revoked before it was used. A new one is needed."),
     ),
     "token_lost": Message(
         410,
         Text(
             "Token perdido",
-            "El almacén se reinició después de crearlo y ya no se puede probar que se use una "
-            "sola vez. Crea otro.",
+            "El almacén se reinició o cambió de maestro después de crearlo y ya no se puede "
+            "probar que se use una sola vez. Hace falta otro.",
         ),
         Text(
             "Token lost",
-            "The store restarted after it was created, so single use can no longer be proven. "
-            "Create another.",
+            "The store restarted or failed over after it was created, so single use can no longer "
+            "be proven. A new one is needed.",
         ),
     ),
     "token_malformed": Message(
         422,
-        Text("Token mal formado", "Ese texto no es un token: revisa que esté completo."),
-        Text("Malformed token", "This text is not a token: check that it is whole."),
+        Text(
+            "Token mal formado",
+            "Ese texto no es un token ni una reserva: revisa que esté completo.",
+        ),
+        Text(
+            "Malformed token",
+            "This text is neither a token nor a reservation: check that it is whole.",
+        ),
     ),
 }
 
@@ -291,12 +298,12 @@ FIELD_ERRORS: Mapping[str, str] = {
         "Demasiado fácil de adivinar: usa más palabras, y ninguna de tu nombre o correo."
     ),
     "Takes up to 256 characters.": "Admite hasta 256 caracteres.",
-    "Takes at least 1 second.": "Admite al menos 1 segundo.",
+    "Takes at least 1 second.": "Debe ser de 1 segundo como mínimo.",
     "Takes up to 4096 bytes of JSON.": "Admite hasta 4096 bytes de JSON.",
-    "Takes 1 to 64 of a-z, 0-9 and ._:- only.": "Admite de 1 a 64 de a-z, 0-9 y ._:- solamente.",
+    "Takes 1 to 64 of a-z, 0-9 and ._:- only.": "De 1 a 64 caracteres, solo a-z, 0-9 y ._:-.",
     "Takes 1 to 255 characters.": "Admite de 1 a 255 caracteres.",
     "Takes 1 to 255 visible ASCII characters.": "Admite de 1 a 255 caracteres ASCII visibles.",
-    "Takes 64 hexadecimal characters.": "Admite 64 caracteres hexadecimales.",
+    "Takes 64 hexadecimal characters.": "Deben ser 64 caracteres hexadecimales.",
     "Takes 1 to 16 members.": "Admite de 1 a 16 elementos.",
     "Takes 1 to 60 seconds.": "Admite de 1 a 60 segundos.",
     "Takes 1 to 100.": "Admite de 1 a 100.",
