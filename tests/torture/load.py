@@ -127,7 +127,7 @@ class Crowd:
         self.tally = Tally()
         self.events = selectors.DefaultSelector()
         self.clients: set[Client] = set()
-        self.idle: list[Client] = []
+        self.idle: deque[Client] = deque()
         self.unused: deque[str] = deque()
         self.used: deque[str] = deque(maxlen=100)
         self.number = 0
@@ -182,7 +182,9 @@ class Crowd:
     def ask(self, due: float) -> bool:
         """Send a request; False where there are as many connections as there may be."""
         if self.idle:
-            client = self.idle.pop()
+            # In turn the one that was used last, which keeps few addresses busy, and the one that
+            # was idle for longest, which the server may be about to close.
+            client = self.idle.pop() if self.number % 2 else self.idle.popleft()
         elif len(self.clients) < self.plan.connections:
             address = f"127.0.1.{1 + len(self.clients) % self.plan.addresses}"
             client = Client(self.plan.port, address)
