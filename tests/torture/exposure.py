@@ -145,8 +145,9 @@ def broken(secret: str) -> Iterator[bytes]:
     yield b"GET /" + text
 
 
-def send_raw(exposed: Exposed, request: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", exposed.service.port), timeout=30) as raw:
+def send_raw(exposed: Exposed, port: int, request: bytes) -> None:
+    """Send it to the service, or to the proxy before it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
         received = b""
         with contextlib.suppress(OSError):  # It may be refused before its end.
             raw.sendall(request)
@@ -154,4 +155,4 @@ def send_raw(exposed: Exposed, request: bytes) -> None:
         with contextlib.suppress(ConnectionResetError):
             while part := raw.recv(65536):
                 received += part
-    exposed.answers.append(("a refusal of gunicorn", received))
+    exposed.answers.append(("a refusal", received))

@@ -9,13 +9,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import psycopg2
 import pytest
 
 from tests.conftest import Service
 from tests.onetime.topologies import until
 from tests.torture.ledger import trials
-from tests.torture.outages import OK, Row, Site, alive_under, hold, on_the_way, site_of
+from tests.torture.outages import (
+    OK,
+    Row,
+    Site,
+    alive_under,
+    hold,
+    locked,
+    on_the_way,
+    site_of,
+    sql,
+)
 from tests.torture.proxy import Proxy
 from tokenservice import local
 
@@ -26,29 +35,6 @@ def site(
 ) -> Iterator[Site]:
     with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
         yield running
-
-
-@contextlib.contextmanager
-def sql(site: Site) -> Iterator[psycopg2.extensions.cursor]:
-    """Speak to the server, and not by the way that the service takes."""
-    options = "-c default_transaction_read_only=off"
-    with (
-        contextlib.closing(psycopg2.connect(site.postgres.url, options=options)) as connection,
-        connection.cursor() as cursor,
-    ):
-        connection.autocommit = True
-        yield cursor
-
-
-@contextlib.contextmanager
-def locked(site: Site) -> Iterator[None]:
-    """As a migration that waits for something would."""
-    with sql(site) as cursor:
-        cursor.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        try:
-            yield
-        finally:
-            cursor.execute("ROLLBACK")
 
 
 @contextlib.contextmanager

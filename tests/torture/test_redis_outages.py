@@ -9,17 +9,25 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import redis
 
 from tests.conftest import Service
 from tests.onetime import topologies
 from tests.onetime.topologies import until
 from tests.torture.ledger import trials
-from tests.torture.outages import Row, Site, alive_under, hold, on_the_way, site_of
+from tests.torture.outages import (
+    Row,
+    Site,
+    admin,
+    alive_under,
+    configured,
+    follows_nobody,
+    hold,
+    on_the_way,
+    site_of,
+)
 from tests.torture.proxy import Proxy
 from tokenservice import local
 
@@ -55,37 +63,6 @@ def site(
         site_of(serve, server, postgres) as running,
     ):
         yield running
-
-
-@contextlib.contextmanager
-def admin(site: Site) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(site.redis.url) as client:
-        yield client
-
-
-def configured(name: str, value: str) -> Callable[[Site], AbstractContextManager[None]]:
-    @contextlib.contextmanager
-    def fault(site: Site) -> Iterator[None]:
-        with admin(site) as client:
-            before = client.config_get(name)[name]
-            client.config_set(name, value)
-            try:
-                yield
-            finally:
-                client.config_set(name, before)
-
-    return fault
-
-
-@contextlib.contextmanager
-def follows_nobody(site: Site) -> Iterator[None]:
-    """It was made a replica, of a master that is not there."""
-    with admin(site) as client:
-        client.replicaof("127.0.0.1", "1")
-        try:
-            yield
-        finally:
-            client.replicaof("NO", "ONE")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ from tests.conftest import ROOT, Service, new_correo
 from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
 from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
+from tests.torture.haproxy import HAProxy, needs_haproxy
+from tests.torture.outages import configured, follows_nobody, locked
 from tokenservice import local
 from tokenservice.extensions import db
 
@@ -149,6 +151,9 @@ FAULTS = [
     postgres_stopped,
     table_spoilt,
     row_refused,
+    configured("maxmemory", "1"),
+    follows_nobody,
+    locked,
 ]
 
 
@@ -195,23 +200,24 @@ def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator
     yield "the arguments of a process", b"\n".join(arguments.seen)
 
 
+@needs_haproxy
 @pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 300)
 def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
     """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.leave_out_quotes`` and the level of
     gunicorn's log, ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
     """
-    sent, canaries = 0, exposed.canaries
-    with Arguments() as arguments:
-        with Monitor(exposed.redis) as monitor:
-            headers = trust(exposed)
-            uses(exposed, headers)
+    sent, canaries, monitor = 0, exposed.canaries, Monitor(exposed.redis)
+    with Arguments() as arguments, HAProxy(tmp_path / "proxy", [exposed.service.port]) as proxy:
+        headers = trust(exposed)
         for fault in FAULTS:
             texts = canaries.texts.items()
             calls = [call for name, text in texts for call in mistakes(text, name, headers)]
             raw = [request for _, text in texts for request in broken(text)]
             if fault is table_spoilt:  # An outage is foreseen, and worth a line and no more.
                 assert b"Traceback" not in exposed.service.log.read_bytes()
-            with fault(exposed):
+            # A Redis that is told nothing has nothing to tell.
+            well = fault is contextlib.nullcontext
+            with monitor if well else fault(exposed):
                 uses(exposed, headers)
                 for method, path, options in random.sample(calls, round(len(calls) * PART)):
                     # The client refuses some of them by itself.
@@ -219,12 +225,14 @@ def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
                         exposed.call(method, path, **options)
                         sent += 1
                 for request in random.sample(raw, round(len(raw) * max(PART, 0.2))):
-                    send_raw(exposed, request)
-                    sent += 1
+                    for port in (exposed.service.port, proxy.port):
+                        send_raw(exposed, port, request)
+                        sent += 1
                 if fault in (contextlib.nullcontext, postgres_stopped):
                     commands(exposed, tmp_path)
             trust(exposed)
         looked_at = list(places(exposed, monitor, arguments))
+        looked_at.append(("the log of the proxy", proxy.log.read_bytes()))
     hits = {hit for place, data in looked_at for hit in canaries.found_in(place, data)}
     ledger.record(
         "No password, token, JWT or key is in a log, an answer, a store's files or an argument",
@@ -235,6 +243,7 @@ def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
     log = exposed.service.log.read_bytes()
     assert b"error.unexpected" in log
     assert b"$argon2" not in log
+    assert b"POST 400" in looked_at[-1][1]
     assert not re.search(rb"person\d", log)
     assert not hits, sorted(hits)
 
