@@ -30,7 +30,7 @@ from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.torture.proxy import Proxy
 from tokenservice import local
-from tokenservice.callers import LEEWAY_SECONDS
+from tokenservice.callers import LEEWAY_SECONDS, Callers
 from tokenservice.extensions import db
 
 DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
@@ -468,9 +468,10 @@ def test_postgres_away_and_back(
 ) -> None:
     """Callers seen lately go on; others, and logins, get a 503 until Postgres is back.
 
-    Guard: the ``except`` of ``Callers.find``, and ``errors.on_database``.
+    Guards: the ``except`` of ``Callers.find`` and its age, and ``errors.on_database``.
     """
     app = make_app(database_url=own_postgres.url)
+    app.extensions["callers"] = Callers(stale_seconds=6)
     with app.app_context():
         flask_migrate.upgrade()
     client = app.test_client()
@@ -488,9 +489,12 @@ def test_postgres_away_and_back(
         assert validated.status_code == 200
     refused = [
         client.post("/token/create", headers=unseen.headers),
+        client.post("/token/validate", headers=unseen.headers, json={"token": token}),
         client.post("/auth/login", json=credentials),
         client.get("/auth/me", headers=seen.headers),
     ]
+    time.sleep(6)  # What was known of him is too old by now.
+    refused.append(client.post("/token/create", headers=seen.headers))
     for answer in refused:
         assert answer.status_code == 503
         assert answer.get_json()["code"] == "database_unavailable"

@@ -53,7 +53,6 @@ REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 
 # Out within two seconds of being deactivated is the promise; the rest is for the query.
 FRESH_SECONDS = 1.5
-STALE_SECONDS = 300.0
 ASK_AGAIN_SECONDS = 2.0
 REMEMBERED = 10_000
 
@@ -126,9 +125,12 @@ class Callers:
 
     While Postgres cannot be asked, what was last known is used for up to five minutes:
     deactivating someone needs Postgres too.
+
+    :param stale_seconds: for how long what was last known is used
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stale_seconds: float = 300.0) -> None:
+        self._stale_seconds = stale_seconds
         self._known: OrderedDict[str, Caller] = OrderedDict()
         self._lock = threading.Lock()
         self._ask_again_at = 0.0  # Monotonic; 0 while Postgres answers.
@@ -139,8 +141,8 @@ class Callers:
         :raises sqlalchemy.exc.SQLAlchemyError: Postgres is away and nothing recent is known
         """
         known = self._known.get(user_id)
-        age = time.monotonic() - known.read_at if known else STALE_SECONDS
-        if age < FRESH_SECONDS or (age < STALE_SECONDS and not self._turn_to_ask()):
+        age = time.monotonic() - known.read_at if known else self._stale_seconds
+        if age < FRESH_SECONDS or (age < self._stale_seconds and not self._turn_to_ask()):
             return known
         try:
             found = self._read(user_id)
@@ -148,7 +150,7 @@ class Callers:
             if not is_outage(error):
                 raise
             self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
-            if age >= STALE_SECONDS:
+            if age >= self._stale_seconds:
                 raise
             return known
         self._ask_again_at = 0.0

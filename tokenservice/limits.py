@@ -4,8 +4,9 @@ Flask-Limiter decides; this module gives it a storage that makes one Redis round
 and writes the IETF header fields from what that round trip already said.
 
 Failure policy: while Redis cannot count, each process counts for itself, each hit weighing as
-many as there are worker processes, so that all together allow no more than the limit (or one
-call per process, where there are more processes than the limit has calls). Never unlimited.
+many as there are worker processes, so that all of a host together allow no more than the limit
+(or one call per process, where there are more processes than the limit has calls). Never
+unlimited; but a window in which Redis goes has two counts, and allows up to twice the limit.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tokenservice.extensions import db
 
 #: All that one request waits for Postgres, however many queries it makes. Hashing a password
-#: is not waiting for Postgres.
+#: is not waiting for Postgres, and looking up its host's name has the resolver's own timeouts.
 REQUEST_SECONDS = 0.9
 #: What has no request behind it, a command or a migration, waits only to be let in.
 CONNECT_SECONDS = 2.0

@@ -63,7 +63,7 @@ def test_no_input_breaks_a_parser(target: str, tmp_path: Path) -> None:
     figures = f"each within {HANG_SECONDS} s; guided by coverage"
     ledger.record(claim, n=ran, failures=int(bool(wrong)), figures=figures)
     assert not wrong, wrong
-    assert ran
+    assert ran >= (runs if ledger.FULL else 1)
 
 
 def test_a_parser_without_its_checksum_is_caught(tmp_path: Path) -> None:

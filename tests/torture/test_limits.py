@@ -257,6 +257,33 @@ def guess(http: httpx.Client, correo: str, n: int, **headers: str) -> int:
     return http.post("/auth/login", headers=headers, **body).status_code
 
 
+def test_a_window_in_which_redis_goes_has_two_counts(proxied: tuple[Service, Proxy]) -> None:
+    """And no more than two, wherever in it that is: its limit may be reached twice."""
+    service, to_redis = proxied
+    windows, most = trials(20, 1), 0
+    with httpx.Client(base_url=service.url, timeout=30, headers=ALONE) as http:
+        for window in range(windows):
+            person, whence = new_correo(), address()
+            answers = [guess(http, person, n, **whence) for n in range(window % 6)]
+            to_redis.refuse()
+            try:
+                answers += [guess(http, person, n, **whence) for n in range(10)]
+            finally:
+                to_redis.mend()
+            time.sleep(1)
+            answers += [guess(http, person, n, **whence) for n in range(10)]
+            passed = answers.count(401)
+            assert passed >= 5
+            most = max(most, passed)
+    ledger.record(
+        "a window in which Redis goes and comes back allows at most twice the limit of 5",
+        n=windows,
+        failures=int(most > 10),
+        figures=f"{most} at most",
+    )
+    assert most <= 10
+
+
 @pytest.mark.parametrize(
     ("limit", "from_many"), [(5, False), (100, True)], ids=["one address", "many addresses"]
 )
