@@ -37,7 +37,7 @@ class Connection:
         options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``
     :param connect_ms: how long to wait for a connection, in milliseconds
     :param read_ms: how long to wait for an answer, in milliseconds
-    :param connections: of the threads of this process, each of which may have one at a time
+    :param connections: how many threads this process has; each may have one at a time
 
     Looking up a host's name is the resolver's affair, and has its timeouts.
     """
