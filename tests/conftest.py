@@ -150,11 +150,14 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
+        # Of two configurations the last one counts.
+        more = settings.get("GUNICORN_CMD_ARGS", "")
+        self._environment["GUNICORN_CMD_ARGS"] = f"-c {CONF} {more}"
 
     def __enter__(self) -> Service:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", CONF, "-b", f"127.0.0.1:{self.port}"],
+                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
                 cwd=self.log.parent,
                 env=self._environment,
                 stderr=log,

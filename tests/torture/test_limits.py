@@ -146,9 +146,7 @@ def test_counting_in_two_steps_is_noticed(
         GUNICORN_CMD_ARGS=f"-c {conf}",
         **LIMITS,
     ) as racy:
-        # They need not meet each time.
-        tries = (create_at_once([racy], 1000)[201] for _ in range(20))
-        passed = next((count for count in tries if count > 100), 100)
+        passed = create_at_once([racy], 1000)[201]
     ledger.record(
         "of 1,000 calls at once no more than 100 pass a limit that is counted in two steps "
         "(must fail)",
