@@ -58,9 +58,9 @@ lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
 	$(UV) $(ARGS) --extra audit -c requirements-dev.lock -o requirements-audit.lock
 .PHONY: lock
 
-audit: .venv/.audit ## Look for known vulnerabilities in what is shipped
+audit: .venv/.audit ## Look for known vulnerabilities in what is shipped and what make run adds
 # Strict, because what the service that knows them has not heard of would else pass for sound.
-	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements.lock $(ARGS)
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements-local.lock $(ARGS)
 .PHONY: audit
 
 SBOM ?= sbom.json

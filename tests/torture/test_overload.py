@@ -14,7 +14,7 @@ from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, Tally, during
 
-SECONDS = trials(60, 2)
+SECONDS = trials(60)
 
 
 @pytest.fixture(scope="module")
