@@ -515,6 +515,17 @@ def test_no_answer_with_a_token_is_kept_by_a_cache(client: FlaskClient, person: 
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [(414, {"params": {"cursor": "a" * 5_000}}), (431, {"headers": {"X-Long": "a" * 10_000}})],
+)
+def test_what_is_too_long_for_the_real_server_is_told_so(
+    status: int, sent: dict[str, Any], service: Service
+) -> None:
+    answer = httpx.get(f"{service.url}/token", **sent)
+    assert (answer.status_code, answer.json()["code"]) == (status, "bad_request")
+
+
 def test_json_is_not_ascii_escaped(client: FlaskClient) -> None:
     account = {"nombre": "Íñigo 🐘", "correo": new_correo(), "password": PASSWORD}
     answer = client.post("/auth/register", json=account)

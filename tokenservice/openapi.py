@@ -115,6 +115,9 @@ def document(api: Api) -> dict[str, Any]:
     del written["components"]["responses"]
     for unused in ("Error", "PaginationMetadata"):
         del written["components"]["schemas"][unused]
+    # A query can make an address longer than gunicorn takes, see worker.STATUS.
+    too_long = problems("bad_request")["400"]
+    too_long["content"][MEDIA_TYPE]["examples"]["bad_request"]["value"]["status"] = 414
     for path in written["paths"].values():
         for method, operation in path.items():
             if method != "parameters":
@@ -123,4 +126,5 @@ def document(api: Api) -> dict[str, Any]:
                 for parameter in operation.get("parameters", []):
                     if parameter["in"] == "query":
                         parameter["allowEmptyValue"] = True  # See schemas.ListQuery.
+                        operation["responses"]["414"] = too_long
     return written

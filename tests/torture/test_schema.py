@@ -35,6 +35,7 @@ request-timeout = 30
 [checks]
 max_response_time = {seconds}
 use_after_free.enabled = false
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 413, 414, 415, 422, 429]
 positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 410, 422, 429]
 [phases.stateful]
 generation.max-examples = {stateful}
