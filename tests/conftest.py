@@ -149,10 +149,13 @@ class Service:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        self._environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
-        # Of two configurations the last one counts.
-        more = settings.get("GUNICORN_CMD_ARGS", "")
-        self._environment["GUNICORN_CMD_ARGS"] = f"-c {CONF} {more}"
+        given = {"PYTHONPATH": "", "GUNICORN_CMD_ARGS": "", **settings}
+        self._environment = given | {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(ROOT), given["PYTHONPATH"]]),
+            # Of two configurations the last one counts.
+            "GUNICORN_CMD_ARGS": f"-c {CONF} {given['GUNICORN_CMD_ARGS']}",
+        }
 
     def __enter__(self) -> Service:
         with self.log.open("w") as log:
