@@ -174,7 +174,7 @@ def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any
     try:
         return done.returncode, json.loads(done.stdout)["dependencies"], done.stderr
     except ValueError:
-        said = [line for line in done.stderr.splitlines() if line and not line.startswith("make:")]
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
         return done.returncode, [], said[-1] if said else "nothing was said"
 
 
