@@ -25,13 +25,13 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 # Metrics are files that the workers write and any of them sums up. They are kept by worker
 # number, not by pid, or every worker that ever died would leave its files behind. Both must be
-# settled before the package, and with it each metric, is imported.
+# settled before the package, and with it each metric, is imported. On a HUP this file is read
+# again, into another module of the same name; what was settled stays, and finds the number there.
 slot: int | str = "master"
-if os.environ.get("METRICS_MASTER") != str(os.getpid()):  # This file is read again on a HUP,
+if os.environ.get("METRICS_MASTER") != str(os.getpid()):
     os.environ["METRICS_MASTER"] = str(os.getpid())
     files = tempfile.mkdtemp(prefix="token-service-metrics-", dir=MEMORY)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = files
-    # and the number is then in another module of the same name.
     values.ValueClass = values.MultiProcessValue(lambda: sys.modules[__name__].slot)
     Path(files, "accepting").touch()
 

@@ -28,7 +28,6 @@ from tests.onetime.topologies import until
 from tokenservice import create_app, local
 
 ROOT = Path(__file__).parent.parent
-CONF = ROOT / "gunicorn.conf.py"
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 #: Set where nothing may be missing: there a test that would be skipped fails.
@@ -154,7 +153,7 @@ class Service:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join([str(ROOT), given["PYTHONPATH"]]),
             # Of two configurations the last one counts.
-            "GUNICORN_CMD_ARGS": f"-c {CONF} {given['GUNICORN_CMD_ARGS']}",
+            "GUNICORN_CMD_ARGS": f"-c {ROOT}/gunicorn.conf.py {given['GUNICORN_CMD_ARGS']}",
         }
 
     def __enter__(self) -> Service:

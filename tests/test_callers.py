@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flask_migrate
 import httpx
-import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -28,6 +28,7 @@ from werkzeug.test import TestResponse
 
 from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
+from tests.torture.outages import locked
 from tests.torture.proxy import Proxy
 from tokenservice import local
 from tokenservice.callers import LEEWAY_SECONDS, Callers
@@ -448,17 +449,16 @@ def own_postgres(tmp_path: Path) -> Iterator[local.Postgres]:
         yield server
 
 
-def test_me_is_told_that_the_accounts_are_locked(config: Config, client: FlaskClient) -> None:
+def test_me_is_told_that_the_accounts_are_locked(
+    postgres: local.Postgres, client: FlaskClient
+) -> None:
     """Guard: ``finally`` in ``Callers._read``. The caller is known, so the request goes on, and
     must not do so in the transaction in which asking about him has failed."""
     person = enrol(client.post)
     assert client.get("/auth/me", headers=person.headers).status_code == 200
     time.sleep(1.6)  # By now he is asked about again.
-    with psycopg2.connect(config.database_url) as locks, locks.cursor() as cursor:
-        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+    with locked(SimpleNamespace(postgres=postgres)):
         answer = client.get("/auth/me", headers=person.headers)
-        locks.rollback()
-    locks.close()
     assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
     assert client.get("/auth/me", headers=person.headers).status_code == 200
 

@@ -70,9 +70,7 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def measured(
-    serve: Callable[..., Service],
-) -> Iterator[Measured]:
+def measured(serve: Callable[..., Service]) -> Iterator[Measured]:
     limits = {"rate_limit_create": f"{LIMIT} per minute"}
     with serve(web_concurrency=WORKERS, **limits) as service:
         running = Measured(service)

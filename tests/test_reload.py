@@ -47,13 +47,13 @@ def test_a_worker_that_is_replaced_keeps_the_settings(service: Service) -> None:
 def test_a_reload_with_a_mistake_goes_on_as_before(service: Service) -> None:
     """Guard: ``Config.in_force`` in gunicorn.conf.py. Without it the service would be gone."""
     before = names(service)
-    write(service, app_name="New", metrics_token="short")
+    write(service, app_name="New", metrics_token="not-so-long")
     service.reload()
     assert names(service) == before
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     (said,) = [line["event"] for line in lines if "stay as they were" in line["event"]]
     assert "metrics_token" in said
-    assert "short\n" not in said
+    assert "not-so-long" not in said
     write(service, app_name="New")
     service.reload()
     assert names(service) == {"New"}

@@ -57,9 +57,6 @@ ASK_AGAIN_SECONDS = 2.0
 REMEMBERED = 10_000
 
 
-jwt_manager = JWTManager()
-
-
 def claims_of(credentials: str) -> dict[str, Any]:
     """What an access token says, once all of it is verified.
 
@@ -230,7 +227,7 @@ def init_app(app: Flask, config: Config) -> None:
         JWT_ENCODE_NBF=False,
         JWT_ACCESS_TOKEN_EXPIRES=datetime.timedelta(minutes=config.access_token_expire_minutes),
     )
-    jwt_manager.init_app(app)
+    JWTManager(app)  # It signs; what is presented is verified here.
     app.extensions["callers"] = Callers()
     app.extensions["verified"] = Verified()
     app.before_request(authenticate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask_smorest import Api
@@ -107,6 +108,12 @@ def problems(*codes: str) -> dict[str, Any]:
     }
 
 
+def operations(written: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of a whole document."""
+    for path in written["paths"].values():
+        yield from (operation for method, operation in path.items() if method != "parameters")
+
+
 def document(api: Api) -> dict[str, Any]:
     """Give the whole document, without flask-smorest's own shape of error."""
     api.spec.components.schema("Problem", schema=schemas.ProblemDetails)
@@ -118,13 +125,13 @@ def document(api: Api) -> dict[str, Any]:
     # A query can make an address longer than gunicorn takes, see worker.STATUS.
     too_long = problems("bad_request")["400"]
     too_long["content"][MEDIA_TYPE]["examples"]["bad_request"]["value"]["status"] = 414
-    for path in written["paths"].values():
-        for method, operation in path.items():
-            if method != "parameters":
-                operation["responses"].pop("default")
-                operation["responses"].get("422", {}).pop("$ref", None)
-                for parameter in operation.get("parameters", []):
-                    if parameter["in"] == "query":
-                        parameter["allowEmptyValue"] = True  # See schemas.ListQuery.
-                        operation["responses"]["414"] = too_long
+    for operation in operations(written):
+        responses = operation["responses"]
+        responses.pop("default")
+        responses.get("422", {}).pop("$ref", None)
+        query = [each for each in operation.get("parameters", []) if each["in"] == "query"]
+        for parameter in query:
+            parameter["allowEmptyValue"] = True  # See schemas.ListQuery.
+        if query:
+            responses["414"] = too_long
     return written

@@ -71,7 +71,7 @@ class Worker(ThreadWorker):
         now = time.monotonic()
         while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
             conn = self.keepalived_conns[0]
-            if has_come(conn) and not force:
+            if not force and has_come(conn):
                 self.on_client_socket_readable(conn, conn.sock)
                 continue
             self.keepalived_conns.popleft()

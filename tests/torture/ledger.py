@@ -16,8 +16,6 @@ LENGTH = float(os.environ.get("TORTURE_LENGTH", "0.02"))
 #: Whether this is the long run. It holds each bound; a short one shares its machine, and leaves a
 #: margin.
 FULL = LENGTH >= 1
-#: How long a test of the long run may take: then it hangs, and is ended. The Makefile says it too.
-HUNG_SECONDS = 14_400
 #: Where a line about each claim is added; nowhere by default.
 RESULTS = os.environ.get("TORTURE_RESULTS")
 

@@ -119,7 +119,6 @@ def told(found: dict[str, float]) -> str:
     return "areas " + ", ".join(f"{value:.3f} ({name})" for name, value in found.items())
 
 
-@pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 120)
 def test_a_login_does_not_tell_who_has_an_account(app: Flask, alone: Service) -> None:
     """ASVS 5.0 V6.3.8. Guard: the dummy hash in ``Passwords.verify``, and one answer for all."""
     with httpx.Client(base_url=alone.url, timeout=30) as client:
@@ -183,7 +182,6 @@ def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
     return tokens, reservations
 
 
-@pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 120)
 def test_a_made_up_token_does_not_tell_which_exist(alone: Service, person: Person) -> None:
     """RFC 7662 section 4. Guards: ``turned_away`` in prelude.lua, and ``store._held``."""
     with Wire(alone, person.headers) as wire:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 
-import pytest
-
 from tests.torture import ledger
 from tokenservice import local
 from tokenservice.onetime.connection import Connection
@@ -15,7 +13,6 @@ from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
 
 
-@pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 120)
 def test_no_token_is_guessed_and_no_two_are_equal(redis_server: local.Redis) -> None:
     """ASVS 5.0 V11.5.1. Half of the guesses are at the ids of tokens that exist."""
     connection = Connection(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)

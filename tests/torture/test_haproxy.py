@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import secrets
 import shutil
 import socket
@@ -225,23 +224,22 @@ def test_a_server_that_is_late_or_away(seen: Witness, tmp_path: Path) -> None:
 class Names(socketserver.BaseRequestHandler):
     """A name server (RFC 1035) that knows one address, whatever the name."""
 
-    address = "127.0.0.3"
+    address: str
 
     def handle(self) -> None:
-        asked, socket = self.request
+        asked, way_back = self.request
         question = asked[12 : asked.index(b"\0", 12) + 5]
         found = question.endswith(b"\0\1\0\1")  # an address of IPv4, on the internet
         head = struct.pack("!2sHHHHH", asked[:2], 0x8180, 1, found, 0, 0)
-        record = (
-            struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + ipaddress.ip_address(self.address).packed
-        )
-        socket.sendto(head + question + record * found, self.client_address)
+        answer = struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(self.address)
+        way_back.sendto(head + question + answer * found, self.client_address)
 
 
 def test_a_service_that_comes_back_with_another_address_is_found(
     seen: Witness, tmp_path: Path
 ) -> None:
     """Guard: ``resolvers`` in haproxy.cfg. Without it an address is asked for once."""
+    Names.address = "127.0.0.3"  # where nobody is
     with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ThreadPoolExecutor(1) as thread:
         thread.submit(names.serve_forever, 0.02)
         here = f"nameserver here 127.0.0.1:{names.server_address[1]}"

@@ -102,7 +102,7 @@ def restarted(site: Site) -> Iterator[None]:
 
 
 AWAY = {"create": "store_unavailable", "validate": "store_unavailable", "readyz": "not_ready"}
-FULL = {"create": "store_unavailable", "readyz": "not_ready"}
+NO_ROOM = {"create": "store_unavailable", "readyz": "not_ready"}
 LOST = "token_lost"
 SOON = {"create": 0.25, "validate": 0.25, "login": 1.0, "healthz": 0.05}
 ROWS = {
@@ -111,7 +111,7 @@ ROWS = {
         on_the_way("to_redis", Proxy.hang), AWAY, SOON | {"create": 0.4, "validate": 0.4}
     ),
     "Redis is 50 ms slow": Row(on_the_way("to_redis", lambda proxy: proxy.slow(0.05)), {}, SOON),
-    "Redis is full": Row(configured("maxmemory", "1"), FULL, SOON),
+    "Redis is full": Row(configured("maxmemory", "1"), NO_ROOM, SOON),
     "Redis evicts keys": Row(
         configured("maxmemory-policy", "allkeys-lru"), {"readyz": "not_ready"}, SOON
     ),

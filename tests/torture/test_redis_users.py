@@ -6,7 +6,6 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from tokenservice.limits import Counters
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable, TokenRefused, TooManyActive
 from tokenservice.onetime.records import Created, Party, Presented
-from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.store import SCRIPTS, TokenStore
 
 USER = deployed.REDIS_USER
 RULES = deployed.acl("users.acl")[USER]
@@ -62,11 +61,9 @@ def as_user(url: str, user: str = USER, db: int | None = None) -> str:
 
 def test_the_commands_are_those_that_the_code_names() -> None:
     """S58. A command that a script gains, loses or no longer needs turns this red."""
-    scripts = resources.files("tokenservice.onetime") / "scripts"
-    texts = [file.read_text(encoding="utf-8") for file in scripts.iterdir()]
     named = {
         name.lower()
-        for text in [*texts, limits.COUNT]
+        for text in [*SCRIPTS.values(), limits.COUNT]
         for name in re.findall(r"redis\.p?call\('(\w+)'", text)
     }
     assert named | SENT == COMMANDS

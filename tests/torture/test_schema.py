@@ -90,7 +90,6 @@ def exposed(serve: Callable[..., Service]) -> Iterator[Service]:
         yield service
 
 
-@pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 120)
 @pytest.mark.parametrize("who", ["somebody", "nobody"])
 def test_the_service_does_what_its_document_says(
     who: str, exposed: Service, tmp_path: Path

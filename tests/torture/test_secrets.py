@@ -31,7 +31,7 @@ from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
 from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
 from tests.torture.haproxy import HAProxy, needs_haproxy
-from tests.torture.outages import configured, follows_nobody, locked
+from tests.torture.outages import configured, follows_nobody, locked, sql
 from tokenservice import local
 from tokenservice.extensions import db
 
@@ -84,13 +84,6 @@ def exposed(
             yield Exposed(service, postgres, redis_server, settings, canaries, http)
 
 
-def statement(exposed: Exposed, words: str) -> None:
-    with contextlib.closing(psycopg2.connect(exposed.postgres.url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(words)
-
-
 @contextlib.contextmanager
 def redis_stopped(exposed: Exposed) -> Iterator[None]:
     exposed.redis.stop()
@@ -130,17 +123,19 @@ def postgres_stopped(exposed: Exposed) -> Iterator[None]:
 @contextlib.contextmanager
 def table_spoilt(exposed: Exposed) -> Iterator[None]:
     """What nobody foresees: each query about an account is an exception, and a 500."""
-    statement(exposed, "ALTER TABLE users RENAME COLUMN nombre TO apodo")
-    yield
-    statement(exposed, "ALTER TABLE users RENAME COLUMN apodo TO nombre")
+    with sql(exposed) as cursor:
+        cursor.execute("ALTER TABLE users RENAME COLUMN nombre TO apodo")
+        yield
+        cursor.execute("ALTER TABLE users RENAME COLUMN apodo TO nombre")
 
 
 @contextlib.contextmanager
 def row_refused(exposed: Exposed) -> Iterator[None]:
     """And where Postgres tells in full which row it did not take."""
-    statement(exposed, "ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID")
-    yield
-    statement(exposed, "ALTER TABLE users DROP CONSTRAINT nobody")
+    with sql(exposed) as cursor:
+        cursor.execute("ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID")
+        yield
+        cursor.execute("ALTER TABLE users DROP CONSTRAINT nobody")
 
 
 FAULTS = [
@@ -201,7 +196,7 @@ def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator
 
 
 @needs_haproxy
-@pytest.mark.timeout(ledger.HUNG_SECONDS if ledger.FULL else 300)
+@pytest.mark.timeout(14_400 if ledger.FULL else 300)  # the Makefile's; or more than usual
 def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
     """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.leave_out_quotes`` and the level of
     gunicorn's log, ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
@@ -258,7 +253,8 @@ def test_what_is_there_is_found(exposed: Exposed) -> None:
             client = redis.Redis.from_url(exposed.redis.url)
             client.set("planted", secret)
             client.close()
-            statement(exposed, f"CREATE TABLE planted AS SELECT '{secret}' AS it")
+            with sql(exposed) as cursor:
+                cursor.execute(f"CREATE TABLE planted AS SELECT '{secret}' AS it")
             with exposed.service.log.open("a") as log:
                 log.write(f"{secret}\n")
             exposed.answers.append(("an answer", f"?x={quote(secret, safe='')}".encode()))

@@ -89,7 +89,7 @@ class TokenStore:
         self._max_active = max_active
         self._shards = shards
         self._timed = timed
-        self._scripts = {verb: connection.script(SCRIPTS[verb]) for verb in VERBS}
+        self._scripts = {verb: connection.script(source) for verb, source in SCRIPTS.items()}
 
     def create(
         self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
