@@ -49,13 +49,16 @@ class Mutant:
         (root / ENGINE / self.file).write_text(self.broken(root), encoding="utf-8")
 
 
-PRELUDE, CREATE, VALIDATE = (f"scripts/{name}.lua" for name in ("prelude", "create", "validate"))
+PRELUDE, JUDGE, CREATE, VALIDATE = (
+    f"scripts/{name}.lua" for name in ("prelude", "judge", "create", "validate")
+)
 RESERVE, COMMIT, RELEASE, REVOKE = (
     f"scripts/{name}.lua" for name in ("reserve", "commit", "release", "revoke")
 )
 STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
 WRONG_SECRET = "if record.verifier ~= verifier then return missing(epoch) end"
 TELLING = WRONG_SECRET.replace("missing(epoch)", "{ 'unknown' }")
+WRONG_TO_REVOKE = "if record.verifier ~= verifier then return reply(missing(epoch)) end"
 NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'not_for_caller' } end"
 MISMATCH = "if field then return { 'mismatch', field } end"
 IS_HELD = "if state == 'reserved' then return { 'reserved', record.lease - now } end"
@@ -75,7 +78,8 @@ ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_tells_only
 CAP = "test_receipts.py::test_the_cap_holds_and_what_ends_frees_a_place"
 FULL = "test_store.py::test_a_full_server_still_consumes"
 FULL_TOO = "test_guards.py::test_a_full_server_still_lets_go_and_takes_back"
-ANOTHER = "test_idempotency.py::test_nobody_else_and_no_other_key_is_told"
+PUT_BACK = "test_put_back.py::test_what_is_put_back_is_lost_and_not_honoured_again"
+ANOTHER = "test_idempotency.py::test_two_callers_may_choose_the_same_key"
 ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
 
 MUTANTS = [
@@ -106,30 +110,36 @@ MUTANTS = [
     Mutant(
         "fence: a create is not repeated from another term",
         CREATE,
-        "if known and string.sub(answer, 1, #term_now) == term_now then",
-        "if known then",
+        "if term == term_now then",
+        "if true then",
         ("test_guards.py::test_a_create_is_not_repeated_from_before_a_restart",),
     ),
     Mutant(
         "epoch: what is gone is lost",
-        PRELUDE,
-        "string.sub(term_now, 1, #epoch) == epoch and 'unknown' or 'lost'",
+        JUDGE,
+        "string.sub(redis.sha1hex(term_now), 1, #epoch) == epoch and 'unknown' or 'lost'",
         "'unknown'",
         ("test_store.py::test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help",),
     ),
     Mutant(
         "epoch: what never was is unknown",
-        PRELUDE,
-        "string.sub(term_now, 1, #epoch) == epoch and 'unknown' or 'lost'",
+        JUDGE,
+        "string.sub(redis.sha1hex(term_now), 1, #epoch) == epoch and 'unknown' or 'lost'",
         "'lost'",
         ("test_store.py::test_a_token_that_never_was_is_unknown",),
     ),
-    Mutant("verifier: validate, reserve", PRELUDE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier: validate, reserve", JUDGE, WRONG_SECRET, "", (FORGED,)),
     Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier and audience: reserve", RESERVE, TURNED_AWAY, "= false", (FORGED,)),
-    Mutant("verifier: revoke", REVOKE, WRONG_SECRET, "", (FORGED,)),
-    Mutant("an id that exists: validate, reserve", PRELUDE, WRONG_SECRET, TELLING, (MADE_UP,)),
-    Mutant("an id that exists: revoke", REVOKE, WRONG_SECRET, TELLING, (MADE_UP,)),
+    Mutant("verifier: revoke", REVOKE, WRONG_TO_REVOKE, "", (FORGED,)),
+    Mutant("an id that exists: validate, reserve", JUDGE, WRONG_SECRET, TELLING, (MADE_UP,)),
+    Mutant(
+        "an id that exists: revoke",
+        REVOKE,
+        WRONG_TO_REVOKE,
+        WRONG_TO_REVOKE.replace("missing(epoch)", "{ 'unknown' }"),
+        (MADE_UP,),
+    ),
     Mutant(
         "verifier: introspect",
         STORE,
@@ -172,11 +182,11 @@ MUTANTS = [
         "if now >=",
         ("test_lease.py::test_a_lease_may_outlast_the_life_that_it_began_in",),
     ),
-    Mutant("lease: validate, reserve", PRELUDE, IS_HELD, "", (HOLDER,)),
+    Mutant("lease: validate, reserve", JUDGE, IS_HELD, "", (HOLDER,)),
     Mutant(
         "state and lease: validate",
         VALIDATE,
-        "refused = unusable(record, state_of(record), purpose, subject, bind)",
+        "refused = unusable(record, state, purpose, subject, bind)",
         "",
         (HOLDER,),
     ),
@@ -190,7 +200,7 @@ MUTANTS = [
     Mutant(
         "lease: revoke",
         REVOKE,
-        "if state == 'reserved' then return { state, record.lease - now } end\n"
+        "if state == 'reserved' then return reply({ state, record.lease - now }) end\n"
         "if state ~= 'active' then",
         "if state ~= 'active' and state ~= 'reserved' then",
         (HELD,),
@@ -198,8 +208,7 @@ MUTANTS = [
     Mutant(
         "lease: an ended one is not repeated",
         RESERVE,
-        "if known and not (state == 'reserved' and record.nonce == answer) then"
-        " return { 'lease_ended' } end",
+        "if not holds then return reply({ 'lease_ended' }) end",
         "",
         ("test_idempotency.py::test_a_reservation_is_given_again_while_it_lasts",),
     ),
@@ -211,14 +220,10 @@ MUTANTS = [
         "if state ~= 'reserved' then",
         ("test_guards.py::test_an_ended_lease_cannot_release_the_next",),
     ),
-    Mutant("audience: admits", PRELUDE, "if not record.audience then", "if true then", (AUDIENCE,)),
-    Mutant(
-        "audience: whole names", PRELUDE, "'\\n' .. caller .. '\\n', 1", "caller, 1", (AUDIENCE,)
-    ),
-    Mutant(
-        "audience: plain names", PRELUDE, "'\\n' .. caller .. '\\n', 1, true", "caller", (NAMES,)
-    ),
-    Mutant("audience: validate, reserve", PRELUDE, NOT_ADMITTED, "", (AUDIENCE,)),
+    Mutant("audience: admits", JUDGE, "if not record.audience then", "if true then", (AUDIENCE,)),
+    Mutant("audience: whole names", JUDGE, "'\\n' .. caller .. '\\n', 1", "caller, 1", (AUDIENCE,)),
+    Mutant("audience: plain names", JUDGE, "'\\n' .. caller .. '\\n', 1, true", "caller", (NAMES,)),
+    Mutant("audience: validate, reserve", JUDGE, NOT_ADMITTED, "", (AUDIENCE,)),
     Mutant(
         "audience: revoke",
         REVOKE,
@@ -235,22 +240,20 @@ MUTANTS = [
     ),
     Mutant(
         "purpose",
-        PRELUDE,
+        JUDGE,
         "if (record.purpose or '') ~= purpose then return 'purpose' end",
         "",
         (DIFFERS,),
     ),
     Mutant(
         "subject",
-        PRELUDE,
+        JUDGE,
         "if subject ~= '' and record.subject ~= subject then return 'subject' end",
         "",
         (DIFFERS,),
     ),
-    Mutant(
-        "bind", PRELUDE, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)
-    ),
-    Mutant("purpose, subject, bind: validate, reserve", PRELUDE, MISMATCH, "", (DIFFERS,)),
+    Mutant("bind", JUDGE, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)),
+    Mutant("purpose, subject, bind: validate, reserve", JUDGE, MISMATCH, "", (DIFFERS,)),
     Mutant(
         "expiry",
         PRELUDE,
@@ -260,9 +263,9 @@ MUTANTS = [
     ),
     Mutant(
         "consumed state",
-        PRELUDE,
-        "'state', 'consumed', 'consumed', now",
-        "'consumed', now",
+        JUDGE,
+        "'state', 'consumed', 'consumed', now, 'consumer', caller)",
+        "'consumed', now, 'consumer', caller)",
         ("test_store.py::test_a_token_is_consumed_once",),
     ),
     Mutant(
@@ -283,7 +286,7 @@ MUTANTS = [
     Mutant(
         "revoke: by its owner alone",
         REVOKE,
-        "if record.owner ~= caller then return { 'unknown' } end",
+        "if record.owner ~= caller then return reply({ 'unknown' }) end",
         "",
         (REVOKER,),
     ),
@@ -297,40 +300,88 @@ MUTANTS = [
     Mutant(
         "cap",
         CREATE,
-        "+ count > tonumber(most)",
-        "+ count > tonumber(most) + 1",
+        "+ added - most",
+        "+ added - most - 1",
         (CAP,),
     ),
-    Mutant(
-        "batch: all or none under the cap", CREATE, "+ count > tonumber", "+ 1 > tonumber", (CAP,)
-    ),
+    Mutant("batch: all or none under the cap", CREATE, "+ added - most", "+ 1 - most", (CAP,)),
     Mutant(
         "batch: none at all on a full server",
         CREATE,
-        "local expires, ids = now + life, {}",
-        "local expires, ids = now + life, {}\nredis.call('ZREMRANGEBYSCORE', live, '-inf', now)",
+        "local expires = now + life",
+        "local expires = now + life\nredis.call('ZREMRANGEBYSCORE', live, '-inf', now)",
         (FULL,),
     ),
     Mutant(
-        "cap: what is consumed frees a place",
-        PRELUDE,
-        "  free_place(record)\n",
-        "",
+        "cap: what ends frees a place",
+        JUDGE,
+        "return redis.call('ZREM', live, id) == 1 or not record.seq",
+        "return true",
         (CAP,),
     ),
-    Mutant("cap: what is revoked frees a place", REVOKE, "free_place(record)", "", (CAP,)),
+    Mutant(
+        "history: a record that is put back alone is lost",
+        JUDGE,
+        "return redis.call('ZREM', live, id) == 1 or not record.seq",
+        "redis.call('ZREM', live, id)\n  return true",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: a record that is put back alone cannot be held",
+        RESERVE,
+        "if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'lost' }) end",
+        "",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: data that went back are noticed",
+        PRELUDE,
+        "if known > tonumber(count) then",
+        "if false then",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: data that went back are lost to every store",
+        PRELUDE,
+        "if floor and (tonumber(record.seq) or 0) < tonumber(floor) then return 'lost' end",
+        "",
+        (
+            "test_put_back.py::test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed",
+        ),
+    ),
+    Mutant(
+        "history: every change is counted",
+        JUDGE,
+        "count = redis.call('HINCRBY', KEYS[1], 'count', 1)",
+        "",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "fence: a slot that was elsewhere",
+        PRELUDE,
+        "  term_now = term_now .. ':' .. epoch .. ':'\n",
+        "",
+        ("test_slots.py::test_a_slot_that_left_and_came_back_honours_nothing_from_before",),
+    ),
+    Mutant(
+        "slots: a call waits for one that arrives",
+        CONNECTION,
+        "MOVING = (AskError, TryAgainError, ClusterDownError)",
+        "MOVING = ()",
+        ("test_slots.py::test_a_call_waits_for_a_slot_that_arrives_in_time",),
+    ),
     Mutant(
         "cap: what is lost takes no place",
         CREATE,
-        "sibling('live', term_now .. ':' .. owner)",
-        "sibling('live', owner)",
+        "local mark = term_now .. ' ' .. (floor or '')",
+        "local mark = ' '",
         ("test_guards.py::test_what_a_restart_lost_takes_no_place",),
     ),
     Mutant(
         "list: an index outlives what it names",
         RESERVE,
-        "redis.call('PEXPIREAT', index, end_of_use + receipt)",
-        "",
+        "{ record_key, live, KEYS[4] }",
+        "{ record_key, live }",
         ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
     ),
     Mutant(
@@ -349,14 +400,14 @@ MUTANTS = [
     ),
     Mutant(
         "idempotency: one request",
-        PRELUDE,
+        JUDGE,
         "if string.sub(known, 1, #request) ~= request then return 'idempotency_mismatch' end",
         "",
         (ONE_REQUEST,),
     ),
     Mutant(
         "idempotency: the window",
-        PRELUDE,
+        JUDGE,
         "request .. answer, 'PX', window)",
         "request .. answer)",
         ("test_idempotency.py::test_a_key_is_forgotten_after_its_window",),
@@ -364,19 +415,57 @@ MUTANTS = [
     Mutant(
         "idempotency: a secret that cannot be derived again",
         STORE,
-        "if verifier(secret) != kept:",
+        "if [verifier(secret) for secret in again.values()] != kept:",
         "if False:",
         ("test_idempotency.py::test_a_keyed_token_is_given_again_though_redis_never_held_it",),
     ),
     Mutant(
-        "open_for_writing",
-        PRELUDE,
-        "redis.call('PEXPIRE', KEYS[1], redis.call('PTTL', KEYS[1]))",
-        "",
-        (FULL,),
+        "idempotency: one request, for a create",
+        CREATE,
+        "if string.sub(known, 1, #request) ~= request then",
+        "if false then",
+        ("test_idempotency.py::test_a_create_key_stands_for_one_request",),
     ),
-    Mutant("open_for_writing: revoke", REVOKE, "open_for_writing()", "", (FULL_TOO,)),
-    Mutant("open_for_writing: release", RELEASE, "open_for_writing()", "", (FULL_TOO,)),
+    Mutant(
+        "idempotency: the record remembers longer than the key",
+        JUDGE,
+        "if record.mark == mark(name, request) then return 'repeated' end",
+        "",
+        ("test_put_back.py::test_a_consume_is_told_again_though_its_key_was_evicted",),
+    ),
+    Mutant(
+        "idempotency: nobody is told what another consumed",
+        VALIDATE,
+        " and record.consumer == caller",
+        "",
+        ("test_put_back.py::test_a_repeat_is_not_told_what_another_consumed",),
+    ),
+    Mutant(
+        "lease: a held token stays among the live ones",
+        RESERVE,
+        "redis.call('ZADD', live, 'XX', last, id)",
+        "",
+        ("test_lease.py::test_a_token_that_is_held_beyond_its_life_survives_a_sweep",),
+    ),
+    Mutant(
+        "lease: the live tokens outlive what is held",
+        RESERVE,
+        "{ record_key, live, KEYS[4] }",
+        "{ record_key, KEYS[4] }",
+        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+    ),
+    Mutant(
+        "a used record does not stay for the life that was left",
+        JUDGE,
+        "if record.expires - now > 10000 then redis.call('PEXPIRE', record_key, receipt) end",
+        "",
+        (
+            "test_store.py::test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left",
+        ),
+    ),
+    Mutant(
+        "a full server is opened", JUDGE, "redis.call('HDEL', record_key, '')", "", (FULL, FULL_TOO)
+    ),
     Mutant(
         "checked_id",
         FORMAT,

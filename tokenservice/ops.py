@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from werkzeug import Response as AnyResponse
 
 from tokenservice import messages, metrics
 from tokenservice.errors import RETRY_SOON, Problem
-from tokenservice.extensions import config, db
+from tokenservice.extensions import config, db, tokens
 from tokenservice.onetime.errors import StoreUnavailable
 
 blueprint = Blueprint("ops", __name__)
@@ -95,7 +96,7 @@ def check_postgres() -> dict[str, str]:
 
 
 def check_redis() -> str:
-    """Redis answers, is a master with room, and evicts nothing.
+    """Redis is a master that evicts nothing, and takes each command that a token call needs.
 
     An evicted token is only refused, but an evicted counter is a limit that does not hold.
     """
@@ -108,8 +109,10 @@ def check_redis() -> str:
             return "not a master"
         if info["maxmemory"] and info["maxmemory_policy"] != "noeviction":
             return "evicts keys"
-        if info["maxmemory"] and info["used_memory"] >= info["maxmemory"]:
-            return "full"
+    try:
+        tokens.probe()
+    except StoreUnavailable as error:
+        return "full" if re.search("OOM|OutOfMemory", str(error)) else "unavailable"
     return "ok"
 
 

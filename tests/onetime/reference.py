@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tokenservice.onetime import errors
-from tokenservice.onetime.format import EPOCH, TAG, Reservation, Token, shard_tag
+from tokenservice.onetime.format import TAG, Reservation, Token, epoch_of, shard_tag
 from tokenservice.onetime.records import (
     Consumed,
     Created,
@@ -52,6 +52,12 @@ class Record:
     consumed_by: str | None = None
     revoked: bool = False
     replays: int = 0
+    repeatable: tuple[Any, ...] = ()
+
+    @property
+    def ends_at(self) -> datetime:
+        """When it can no longer be used, in whatever way."""
+        return max(self.expires_at, self.lease_ends_at or self.expires_at)
 
 
 @dataclass
@@ -72,11 +78,11 @@ class Kept:
 
 
 class Reference:
-    """:param run_id: of the server process that is up"""
+    """:param term: of the server that is up"""
 
     def __init__(
         self,
-        run_id: str,
+        term: bytes,
         *,
         receipt_seconds: int,
         window_seconds: int,
@@ -90,7 +96,7 @@ class Reference:
         self._window = timedelta(seconds=window_seconds)
         self._max_active = max_active
         self._shards = shards
-        self._run, self._epoch = 0, run_id[:EPOCH]
+        self._run, self._epoch = 0, epoch_of(term)
         self._issued = 0
         self._holders: dict[str, str] = {}
         self._kept, self._snapshot = Kept(), Kept()
@@ -115,10 +121,10 @@ class Reference:
     def save(self) -> None:
         self._snapshot = copy.deepcopy(self._kept)
 
-    def restart(self, run_id: str) -> None:
+    def restart(self, term: bytes) -> None:
         """Another process takes over, and knows what the last snapshot knew."""
         self._kept = copy.deepcopy(self._snapshot)
-        self._run, self._epoch = self._run + 1, run_id[:EPOCH]
+        self._run, self._epoch = self._run + 1, epoch_of(term)
 
     # The verbs
 
@@ -145,15 +151,15 @@ class Reference:
             if run == self._run:
                 return [created(self._kept.records[token_id], replayed=True) for token_id in ids]
 
-        outstanding = [
-            record.expires_at
+        outstanding = sorted(
+            record.ends_at
             for record in self._records_of(owner)
             if self._state(record) in (State.ACTIVE, State.RESERVED)
-            and record.expires_at > self.now
-        ]
-        if len(outstanding) + count > self._max_active:
-            first = min(outstanding, default=self.now)
-            raise errors.TooManyActive((first - self.now).total_seconds())
+        )
+        missing = len(outstanding) + count - self._max_active
+        if missing > 0:
+            enough = outstanding[missing - 1] if missing <= len(outstanding) else self.now
+            raise errors.TooManyActive((enough - self.now).total_seconds())
 
         if not isinstance(self.drawn, list) or len(self.drawn) != count:
             return None
@@ -185,12 +191,12 @@ class Reference:
     def validate(self, given: Presented, caller: Party, *, key: str = "") -> Consumed:
         record = self._admitted(given.text, caller)
         name = (record.id[:TAG], caller.id, "validate", key)
-        if self._recall(name, given):
+        if self._is_repeated(record, name, given) and record.consumed_by == caller.id:
             return consumed(record, replayed=True)
         self._refuse_unless_free(record, given)
         self._consume(record, caller)
         record.reservation = ""
-        self._remember(name, given, None)
+        self._remember(name, given, None, record)
         return consumed(record, replayed=False)
 
     def reserve(
@@ -198,8 +204,10 @@ class Reference:
     ) -> Reserved | None:
         record = self._admitted(given.text, caller)
         name, request = (record.id[:TAG], caller.id, "reserve", key), (given, lease_seconds)
-        if known := self._recall(name, request):
-            if self._state(record) is State.RESERVED and record.reservation == known.answer:
+        if self._is_repeated(record, name, request):
+            known = self._recall(name, request) if record.repeatable != (name, request) else None
+            answer = known.answer if known else record.reservation
+            if self._state(record) is State.RESERVED and record.reservation == answer:
                 return reserved(record)
             raise errors.LeaseEnded(record.id)
         self._refuse_unless_free(record, given)
@@ -208,24 +216,24 @@ class Reference:
         record.reservation = self.drawn.text
         self._holders[record.reservation] = caller.id
         record.lease_ends_at = self.now + timedelta(seconds=lease_seconds)
-        record.gone_at = max(record.expires_at, record.lease_ends_at) + self._receipt
-        self._remember(name, request, record.reservation)
+        record.gone_at = max(record.gone_at, record.lease_ends_at + self._receipt)
+        self._remember(name, request, record.reservation, record)
         return reserved(record)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
         record = self._held(reservation, caller)
         name = (record.id[:TAG], caller.id, "commit", key)
-        if self._recall(name, reservation):
+        if self._is_repeated(record, name, reservation) and record.reservation == reservation:
             return consumed(record, replayed=True)
         self._refuse_unless_held(record, reservation)
         self._consume(record, caller)
-        self._remember(name, reservation, None)
+        self._remember(name, reservation, None, record)
         return consumed(record, replayed=False)
 
     def release(self, reservation: str, caller: Party) -> str:
         record = self._held(reservation, caller)
         self._refuse_unless_held(record, reservation)
-        record.reservation, record.lease_ends_at = "", None
+        record.reservation, record.lease_ends_at, record.repeatable = "", None, ()
         return record.id
 
     def revoke(self, text: str, caller: Party) -> str:
@@ -375,7 +383,7 @@ class Reference:
             return
         self._refuse(record, state)
         self._refuse_if_reserved(record, state)
-        record.revoked = True
+        record.revoked, record.repeatable = True, ()
 
     def _recall(self, name: tuple[str, ...], request: Any) -> Known | None:
         known = self._kept.known.get(name)
@@ -385,7 +393,15 @@ class Reference:
             raise errors.IdempotencyMismatch
         return known
 
-    def _remember(self, name: tuple[str, ...], request: Any, answer: Any) -> None:
+    def _is_repeated(self, record: Record, name: tuple[str, ...], request: Any) -> bool:
+        """The record knows the last call that changed it for longer than the key is known."""
+        return record.repeatable == (name, request) or bool(self._recall(name, request))
+
+    def _remember(
+        self, name: tuple[str, ...], request: Any, answer: Any, record: Record | None = None
+    ) -> None:
+        if record:
+            record.repeatable = (name, request) if name[-1] else ()
         if name[-1]:
             self._kept.known[name] = Known(request, answer, self.now + self._window)
 

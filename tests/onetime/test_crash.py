@@ -54,7 +54,8 @@ def test_without_the_fence_every_token_is(
 ) -> None:
     """The same scenario finds the double spend, so the test above can fail."""
     store = open_store(snapshotting.url)
-    fenced = store._scripts["validate"]
+    scripts = store._shards._scripts
+    fenced = scripts["validate"]
     assert FENCE in fenced.source
-    store._scripts["validate"] = fenced.connection.script(fenced.source.replace(FENCE, ""))
+    scripts["validate"] = fenced.connection.script(fenced.source.replace(FENCE, ""))
     assert spent_twice(snapshotting, store) == TOKENS

@@ -110,7 +110,7 @@ def test_one_key_may_serve_several_verbs(store: TokenStore) -> None:
 def test_a_full_server_still_lets_go_and_takes_back(
     own_redis: local.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: open_for_writing() in release.lua and revoke.lua."""
+    """Guard: the HDEL in begin_change(), in judge.lua."""
     store, admin = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
     token = store.create("ana", life_seconds=30)
     admin.config_set("maxmemory", "1")
@@ -136,7 +136,7 @@ def test_a_create_is_not_repeated_from_before_a_restart(
 def test_what_a_restart_lost_takes_no_place(
     own_redis: local.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: the term in the name of the set that create.lua counts."""
+    """Guard: the mark of the term in the set that create.lua counts."""
     store = open_store(own_redis.url, max_active=3)
     store.create_many("ana", 3, life_seconds=30)
     crash(own_redis)

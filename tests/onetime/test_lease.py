@@ -98,3 +98,12 @@ def test_a_forged_reservation_asks_redis_nothing(store: TokenStore) -> None:
     _, held = hold(store)
     with pytest.raises(errors.TokenMalformed):
         store.commit(held[:-1] + ("a" if held[-1] != "a" else "b"), LUIS)
+
+
+def test_a_token_that_is_held_beyond_its_life_survives_a_sweep(store: TokenStore) -> None:
+    """Each create sweeps what has expired out of the owner's live tokens."""
+    text = store.create("ana", life_seconds=1).text
+    held = store.reserve(Presented(text), LUIS, lease_seconds=30)
+    time.sleep(1.2)
+    store.create("ana", life_seconds=30)
+    assert store.commit(held.text, LUIS).owner == "ana"

@@ -71,8 +71,9 @@ for _, key in ipairs(redis.call('KEYS', 'ott:*')) do
     end
   end
   local left = redis.call('PTTL', key)
+  if left == -1 and string.find(key, ':history$') then left = false end
   if left == -1 then return redis.error_reply(key .. ' is kept for ever') end
-  redis.call('PEXPIRE', key, left - ms)
+  if left then redis.call('PEXPIRE', key, left - ms) end
 end
 """
 
@@ -144,7 +145,7 @@ class History(RuleBasedStateMachine):
         self.client.flushall()
         self.dump.unlink(missing_ok=True)
         self.store = self.stores[shards]
-        self.reference = Reference(self.run_id(), shards=shards, **OPTIONS)
+        self.reference = Reference(self.term(), shards=shards, **OPTIONS)
         self.clock = self.read_clock()
 
     # What is done to tokens
@@ -295,7 +296,7 @@ class History(RuleBasedStateMachine):
         self.server.kill()
         self.server.start()
         self.client.eval(PASS_TIME, 0, (self.passed - self.passed_when_saved) // MILLISECOND)
-        self.reference.restart(self.run_id())
+        self.reference.restart(self.term())
         self.clock = self.read_clock()
         for call in self.calls[-3:]:
             self.call(call.verb, call.about, call.caller, **call.more)
@@ -416,9 +417,10 @@ class History(RuleBasedStateMachine):
         self.passed += timedelta(milliseconds=milliseconds)
         self.clock = self.read_clock()
 
-    def run_id(self) -> str:
-        run_id: str = self.client.info("server")["run_id"]
-        return run_id
+    def term(self) -> bytes:
+        run_id = self.client.info("server")["run_id"]
+        mastership = self.client.info("replication")["master_replid"]
+        return f"{run_id[:24]}{mastership[:24]}".encode()
 
     @property
     def dump(self) -> Any:

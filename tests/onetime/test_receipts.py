@@ -9,7 +9,8 @@ import pytest
 
 from tests.onetime.topologies import Topology
 from tokenservice.onetime import errors
-from tokenservice.onetime.format import shard_tag
+from tokenservice.onetime.format import owner_handle
+from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.records import Party, Presented, State, Terms
 from tokenservice.onetime.store import TokenStore
 
@@ -147,23 +148,23 @@ def test_a_list_filters_by_state_and_purpose(store: TokenStore, owner: str) -> N
 def test_an_index_cleans_itself(
     batch: int, topology: Topology, open_store: Callable[..., TokenStore], owner: str
 ) -> None:
-    """Guard: the sweep at the end of create.lua; without it 300 ids would stay."""
+    """Guard: the sample at the end of create.lua, and sweep.lua; without it 300 ids would stay."""
     store = open_store(topology.url, shards=topology.shards, receipt_seconds=1, window_seconds=1)
     client = topology.client()
-    shard = f"ott:{{{shard_tag(owner, topology.shards)}}}:"
-    index = f"{shard}index:{owner}"
+    keys = Keys.of_owner(owner, topology.shards)
     store.create(owner, life_seconds=60)  # Keeps the index itself alive.
     for _ in range(3):
         store.create_many(owner, 100, life_seconds=1)
     time.sleep(2.3)
-    assert client.zcard(index) == 301
+    assert client.zcard(keys.index) == 301
     for _ in range(300 // batch):
         for created in store.create_many(owner, batch, life_seconds=60):
             store.validate(Presented(created.text), LUIS)
     # Of what is left, the dead are few; nothing alive was swept.
-    dead = [i for i in client.zrange(index, 0, -1) if not client.exists(shard + i.decode())]
+    ids = [token_id.decode() for token_id in client.zrange(keys.index, 0, -1)]
+    dead = [token_id for token_id in ids if not client.exists(keys.record(token_id))]
     assert len(dead) < 200
-    assert client.zcard(index) - len(dead) == 301
+    assert len(ids) - len(dead) == 301
 
 
 def test_an_index_goes_with_its_last_record(
@@ -173,7 +174,7 @@ def test_an_index_goes_with_its_last_record(
     store.create(owner, life_seconds=1)
     store.create(owner, life_seconds=1)
     time.sleep(2.5)
-    assert not list(topology.client().scan_iter(f"*{owner}*"))
+    assert not list(topology.client().scan_iter(f"*{owner_handle(owner)}*"))
 
 
 def test_the_cap_holds_and_what_ends_frees_a_place(

@@ -58,10 +58,10 @@ class Stores:
         for fence in Fence:
             store = TokenStore(connection, secret=SECRET, shards=shards, max_active=100_000)
             if taken_out := TAKEN_OUT.get(fence):
-                for verb, script in store._scripts.items():
+                for verb, script in store._shards._scripts.items():
                     assert taken_out in script.source
                     source = script.source.replace(taken_out, "")
-                    store._scripts[verb] = connection.script(source)
+                    store._shards._scripts[verb] = connection.script(source)
             self._by_fence[fence] = store
         self.engine = self._by_fence[Fence.BUILT]
 

@@ -212,9 +212,9 @@ def loaded(site: Site, tally: Tally) -> Iterator[None]:
 
 def without_fence(store: TokenStore) -> TokenStore:
     for verb in ("validate", "commit"):
-        fenced = store._scripts[verb]
+        fenced = store._shards._scripts[verb]
         assert FENCE in fenced.source
-        store._scripts[verb] = fenced.connection.script(fenced.source.replace(FENCE, ""))
+        store._shards._scripts[verb] = fenced.connection.script(fenced.source.replace(FENCE, ""))
     return store
 
 

@@ -38,7 +38,7 @@ THREADS = 24
 # after twice that.
 REDIS_MS, CLIENT_SECONDS = 150, 0.3
 LUIS = Party("luis", "luis@example.com")
-REMEMBER = "remember(key, request, '', window)"
+REMEMBER = "if known and state == 'consumed' and record.consumer == caller then"
 
 # What a call came to: its status, and the code of its problem; None and None without an answer.
 Told = Counter[tuple[str, int | None, str | None]]
@@ -248,7 +248,9 @@ def test_without_a_memory_of_keys_a_repeat_is_told_used(tmp_path: Path) -> None:
         connection = Connection(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)
         store = TokenStore(connection, secret=secrets.token_bytes(32))
         assert told_used(store, behind, key="k") == set()
-        remembering = store._scripts["validate"].source
+        remembering = store._shards._scripts["validate"].source
         assert REMEMBER in remembering
-        store._scripts["validate"] = connection.script(remembering.replace(REMEMBER, ""))
+        store._shards._scripts["validate"] = connection.script(
+            remembering.replace(REMEMBER, "if false then")
+        )
         assert told_used(store, behind, key="k") == set(KINDS)

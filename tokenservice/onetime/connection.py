@@ -1,8 +1,10 @@
-"""One way to reach Redis, alone, under Sentinel or as a cluster: scripts with one key, and INFO.
+"""One way to reach Redis, alone, under Sentinel or as a cluster: scripts, and INFO.
 
-Timeouts are short and nothing is ever sent twice. redis-py 8 repeats a command up to ten times
-by itself: a consume whose first reply was lost would then be answered "already used" to the
-very caller who consumed it. Repeating is left to that caller, who has the idempotency key.
+Timeouts are short and nothing that may have run is sent twice. redis-py 8 repeats a command up to
+ten times by itself: a consume whose first reply was lost would then be answered "already used" to
+the very caller who consumed it. Repeating is left to that caller, who has the idempotency key.
+What Redis says that it did not run, because a slot of the cluster is elsewhere or on its way, is
+repeated here for a while.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,7 +23,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, RedisClusterException
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    RedisClusterException,
+    SlotNotCoveredError,
+    TryAgainError,
+)
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -26,6 +39,11 @@ from tokenservice.onetime.errors import StoreUnavailable
 
 SENTINEL_OPTIONS = ("socket_connect_timeout", "socket_timeout", "retry")
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
+#: How long a call waits for a slot that is on its way, and how often it asks.
+MOVING_SECONDS, ASK_EVERY_SECONDS = 0.5, 0.02
+#: Redis ran nothing. An ASK leads to a server that only imports the slot, and it is not followed:
+#: the term there is fresh only once the slot has arrived (docs/engine.md, "Slots that move").
+MOVING = (AskError, TryAgainError, ClusterDownError)
 
 
 class Connection:
@@ -76,15 +94,56 @@ class Connection:
         except FAILURES as error:
             raise StoreUnavailable(f"info: {type(error).__name__}") from error
 
-    def ask(self, *command: Any) -> Any:
-        """Send one command, and read its answer, on a socket that no other call is using.
+    def one_of_each_master(self, keys: Sequence[str]) -> list[str]:
+        """Choose among ``keys`` so that each master that has some of them has one.
+
+        :raises StoreUnavailable: no node tells which they are
+        """
+        try:
+            client = self.client
+            if not isinstance(client, RedisCluster):
+                return list(keys[:1])
+            return list({client.get_node_from_key(key).name: key for key in keys}.values())
+        except FAILURES as error:
+            raise StoreUnavailable(f"cluster: {type(error).__name__}") from error
+
+    def ask(self, key: str, *command: Any) -> Any:
+        """Send one command about ``key`` to the server that has it, and read its answer."""
+        client = self.client
+        if isinstance(client, RedisCluster):
+            return self._ask_cluster(client, key, *command)
+        return self._ask_one(client, *command)
+
+    def _ask_cluster(self, client: RedisCluster, key: str, *command: Any) -> Any:
+        """Ask the owner of the slot, again when Redis says that it ran nothing.
+
+        Not by ``client.execute_command``, which follows an ASK.
+        """
+        until = time.monotonic() + MOVING_SECONDS
+        while True:
+            try:
+                node = client.get_redis_connection(client.get_node_from_key(key))
+                return node.execute_command(*command)
+            except MovedError as error:
+                if time.monotonic() >= until:
+                    raise
+                client.nodes_manager.move_slot(error)
+            except MOVING:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(ASK_EVERY_SECONDS)
+            except (redis.ConnectionError, redis.TimeoutError, SlotNotCoveredError):
+                # Another node may be the master by the next call.
+                with suppress(*FAILURES):
+                    client.nodes_manager.initialize()
+                raise
+
+    def _ask_one(self, client: redis.Redis, *command: Any) -> Any:
+        """Ask on a socket that no other call is using.
 
         redis-py's pool counts, for each command, for observers that are not there. That takes
         longer than the command itself.
         """
-        client = self.client
-        if isinstance(client, RedisCluster):
-            return client.execute_command(*command)
         pool = client.connection_pool
         try:
             connection = self._idle.pop()
@@ -161,20 +220,24 @@ def connect(connection: redis.Connection) -> None:
 
 
 class Script:
-    """One Lua script, run where its key lives."""
+    """One Lua script, run where its keys live: they share a {tag}, and so a slot."""
 
     def __init__(self, connection: Connection, source: str) -> None:
         self.connection = connection
         self.source = source
         self._sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - Redis' own name for it
 
-    def __call__(self, key: str, *args: Any) -> Any:
-        """:raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown"""
+    def __call__(self, keys: Sequence[str], *args: Any) -> Any:
+        """Run it on all the ``keys`` that it touches.
+
+        :raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown
+        """
+        ask, given = self.connection.ask, (len(keys), *keys, *args)
         try:
             try:
-                return self.connection.ask("EVALSHA", self._sha, 1, key, *args)
+                return ask(keys[0], "EVALSHA", self._sha, *given)
             except NoScriptError:
                 # A server that started since has run nothing yet, this call included.
-                return self.connection.ask("EVAL", self.source, 1, key, *args)
+                return ask(keys[0], "EVAL", self.source, *given)
         except FAILURES as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error

@@ -94,7 +94,7 @@ class IdempotencyMismatch(OneTimeError):
 
 
 class TooManyActive(OneTimeError):
-    """A place comes free in ``seconds`` at the latest."""
+    """There is room for what was asked in ``seconds`` at the latest."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"{seconds} s")

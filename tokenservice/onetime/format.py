@@ -3,8 +3,9 @@
 ``ott_`` + id (18) + epoch (4) + secret (28) + checksum (6), all in base62, so that a double
 click selects it whole and one regular expression finds it for a secret scanner.
 
-- id: public; names the record. Its first two characters are the shard tag.
-- epoch: the beginning of the term (see scripts/prelude.lua) in which it was issued. It decides
+- id: public; names the record. Its first two characters are the shard tag, and the next six the
+  owner's handle: the two name the keys of the owner, which a presenter does not know.
+- epoch: of a hash of the term (see scripts/prelude.lua) in which it was issued. It decides
   nothing that the record can decide; it tells "lost in a restart" from "never existed" when the
   restarted server kept no record at all.
 - secret: 28 characters, 166 bits, from the system's generator (ASVS 5.0 V11.5.1 asks 128).
@@ -28,7 +29,7 @@ from tokenservice.onetime.errors import TokenMalformed, TokenUnknown
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOKEN, RESERVATION = "ott_", "otr_"
-TAG, ID, EPOCH, NONCE, SECRET, CHECKSUM = 2, 18, 4, 14, 28, 6
+TAG, HANDLE, ID, EPOCH, NONCE, SECRET, CHECKSUM = 2, 6, 18, 4, 14, 28, 6
 TOKEN_PATTERN = re.compile(rf"{TOKEN}[0-9A-Za-z]{{{ID + EPOCH + SECRET + CHECKSUM}}}")
 RESERVATION_PATTERN = re.compile(
     rf"{RESERVATION}[0-9A-Za-z]{{{ID + EPOCH + NONCE + SECRET + CHECKSUM}}}"
@@ -61,6 +62,19 @@ def derived_secret(key: bytes, *parts: str) -> str:
 def shard_tag(owner: str, shards: int) -> str:
     """Give the tag that all records of one owner share, so that they share a cluster slot."""
     return base62(zlib.crc32(owner.encode()) % shards, TAG)
+
+
+def owner_handle(owner: str) -> str:
+    """Give the short name of ``owner`` that stands in the ids of its tokens.
+
+    Two owners in some 10^10 share one. They then share a cap and an index, and nothing else.
+    """
+    return base62(int.from_bytes(hashlib.sha256(owner.encode()).digest()) % 62**HANDLE, HANDLE)
+
+
+def epoch_of(term: bytes) -> str:
+    """Give the few characters of ``term`` that stand in a token's text."""
+    return hashlib.sha1(term).hexdigest()[:EPOCH]  # noqa: S324 - as redis.sha1hex, and no secret
 
 
 def verifier(secret: str) -> bytes:

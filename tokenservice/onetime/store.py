@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from importlib import resources
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from tokenservice.onetime import errors, replies
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import (
-    EPOCH,
+    HANDLE,
     ID,
     NONCE,
     SECRET,
@@ -23,10 +22,11 @@ from tokenservice.onetime.format import (
     checked_id,
     derived_secret,
     digest,
+    epoch_of,
     random_base62,
-    shard_tag,
     verifier,
 )
+from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.records import (
     Consumed,
     Created,
@@ -40,20 +40,9 @@ from tokenservice.onetime.records import (
     Terms,
     moment,
 )
+from tokenservice.onetime.shards import Shards
 
-KEY_PREFIX = "ott:"
 UNBOUND = Terms()
-VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
-_FILES = resources.files("tokenservice.onetime") / "scripts"
-
-
-def _script(verb: str) -> str:
-    parts = (_FILES / f"{name}.lua" for name in ("prelude", verb))
-    return "".join(part.read_text(encoding="utf-8") for part in parts)
-
-
-#: Read with the code that speaks to them. A worker that starts again later must not find newer.
-SCRIPTS = {verb: _script(verb) for verb in VERBS}
 
 
 class TokenStore:
@@ -85,11 +74,9 @@ class TokenStore:
     ) -> None:
         self._key = hashlib.sha256(b"one-time tokens\0" + secret).digest()
         self._receipt_ms = receipt_seconds * 1000
-        self._window_ms = window_seconds * 1000
+        self._kept_ms = window_seconds * 1000, self._receipt_ms
         self._max_active = max_active
-        self._shards = shards
-        self._timed = timed
-        self._scripts = {verb: connection.script(source) for verb, source in SCRIPTS.items()}
+        self._shards = Shards(connection, shards, timed)
 
     def create(
         self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
@@ -118,9 +105,7 @@ class TokenStore:
         :raises IdempotencyMismatch: ``key`` was used for another validate
         """
         token = Token.parse(given.text)
-        outcome, *facts = self._on_record(
-            "validate", token.id, *self._presentation("validate", token, given, caller, key)
-        )
+        outcome, *facts = self._present("validate", token, given, caller, key)
         if outcome != b"consumed":
             replies.refuse(outcome, facts, token.id)
         return replies.consumed(token.id, facts)
@@ -134,14 +119,7 @@ class TokenStore:
         :raises IdempotencyMismatch: ``key`` was used for another reserve
         """
         token = Token.parse(given.text)
-        outcome, *facts = self._on_record(
-            "reserve",
-            token.id,
-            *self._presentation("reserve", token, given, caller, key, str(lease_seconds)),
-            random_base62(NONCE),
-            lease_seconds * 1000,
-            self._receipt_ms,
-        )
+        outcome, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
         if outcome != b"reserved_now":
             replies.refuse(outcome, facts, token.id)
         nonce, *facts = facts
@@ -156,14 +134,9 @@ class TokenStore:
         :raises TokenRefused: another of its kinds says why
         """
         held = self._held(reservation, caller)
-        outcome, *facts = self._on_record(
-            "commit",
-            held.id,
-            held.nonce,
-            held.epoch,
-            caller.id,
-            *self._idempotency(caller.id, "commit", key, reservation),
-        )
+        name, request = self._idempotency(caller.id, "commit", key, reservation)
+        given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms)
+        outcome, *facts = self._on_record("commit", held.id, *given, name=name)
         if outcome != b"consumed":
             replies.refuse(outcome, facts, held.id)
         return replies.consumed(held.id, facts)
@@ -231,58 +204,75 @@ class TokenStore:
 
         :param cursor: ``next_cursor`` of the page before
         """
-        index = f"{KEY_PREFIX}{{{shard_tag(owner, self._shards)}}}:index:{owner}"
-        _, next_cursor, items = self._call("list", index, cursor, limit, state, purpose)
+        keys = Keys.of_owner(owner, self._shards.count)
+        _, next_cursor, found = self._shards.run("page", keys, [keys.index], cursor, limit)
+        ids = [token_id.decode() for token_id in found]
+        items = []
+        if ids:
+            named = [keys.index, keys.live, *keys.records(ids)]
+            _, items = self._shards.run("receipts", keys, named, owner, state, purpose, *ids)
         return Page(tuple(replies.receipt(item) for item in items), next_cursor.decode())
+
+    def probe(self) -> None:
+        """Try what the verbs need of Redis, room for a create included.
+
+        :raises StoreUnavailable: a verb would fail
+        """
+        self._shards.probe()
 
     def _issue(
         self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
     ) -> list[Created]:
-        tag = shard_tag(owner, self._shards)
+        keys = Keys.of_owner(owner, self._shards.count)
         made = {}
         for _ in range(count):
-            token_id = tag + random_base62(ID - TAG)
+            token_id = keys.tag + keys.handle + random_base62(ID - TAG - HANDLE)
             made[token_id] = self._new_secret(token_id, key)
         audience = "\n".join(terms.audience)
         bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
-        outcome, *facts = self._on_record(
+        name, request = self._idempotency(owner, kind, key, str(count), str(life_seconds), *bound)
+        term, (outcome, *facts) = self._shards.run_in_term(
             "create",
-            next(iter(made)),
-            owner,
-            life_seconds * 1000,
-            self._receipt_ms,
-            self._max_active,
-            *self._idempotency(owner, kind, key, str(count), str(life_seconds), *bound),
+            keys,
+            [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
+            *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
             *bound,
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
+        repeated = outcome == b"known"
+        if repeated:
+            ids = facts[0].decode().split()
+            outcome, *facts = self._shards.run("again", keys, keys.records(ids))
         if outcome != b"created":
             replies.refuse(outcome, facts)
-        term, created_at, expires_at, *repeated = facts
+        created_at, expires_at, found = facts
         if repeated:
-            made = self._derive_again(repeated, key)
-        epoch = term.decode()[:EPOCH]
-        times = moment(created_at), moment(expires_at)
+            made = self._derive_again(ids, found, key)
+        elif found:
+            self._sweep(keys, [token_id.decode() for token_id in found])
+        epoch, times = epoch_of(term), (moment(created_at), moment(expires_at))
         return [
-            Created(token_id, *times, str(Token(token_id, epoch, secret)), bool(repeated))
+            Created(token_id, *times, str(Token(token_id, epoch, secret)), repeated)
             for token_id, secret in made.items()
         ]
+
+    def _sweep(self, keys: Keys, ids: Sequence[str]) -> None:
+        """Take ids without a record out of the index. The create that asked for it is done."""
+        with suppress(errors.StoreUnavailable):
+            self._shards.run("sweep", keys, [keys.index, *keys.records(ids)], *ids)
 
     def _new_secret(self, token_id: str, key: str) -> str:
         """Draw a secret; under an idempotency key derive it, so that it can be given again."""
         return derived_secret(self._key, TOKEN, token_id, key) if key else random_base62(SECRET)
 
-    def _derive_again(self, repeated: list[bytes], key: str) -> dict[str, str]:
+    def _derive_again(self, ids: list[str], kept: list[bytes], key: str) -> dict[str, str]:
         """Give the secrets of the tokens that an earlier create under ``key`` issued.
 
         :raises IdempotencyMismatch: the service's secret has changed since
         """
-        again = {}
-        for token_id, kept in zip(repeated[::2], repeated[1::2], strict=True):
-            secret = self._new_secret(token_id.decode(), key)
-            if verifier(secret) != kept:
-                raise errors.IdempotencyMismatch
-            again[token_id.decode()] = secret
+        again = {token_id: self._new_secret(token_id, key) for token_id in ids}
+        if [verifier(secret) for secret in again.values()] != kept:
+            raise errors.IdempotencyMismatch
         return again
 
     def _held(self, text: str, holder: Party) -> Reservation:
@@ -293,7 +283,7 @@ class TokenStore:
 
     def _revoke(self, token_id: str, proof: bytes, epoch: str, caller: Party) -> None:
         outcome, *facts = self._on_record(
-            "revoke", token_id, proof, epoch, caller.id, caller.correo
+            "revoke", token_id, proof, epoch, caller.id, caller.correo, self._receipt_ms
         )
         if outcome != b"revoked_now":
             replies.refuse(outcome, facts, token_id)
@@ -302,28 +292,36 @@ class TokenStore:
         outcome, *facts = self._on_record("look", token_id, token_id)
         return replies.Seen(facts) if outcome == b"found" else None
 
-    def _presentation(
-        self, verb: str, token: Token, given: Presented, caller: Party, key: str, *more: str
-    ) -> tuple[Any, ...]:
-        """The arguments that every script which judges a presented token begins with."""
+    def _present(
+        self,
+        verb: str,
+        token: Token,
+        given: Presented,
+        caller: Party,
+        key: str,
+        lease_seconds: int | None = None,
+    ) -> list[Any]:
+        """Call a script that judges a presented token, and holds it where there is a lease."""
         bound = (given.purpose, given.subject, given.bind)
-        return (
-            verifier(token.secret),
-            token.epoch,
-            caller.id,
-            caller.correo,
-            *bound,
-            *self._idempotency(caller.id, verb, key, given.text, *bound, *more),
+        request, lease = [given.text, *bound], list[Any]()
+        if lease_seconds is not None:
+            request.append(str(lease_seconds))
+            lease = [random_base62(NONCE), lease_seconds * 1000]
+        name, stands_for = self._idempotency(caller.id, verb, key, *request)
+        return self._on_record(
+            verb,
+            token.id,
+            *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
+            *(name, stands_for, *self._kept_ms, *lease),
+            name=name,
         )
 
-    def _idempotency(self, caller: str, verb: str, key: str, *request: str) -> tuple[Any, ...]:
-        """The name of ``key``, what it stands for, and for how long. Only hashes of either."""
-        name = digest(caller, verb, key) if key else ""
-        return name, digest(*request) if key else "", self._window_ms
+    def _idempotency(self, caller: str, verb: str, key: str, *request: str) -> tuple[str, str]:
+        """The name of ``key``, and what it stands for. Only hashes of either."""
+        return (digest(caller, verb, key), digest(*request)) if key else ("", "")
 
-    def _on_record(self, verb: str, token_id: str, *args: Any) -> list[Any]:
-        return self._call(verb, f"{KEY_PREFIX}{{{token_id[:TAG]}}}:{token_id}", *args)
-
-    def _call(self, verb: str, key: str, *args: Any) -> list[Any]:
-        with self._timed(verb):
-            return self._scripts[verb](key, *args)  # type: ignore[no-any-return]
+    def _on_record(self, verb: str, token_id: str, *args: Any, name: str = "") -> list[Any]:
+        keys = Keys.of_token(token_id)
+        index = [keys.index] if verb == "reserve" else []
+        named = [keys.record(token_id), keys.live, *index, *keys.idem(name)]
+        return self._shards.run(verb, keys, named, *args)

@@ -1,19 +1,16 @@
--- KEYS: record   ARGV: nonce, epoch, caller, idempotency key, request, window ms
-local nonce, epoch, caller, key, request, window = unpack(ARGV)
-local record = read(KEYS[1])
-if not record.verifier then return missing(epoch) end
+-- KEYS: history, record, live, idem   ARGV: known, nonce, epoch, caller, idempotency key,
+-- request, window ms, receipt ms
+local nonce, epoch, caller, name, request, window, receipt = unpack(ARGV, 2)
+local record = read(record_key)
+if not record.verifier then return reply(missing(epoch)) end
 
-local known = recall(key, request)
-if known == 'repeated' then return consumed(record, 1) end
-if known then return { known } end
-
+local known = recall(record, name, request)
+if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
 if state == 'consumed' and record.nonce == nonce then
-  return { 'consumed_before', record.consumed }
+  if known then return reply(consumed(record, record.consumed, 1)) end
+  return reply({ 'consumed_before', record.consumed })
 end
-if state == 'lost' then return { state } end
-if state ~= 'reserved' or record.nonce ~= nonce then return { 'lease_ended' } end
-
-consume(record, caller)
-remember(key, request, '', window)
-return consumed(record, 0)
+if state == 'lost' then return reply({ state }) end
+if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
+return reply(consume(record, nonce, caller, name, request, window, receipt))

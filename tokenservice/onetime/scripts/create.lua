@@ -1,59 +1,75 @@
--- KEYS: record of the first   ARGV: owner, life ms, receipt ms, most active, idempotency key,
--- request, window ms, purpose, audience, subject, data, bind, then id and verifier of each.
--- All or none.
-local owner, life, receipt, most, key, request, window = unpack(ARGV, 1, 7)
+-- KEYS: history, live, index, then records, last idem where the caller sent a key
+-- ARGV: known, owner, life ms, most active, idempotency key, request, window ms, receipt ms,
+-- purpose, audience, subject, data, bind, then id and verifier of each.   All or none.
+local live, index, idem = KEYS[2], KEYS[3], KEYS[#KEYS]
+local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
-local live, index = sibling('live', term_now .. ':' .. owner), sibling('index', owner)
+local added = (#ARGV - 13) / 2
 
-local known, answer = recall(key, request)
-if known == 'idempotency_mismatch' then return { known } end
--- What was issued in another term is lost, and repeating it would help nobody: issue anew.
-if known and string.sub(answer, 1, #term_now) == term_now then
-  local reply = { 'created', term_now }
-  for id in string.gmatch(string.sub(answer, #term_now + 1), '%w+') do
-    local record = read(shard .. id)
-    if not record.verifier then return { 'unknown' } end
-    reply[3], reply[4] = record.created, record.expires
-    table.insert(reply, id)
-    table.insert(reply, record.verifier)
+local known = name ~= '' and redis.call('GET', idem)
+if known then
+  if string.sub(known, 1, #request) ~= request then
+    return reply({ 'idempotency_mismatch' })
   end
-  return reply
+  local term = string.sub(known, #request + 1, #request + #term_now)
+  -- What was issued in another term is lost, and repeating it would help nobody: issue anew.
+  if term == term_now then
+    return reply({ 'known', string.sub(known, #request + #term + 1) })
+  end
 end
 
-local count = (#ARGV - 12) / 2
-if redis.call('ZCOUNT', live, '(' .. now, '+inf') + count > tonumber(most) then
-  local first = redis.call('ZRANGEBYSCORE', live, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return { 'too_many_active', first[2] and first[2] - now or 0 }
+-- The live tokens of one term and floor stand together, under a mark that no time takes out.
+-- What another issued is lost, and takes no place.
+local mark = term_now .. ' ' .. (floor or '')
+local stale = not redis.call('ZSCORE', live, mark)
+local active = stale and 0 or redis.call('ZCOUNT', live, '(' .. now, '(+inf')
+local missing = active + added - most
+if missing > 0 then
+  local ends = redis.call('ZRANGEBYSCORE', live, '(' .. now, '(+inf', 'WITHSCORES',
+    'LIMIT', missing - 1, 1)
+  return reply({ 'too_many_active', not stale and ends[2] and ends[2] - now or 0 })
 end
 
-local expires, ids = now + life, {}
+local expires = now + life
 -- Scores are unique for one owner, so that one number is a cursor: microseconds, or one more
 -- than the newest where several share one or the clock went back.
 local newest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
 local score = math.max(now_us, newest[2] and newest[2] + 1 or 0)
-for i = 13, #ARGV, 2 do
-  local id = ARGV[i]
-  local record = { 'verifier', ARGV[i + 1], 'owner', owner, 'term', term_now, 'state', 'active',
-    'created', now, 'expires', expires }
-  for place, name in ipairs(names) do
-    local value = ARGV[7 + place]
-    if value ~= '' then record[#record + 1] = name; record[#record + 1] = value end
+local alive, indexed, ids = {}, {}, {}
+for i = 1, added do
+  local id = ARGV[12 + 2 * i]
+  local record = { 'verifier', ARGV[13 + 2 * i], 'owner', owner, 'term', term_now, 'seq', count,
+    'state', 'active', 'created', now, 'expires', expires }
+  for place, field in ipairs(names) do
+    local value = ARGV[8 + place]
+    if value ~= '' then record[#record + 1] = field; record[#record + 1] = value end
   end
-  redis.call('HSET', shard .. id, unpack(record))
-  redis.call('PEXPIREAT', shard .. id, expires + receipt)
-  redis.call('ZADD', live, expires, id)
-  redis.call('ZADD', index, score + #ids, id)
-  ids[#ids + 1] = id
+  -- The first write. On a full server it is refused, and with it all others.
+  redis.call('HSET', KEYS[3 + i], unpack(record))
+  redis.call('PEXPIREAT', KEYS[3 + i], expires + receipt)
+  ids[i] = id
+  alive[2 * i - 1], alive[2 * i] = expires, id
+  indexed[2 * i - 1], indexed[2 * i] = score + i - 1, id
 end
+if not history[1] then redis.call('HSET', KEYS[1], 'count', count) end
+if stale then
+  redis.call('DEL', live)
+  redis.call('ZADD', live, '+inf', mark)
+end
+redis.call('ZADD', live, unpack(alive))
+redis.call('ZADD', index, unpack(indexed))
 for _, set in ipairs({ live, index }) do
   if redis.call('PTTL', set) < life + receipt then redis.call('PEXPIRE', set, life + receipt) end
 end
-
--- Sweeping comes last: were it the first write, a full server would let all the others pass.
--- As much as was added, several times over, or the index of who only makes batches would grow.
 redis.call('ZREMRANGEBYSCORE', live, '-inf', now)
-for _, id in ipairs(redis.call('ZRANDMEMBER', index, 3 * count)) do
-  if redis.call('EXISTS', shard .. id) == 0 then redis.call('ZREM', index, id) end
+if name ~= '' then
+  redis.call('SET', idem, request .. term_now .. ' ' .. table.concat(ids, ' '), 'PX', window)
 end
-remember(key, request, term_now .. table.concat(ids, ' '), window)
-return { 'created', term_now, now, expires }
+
+-- Now and then some ids are looked at, to take those of records that are gone out of the index:
+-- on the average three for each that is added, or the index would grow.
+local sample = {}
+if redis.call('ZCARD', index) % 32 < added then
+  sample = redis.call('ZRANDMEMBER', index, 3 * math.max(32, added))
+end
+return reply({ 'created', now, expires, sample })

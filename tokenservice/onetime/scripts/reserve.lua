@@ -1,32 +1,36 @@
--- KEYS: record   ARGV: verifier, epoch, caller, correo, purpose, subject, bind,
--- idempotency key, request, window ms, nonce, lease ms, receipt ms
-local verifier, epoch, caller, correo, purpose, subject, bind, key, request, window = unpack(ARGV)
-local nonce, lease, receipt = ARGV[11], ARGV[12], ARGV[13]
-local record = read(KEYS[1])
+-- KEYS: history, record, live, index, idem   ARGV: known, verifier, epoch, caller, correo,
+-- purpose, subject, bind, idempotency key, request, window ms, receipt ms, nonce, lease ms
+local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window, receipt,
+  nonce, lease = unpack(ARGV, 2)
+local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
-if refused then return refused end
+if refused then return reply(refused) end
 
-local known, answer = recall(key, request)
-if known == 'idempotency_mismatch' then return { known } end
-
+local known, answer = recall(record, name, request)
+if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
--- The answer is given again only while it is true.
-if known and not (state == 'reserved' and record.nonce == answer) then return { 'lease_ended' } end
-if not known then
+if known then
+  -- The answer is given again only while it is true.
+  local holds = state == 'reserved' and record.nonce == (answer or record.nonce)
+  if not holds then return reply({ 'lease_ended' }) end
+else
   refused = unusable(record, state, purpose, subject, bind)
-  if refused then return refused end
+  if refused then return reply(refused) end
+  if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'lost' }) end
 
   record.nonce, record.lease = nonce, now + lease
-  -- The record must outlive the lease, for a commit to be repeated as long as a validate.
-  local end_of_use = math.max(tonumber(record.expires), record.lease)
-  redis.call('PEXPIREAT', KEYS[1], end_of_use + receipt)
-  -- The index must outlive the record, or the list would forget what the receipt still tells.
-  local index = sibling('index', record.owner)
-  if redis.call('PTTL', index) < end_of_use + receipt - now then
-    redis.call('PEXPIREAT', index, end_of_use + receipt)
+  -- The record must outlive the lease, for a commit to be repeated as long as a validate; and
+  -- what names the record must outlive it, or it would be forgotten, or taken for lost.
+  local last = math.max(tonumber(record.expires), record.lease)
+  for _, key in ipairs({ record_key, live, KEYS[4] }) do
+    if redis.call('PTTL', key) < last + receipt - now then
+      redis.call('PEXPIREAT', key, last + receipt)
+    end
   end
-  redis.call('HSET', KEYS[1], 'state', 'reserved', 'nonce', nonce, 'lease', record.lease)
-  remember(key, request, nonce, window)
+  begin_change(name, request, nonce, window)
+  redis.call('ZADD', live, 'XX', last, id)
+  redis.call('HSET', record_key, 'state', 'reserved', 'nonce', nonce, 'lease', record.lease,
+    'mark', mark(name, request))
 end
-return { 'reserved_now', record.nonce, record.lease, record.owner, record.subject,
-  record.purpose or '', record.data or '', record.created }
+return reply({ 'reserved_now', record.nonce, record.lease, record.owner, record.subject,
+  record.purpose or '', record.data or '', record.created })

@@ -1,19 +1,18 @@
--- KEYS: record   ARGV: verifier, epoch, caller, correo, purpose, subject, bind,
--- idempotency key, request, window ms
-local verifier, epoch, caller, correo, purpose, subject, bind, key, request, window = unpack(ARGV)
-local record = read(KEYS[1])
+-- KEYS: history, record, live, idem   ARGV: known, verifier, epoch, caller, correo,
+-- purpose, subject, bind, idempotency key, request, window ms, receipt ms
+local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window,
+  receipt = unpack(ARGV, 2)
+local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
-if refused then return refused end
+if refused then return reply(refused) end
 
-local known = recall(key, request)
-if known == 'repeated' then return consumed(record, 1) end
-if known then return { known } end
+local known = recall(record, name, request)
+if known == 'idempotency_mismatch' then return reply({ known }) end
+local state = state_of(record)
+if known and state == 'consumed' and record.consumer == caller then
+  return reply(consumed(record, record.consumed, 1))
+end
 
-refused = unusable(record, state_of(record), purpose, subject, bind)
-if refused then return refused end
-
-consume(record, caller)
--- A reservation that ran out before has no part in this: its holder is told that it ended.
-if record.nonce then redis.call('HDEL', KEYS[1], 'nonce', 'lease') end
-remember(key, request, '', window)
-return consumed(record, 0)
+refused = unusable(record, state, purpose, subject, bind)
+if refused then return reply(refused) end
+return reply(consume(record, '', caller, name, request, window, receipt))

@@ -1,0 +1,209 @@
+"""Bytes of an earlier moment that are put back into the very process that issued a token.
+
+Its term is the same, so the term says nothing. A record that is put back alone is not among its
+owner's live tokens; data that go back as a whole count fewer changes than the store has seen.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tokenservice import local
+from tokenservice.onetime import errors
+from tokenservice.onetime.keys import Keys
+from tokenservice.onetime.records import Party, Presented, State
+from tokenservice.onetime.store import TokenStore
+
+LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
+ANA = Keys.of_owner("ana", 1)
+
+#: Keeps what Redis holds now, and returns what brings it back.
+Keep = Callable[[redis.Redis, local.Redis], Callable[[], object]]
+
+
+def dumps(client: redis.Redis, *names: str) -> dict[bytes, bytes]:
+    return {key: client.dump(key) for name in names for key in client.scan_iter(name)}
+
+
+def restore(client: redis.Redis, kept: dict[bytes, bytes]) -> None:
+    for key, value in kept.items():
+        client.restore(key, 600_000, value, replace=True)
+
+
+def one_record(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+    kept = dumps(client, f"ott:{{{ANA.tag}}}:{ANA.tag}{ANA.handle}*")
+    assert len(kept) == 1
+    return lambda: restore(client, kept)
+
+
+def everything(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+    kept = dumps(client, "*")
+    return lambda: restore(client, kept)
+
+
+def after_a_flush(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+    kept = dumps(client, "*")
+    return lambda: (client.flushall(), restore(client, kept))
+
+
+def another_database(client: redis.Redis, server: local.Redis) -> Callable[[], object]:
+    with redis.Redis.from_url(server.url.removesuffix("/0") + "/1") as other:
+        restore(other, dumps(client, "*"))
+    return lambda: client.swapdb(0, 1)
+
+
+def a_snapshot(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+    client.save()
+    return lambda: client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+
+
+def a_log(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+    client.config_set("appendonly", "yes")
+    while client.info("persistence")["aof_rewrite_in_progress"]:
+        pass
+    client.config_set("appendonly", "no")
+    return lambda: client.execute_command("DEBUG", "LOADAOF")
+
+
+def a_migration_undone(client: redis.Redis, server: local.Redis) -> Callable[[], object]:
+    kept = local.Redis(server.directory / "other", None, None, server.password)
+    kept.start()
+    there = redis.Redis.from_url(kept.url)
+
+    def carry(source: redis.Redis, port: int, *how: str) -> None:
+        keys = list(source.scan_iter("*"))
+        login = ("AUTH", server.password)
+        source.execute_command(
+            "MIGRATE", "127.0.0.1", port, "", 0, 5000, *how, *login, "KEYS", *keys
+        )
+
+    def undo() -> None:
+        carry(there, server.port, "REPLACE")
+        kept.stop()
+
+    carry(client, kept.port, "COPY")
+    return undo
+
+
+WAYS = [
+    one_record,
+    everything,
+    after_a_flush,
+    another_database,
+    a_snapshot,
+    a_log,
+    a_migration_undone,
+]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[local.Redis]:
+    """A Redis that may be told to reload itself."""
+    version = subprocess.run(
+        [local.find_redis(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    settings = {} if "v=6." in version else {"enable-debug-command": "yes"}
+    with local.Redis(tmp_path, settings=settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize("keep", WAYS, ids=lambda way: way.__name__)
+def test_what_is_put_back_is_lost_and_not_honoured_again(
+    keep: Keep, server: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guards: withdraw() in judge.lua for a record alone, the count in prelude.lua for all."""
+    store, client = open_store(server.url), redis.Redis.from_url(server.url)
+    store.validate(Presented(store.create("eva", life_seconds=600).text), LUIS)
+    token = store.create("ana", life_seconds=600)
+    put_back = keep(client, server)
+    store.validate(Presented(token.text), LUIS, key="k")
+    put_back()
+
+    # Who consumed it is told so or that it is lost, and nobody else may consume it.
+    for caller, key in ((EVA, ""), (LUIS, "k"), (LUIS, "")):
+        with pytest.raises(errors.TokenLost):
+            store.validate(Presented(token.text), caller, key=key)
+    with pytest.raises(errors.TokenLost):
+        store.reserve(Presented(token.text), EVA, lease_seconds=5)
+    assert store.receipt(token.id).state is State.LOST
+    # What is issued from now on is good, for a store that saw nothing of this, too.
+    other = open_store(server.url)
+    fresh = [made.create("ana", life_seconds=600) for made in (store, other)]
+    assert {store.validate(Presented(made.text), EVA).owner for made in fresh} == {"ana"}
+
+
+def test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed(
+    server: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: the floor in prelude.lua. A store that saw nothing is where the promise ends."""
+    (store, later, last), client = (
+        (open_store(server.url) for _ in range(3)),
+        redis.Redis.from_url(server.url),
+    )
+    first, second, third = (store.create("ana", life_seconds=600).text for _ in range(3))
+    put_back = everything(client, server)
+    for text in (first, second, third):
+        store.validate(Presented(text), LUIS)
+    put_back()
+    # docs/engine.md, "Where the promise ends".
+    assert later.validate(Presented(first), EVA).owner == "ana"
+    with pytest.raises(errors.TokenLost):
+        store.validate(Presented(second), EVA)
+    for other in (later, last):
+        with pytest.raises(errors.TokenLost):
+            other.validate(Presented(third), EVA)
+
+
+def test_a_record_that_was_made_to_stay_is_consumed_like_any_other(
+    server: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """PERSIST once made the consume delete it, and leave a stump."""
+    store, client = open_store(server.url), redis.Redis.from_url(server.url)
+    token = store.create("ana", life_seconds=600)
+    assert client.persist(ANA.record(token.id))
+    assert not store.validate(Presented(token.text), LUIS, key="k").replayed
+    assert store.validate(Presented(token.text), LUIS, key="k").replayed
+    with pytest.raises(errors.TokenAlreadyUsed):
+        store.validate(Presented(token.text), EVA)
+
+
+def test_a_consume_is_told_again_though_its_key_was_evicted(
+    server: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: the mark in the record. An eviction, or a clock that jumps, ends the key first."""
+    store, client = open_store(server.url), redis.Redis.from_url(server.url)
+    spent, committed = store.create_many("ana", 2, life_seconds=600)
+    first = store.validate(Presented(spent.text), LUIS, key="k")
+    held = store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k")
+    client.delete(*client.scan_iter("*:idem:*"))
+    assert store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k") == held
+    store.commit(held.text, LUIS, key="k")
+    client.delete(*client.scan_iter("*:idem:*"))
+    assert store.commit(held.text, LUIS, key="k").replayed
+    again = store.validate(Presented(spent.text), LUIS, key="k")
+    assert (again.replayed, again.consumed_at) == (True, first.consumed_at)
+    for caller, key in ((LUIS, "another"), (EVA, "k"), (LUIS, "")):
+        with pytest.raises(errors.TokenAlreadyUsed):
+            store.validate(Presented(spent.text), caller, key=key)
+
+
+def test_a_repeat_is_not_told_what_another_consumed(
+    server: local.Redis, open_store: Callable[..., TokenStore]
+) -> None:
+    """Everything goes back but the memory of a key, before stores that saw nothing of it."""
+    text, client = (
+        open_store(server.url).create("ana", life_seconds=600).text,
+        redis.Redis.from_url(server.url),
+    )
+    put_back = everything(client, server)
+    open_store(server.url).validate(Presented(text), LUIS, key="k")
+    put_back()
+    later = open_store(server.url)
+    later.validate(Presented(text), EVA)
+    with pytest.raises(errors.TokenAlreadyUsed):
+        later.validate(Presented(text), LUIS, key="k")

@@ -1,0 +1,59 @@
+"""The names of the keys of one owner, which share a {tag} and so a slot of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from tokenservice.onetime.format import HANDLE, TAG, owner_handle, shard_tag
+
+KEY_PREFIX = "ott:"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the owner with this ``handle``, on the shard with this ``tag``."""
+
+    tag: str
+    handle: str
+
+    @classmethod
+    def of_owner(cls, owner: str, shards: int) -> Self:
+        return cls(shard_tag(owner, shards), owner_handle(owner))
+
+    @classmethod
+    def of_token(cls, token_id: str) -> Self:
+        """Take both from the id: the presenter of a token does not know its owner."""
+        return cls(token_id[:TAG], token_id[TAG : TAG + HANDLE])
+
+    @property
+    def history(self) -> str:
+        """How many state changes the shard has seen."""
+        return self._name("history")
+
+    @property
+    def live(self) -> str:
+        """The ids of the owner's outstanding tokens, by expiry."""
+        return self._name(f"live:{self.handle}")
+
+    @property
+    def index(self) -> str:
+        """The ids of the owner's records, by creation."""
+        return self._name(f"index:{self.handle}")
+
+    def idem(self, name: str) -> list[str]:
+        """What the idempotency key of this name stands for; none where the caller sent none."""
+        return [self._name(f"idem:{name}")] if name else []
+
+    def record(self, token_id: str) -> str:
+        return self._name(token_id)
+
+    def records(self, token_ids: Iterable[str]) -> list[str]:
+        return [self.record(token_id) for token_id in token_ids]
+
+    def probe(self, kind: str) -> str:
+        return self._name(f"probe:{kind}")
+
+    def _name(self, name: str) -> str:
+        return f"{KEY_PREFIX}{{{self.tag}}}:{name}"

@@ -1,0 +1,26 @@
+-- KEYS: history, and three keys of the probe's own   ARGV: known
+-- Runs every command that the other scripts run. The first write is one that a full server
+-- refuses, as it would refuse a create. The keys stay, so that a slot that moves has all of them.
+local hash, set, text = KEYS[2], KEYS[3], KEYS[4]
+redis.call('HSET', hash, 'a', 1)
+redis.call('DEL', hash)
+redis.call('HINCRBY', hash, 'a', 1)
+redis.call('HDEL', hash, '')
+redis.call('HGETALL', hash)
+redis.call('PEXPIRE', hash, 86400000)
+redis.call('PEXPIREAT', hash, now + 86400000)
+redis.call('PTTL', hash)
+redis.call('EXISTS', hash)
+redis.call('ZADD', set, now, 'a', now, 'b')
+redis.call('ZREM', set, 'a')
+redis.call('ZREMRANGEBYSCORE', set, '-inf', '(' .. now)
+redis.call('ZSCORE', set, 'b')
+redis.call('ZCARD', set)
+redis.call('ZCOUNT', set, '-inf', '+inf')
+redis.call('ZRANGEBYSCORE', set, '-inf', '+inf')
+redis.call('ZREVRANGEBYSCORE', set, '+inf', '-inf')
+redis.call('ZREVRANGE', set, 0, 0)
+redis.call('ZRANDMEMBER', set, 1)
+redis.call('SET', text, 'a', 'PX', 86400000)
+redis.call('GET', text)
+return reply({ 'ready' })

@@ -1,0 +1,17 @@
+-- KEYS: history, index, live, then records   ARGV: known, owner, state, purpose, then ids
+-- The receipts of those that the filter lets through. Two owners may share an index, if their
+-- handles are the same.
+local owner, state, purpose = unpack(ARGV, 2, 4)
+local items = {}
+for i = 4, #KEYS do
+  local id, record = ARGV[i + 1], read(KEYS[i])
+  if not record.verifier then
+    redis.call('ZREM', KEYS[2], id)
+  elseif record.owner == owner then
+    local item = receipt(record, KEYS[3], id)
+    if (state == '' or item[2] == state) and (purpose == '' or record.purpose == purpose) then
+      items[#items + 1] = item
+    end
+  end
+end
+return reply({ 'listed', items })
