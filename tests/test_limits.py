@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tokenservice import local
+from tokenservice.counters import Log
 
 WRONG = "not the password of anyone"
 DEFAULTS = {
@@ -274,7 +275,7 @@ def test_five_wrong_passwords_shut_out_even_the_right_one(
 
 
 def test_a_successful_login_is_no_failure(limited: Callable[..., FlaskClient], ana: Person) -> None:
-    """Guard: ``limits.give_back_failures``."""
+    """Guard: ``attempts.settle``."""
     client = limited(**DEFAULTS)
     answers = [log_in(client, ana.correo, PASSWORD) for _ in range(12)]
     assert statuses(answers) == [200] * 12
@@ -287,7 +288,7 @@ def test_a_successful_login_is_no_failure(limited: Callable[..., FlaskClient], a
 def test_a_login_that_could_not_be_checked_is_no_failure(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Nobody is shut out for an outage of Postgres. Guard: the 5xx in ``give_back_failures``."""
+    """Nobody is shut out for an outage of Postgres. Guard: the 500 in ``attempts.settle``."""
     away = limited(**DEFAULTS, database_url="postgresql://nobody@127.0.0.1:1/nothing")
     assert statuses([log_in(away, ana.correo, PASSWORD) for _ in range(8)]) == [503] * 8
     client = limited(**DEFAULTS)
@@ -297,7 +298,7 @@ def test_a_login_that_could_not_be_checked_is_no_failure(
 def test_all_spellings_of_a_correo_are_counted_as_one(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Guard: ``correo.canonical`` in ``limits.by_correo``."""
+    """Guard: ``correo.canonical`` in ``attempts.account``."""
     client = limited(**DEFAULTS)
     local_part, _, domain = ana.correo.partition("@")
     full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in "person")
@@ -334,11 +335,11 @@ def test_one_account_takes_a_hundred_failures_an_hour_from_everywhere(
     """NIST SP 800-63B-4 section 3.2.2."""
     client = limited(**DEFAULTS)
     for n in range(100):
-        assert log_in(client, ana.correo, WRONG, f"192.0.2.{n // 5}").status_code == 401
-    refused = log_in(client, ana.correo, WRONG, "192.0.2.200")
+        assert log_in(client, ana.correo, WRONG, f"192.0.{n // 5}.1").status_code == 401
+    refused = log_in(client, ana.correo, WRONG, "192.0.200.1")
     assert_limited(refused, "login-correo")
     assert refused.headers["RateLimit-Policy"] == '"login-correo";q=100;w=3600'
-    assert log_in(client, berta.correo, PASSWORD, "192.0.2.200").status_code == 200
+    assert log_in(client, berta.correo, PASSWORD, "192.0.200.1").status_code == 200
 
 
 def test_redis_holds_no_correo(
@@ -346,7 +347,7 @@ def test_redis_holds_no_correo(
 ) -> None:
     log_in(limited(**DEFAULTS), ana.correo, WRONG)
     keys = [key.decode() for key in counters.scan_iter()]
-    assert len(keys) == 3
+    assert len(keys) == 4
     assert all(key.startswith("rate:") for key in keys)
     assert not [key for key in keys if ana.correo in key or ana.correo.partition("@")[0] in key]
     assert all(0 < counters.pttl(key) <= 3_600_000 for key in keys)
@@ -377,7 +378,7 @@ def register_from(client: FlaskClient, address: str, **headers: str) -> int:
 def test_an_ipv6_client_is_its_whole_network(
     one: str, two: str, together: bool, limited: Callable[..., FlaskClient]
 ) -> None:
-    """It may use each of a /64's addresses. Guard: ``limits.by_address``."""
+    """It may use each of a /64's addresses. Guard: ``limits.address``."""
     client = limited(rate_limit_register="1 per minute")
     assert register_from(client, one) == 422
     assert register_from(client, two) == (429 if together else 422)
@@ -470,7 +471,7 @@ def commands(counters: redis.Redis, call: Callable[[], Any]) -> Counter[str]:
 def test_a_limit_costs_one_round_trip_and_its_fields_none(
     limited: Callable[..., FlaskClient], ana: Person, counters: redis.Redis
 ) -> None:
-    """Guard: ``limits.CountersOfApp`` remembers what each counter said."""
+    """Guard: ``limits.write_headers`` asks nothing; each script has said it."""
     client = limited(**DEFAULTS)
 
     def create() -> None:
@@ -488,10 +489,11 @@ def test_a_limit_costs_one_round_trip_and_its_fields_none(
         assert log_in(client, ana.correo, PASSWORD).status_code == 200
 
     create()  # Connects, and loads the scripts.
+    succeed()
     assert commands(counters, create) == {"EVALSHA": 2}  # The limit, and the engine.
     assert commands(counters, refused) == {"EVALSHA": 1}
-    assert commands(counters, fail) == {"EVALSHA": 3}
-    assert commands(counters, succeed) == {"EVALSHA": 5}  # Two of the three are given back.
+    assert commands(counters, fail) == {"EVALSHA": 2}  # By address; and by account.
+    assert commands(counters, succeed) == {"EVALSHA": 3}  # What was counted is given back.
 
 
 def guess(two_workers: httpx.Client, correo: str) -> int:
@@ -500,7 +502,7 @@ def guess(two_workers: httpx.Client, correo: str) -> int:
 
 
 def test_guesses_at_once_are_counted_before_they_are_checked(two_workers: httpx.Client) -> None:
-    """Guard: ``give_back_failures``, which takes back, and not a count after the answer."""
+    """Guard: ``attempts.settle``, which takes back, and not a count after the answer."""
     with ThreadPoolExecutor(16) as threads:
         answers = Counter(threads.map(lambda _: guess(two_workers, "a@example.com"), range(16)))
     # A machine that is very busy may refuse some with a 503, which checks and counts nothing.
@@ -524,7 +526,7 @@ def restored(own_redis: local.Redis, counters: redis.Redis) -> Iterator[local.Re
 def test_without_redis_a_login_works_and_is_limited_per_process(
     limited: Callable[..., FlaskClient], ana: Person, berta: Person, restored: local.Redis
 ) -> None:
-    """Five failures over two workers are two each. Guard: the ``except`` of ``Counters.add``."""
+    """Five failures over two workers are two each. Guard: the ``except`` of ``Counters._ask``."""
     client = limited(**DEFAULTS, web_concurrency=2)
     restored.stop()
     assert log_in(client, berta.correo, PASSWORD).status_code == 200
@@ -538,7 +540,7 @@ def test_without_redis_a_login_works_and_is_limited_per_process(
     answers = [log_in(client, berta.correo, WRONG) for _ in range(6)]
     assert statuses(answers) == [401] * 5 + [429]
     with redis.from_url(restored.url) as counted:
-        assert len(counted.keys("rate:*")) == 3
+        assert len(counted.keys("rate:*")) == 4
 
 
 def test_without_redis_all_processes_together_keep_the_limit(
@@ -557,18 +559,23 @@ def test_without_redis_all_processes_together_keep_the_limit(
 def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
     limited: Callable[..., FlaskClient], restored: local.Redis
 ) -> None:
-    """Redis may go or come between the two. Guard: the looks below 0 in ``limits.py``."""
-    app = limited(**DEFAULTS, web_concurrency=2).application
-    add = app.extensions["counters"].add
-    assert add("a", 60, 1)[0] == 1
-    restored.stop()
-    assert add("a", 60, -1)[0] == 0
-    assert [add("a", 60, 1)[0] for _ in range(2)] == [1, 4]
+    """Redis may go or come between the two. Guard: ``Attempt.in_memory``."""
+    counters = limited(**DEFAULTS, web_concurrency=2).application.extensions["counters"]
+    logs = [Log("login", "a", 5, 5, 60)]
 
-    assert add("b", 60, 1)[0] == 1
+    def remaining() -> int:
+        return int(counters.attempt(logs).verdicts[0].remaining)
+
+    before = counters.attempt(logs)
+    restored.stop()
+    assert counters.give_back(before, remember=False) == before.verdicts
+    assert [remaining() for _ in range(2)] == [4, 1]
+
+    within = counters.attempt([Log("login", "b", 5, 5, 60)])
     restored.start()
     time.sleep(0.6)
-    assert [add("b", 60, amount)[0] for amount in (1, -1, -1, 1)] == [1, 0, 0, 1]
+    assert counters.give_back(within, remember=False)[0].remaining == 5
+    assert [remaining() for _ in range(2)] == [4, 3]
 
 
 def test_a_redis_that_hangs_does_not_hang_logins(

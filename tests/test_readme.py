@@ -19,9 +19,8 @@ from marshmallow import Schema
 
 from config import REDIS_SCHEMES, Config
 from tests.conftest import ROOT, Service, needs, new_correo
-from tokenservice import messages, schemas
+from tokenservice import attempts, messages, schemas
 from tokenservice.errors import ONETIME_CODES
-from tokenservice.limits import LOGIN_ATTEMPTS_BY_ADDRESS, LOGIN_FAILURES_BY_CORREO
 
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 SPANISH = (ROOT / "README.es.md").read_text(encoding="utf-8")
@@ -197,14 +196,15 @@ def test_example_of_an_error_is_the_text_of_the_service(language: messages.Langu
 
 @either_language
 def test_limits_are_those_of_the_code(readme: str) -> None:
-    """A default of config.py or a constant of limits.py that changes turns this red."""
+    """A default of config.py or a constant of attempts.py that changes turns this red."""
     rates = {
         **{
             name: getattr(Config, f"rate_limit_{name}")
             for name in ("register", "login", "create", "validate")
         },
-        "login-correo": LOGIN_FAILURES_BY_CORREO,
-        "login-address": LOGIN_ATTEMPTS_BY_ADDRESS,
+        "login-address": attempts.BY_ADDRESS,
+        "login-network": attempts.FAILURES_BY_NETWORK,
+        "login-correo": attempts.FAILURES_BY_CORREO,
     }
     listed = {}
     for name, rate, _ in table(readme, "`register`"):

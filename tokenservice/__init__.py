@@ -23,6 +23,7 @@ from tokenservice import (
     postgres,
     token,
 )
+from tokenservice.counters import Counters
 from tokenservice.extensions import db, migrate
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
@@ -81,7 +82,12 @@ def create_app(config: Config) -> Flask:
         shards=config.redis_shards,
         timed=metrics.RedisCall,
     )
-    counters = limits.Counters(limits_redis, config.web_concurrency, metrics.RedisCall)
+    counters = Counters(
+        limits_redis,
+        workers=config.web_concurrency,
+        secret=config.secret_key.encode(),
+        timed=metrics.RedisCall,
+    )
 
     # Who may do what. Callers before limits: a limit by caller needs to know the caller.
     app.extensions["passwords"] = Passwords(

@@ -11,11 +11,12 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from tokenservice import logs, schemas
+from tokenservice.attempts import limited_login
 from tokenservice.callers import caller
 from tokenservice.correo import masked
 from tokenservice.errors import Problem
 from tokenservice.extensions import config, db, passwords
-from tokenservice.limits import by_address, limited, limited_login
+from tokenservice.limits import by_address, limited
 from tokenservice.models import User
 from tokenservice.openapi import BEARER, LOGIN_BODY, WITH_BODY, WITH_CALLER, problems
 from tokenservice.passwords import TooManyWaiting

@@ -76,9 +76,9 @@ numbers = itertools.count()
 
 
 def address() -> dict[str, str]:
-    """An address that no limit has heard of, as the proxy tells it."""
+    """An address in a network that no limit has heard of, as the proxy tells it."""
     n = next(numbers)
-    return {"X-Forwarded-For": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"}
+    return {"X-Forwarded-For": f"{10 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.1"}
 
 
 def error(answers: Counter[int], passed: int, limit: int) -> int:
@@ -125,7 +125,7 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
 def test_of_a_thousand_calls_at_once_a_hundred_pass(
     proxied: tuple[Service, Proxy], direct: Service
 ) -> None:
-    """Over four processes of two services. Guard: INCRBY in ``limits.COUNT``, one step."""
+    """Over four processes of two services. Guard: INCRBY in ``counters.COUNT``, one step."""
     services, repeats = (proxied[0], direct), trials(50, 1)
     wrong = [error(create_at_once(services, 1000), 201, 100) for _ in range(repeats)]
     ledger.record(
@@ -320,7 +320,7 @@ def test_without_redis_a_guesser_gets_no_more_than_the_limit(
 ) -> None:
     """50 guesses a second, on as many connections: each of two workers lets through two of five.
 
-    Guard: the weight of a hit in ``limits.Counters.add``. Normal limits are back within 2 s.
+    Guard: ``counters.Memory._weight``. Normal limits are back within 2 s.
     """
     service, to_redis = proxied
     seconds = trials(60, 2)

@@ -17,8 +17,8 @@ from tests.onetime import topologies
 from tests.onetime.topologies import Topology, until
 from tests.torture import deployed
 from tests.torture.ledger import record
-from tokenservice import limits, local
-from tokenservice.limits import Counters
+from tokenservice import counters, local
+from tokenservice.counters import Counters, Log
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable, TokenRefused, TooManyActive
 from tokenservice.onetime.records import Created, Party, Presented
@@ -65,7 +65,7 @@ def test_the_commands_are_those_that_the_code_names() -> None:
     """S58. A command that a script gains, loses or no longer needs turns this red."""
     named = {
         name.lower()
-        for text in [*SCRIPTS.values(), limits.COUNT]
+        for text in [*SCRIPTS.values(), *counters.SCRIPTS]
         for name in re.findall(r"redis\.p?call\('(\w+)'", text)
     }
     assert named - {"cluster"} | SENT == COMMANDS
@@ -115,11 +115,21 @@ def use_all_of_it(url: str, shards: int = 1) -> None:
     assert len(store.list_for(ana.id).items) == 9
 
     # A second one has the count of the first: it is kept in Redis, not in either's memory.
-    counts = [
-        Counters(opened, workers=1, timed=lambda _: contextlib.nullcontext()).add(ana.id, 60, 1)[0]
+    one, other = (
+        Counters(opened, workers=1, secret=b"", timed=lambda _: contextlib.nullcontext())
         for _ in range(2)
-    ]
-    assert counts == [1, 2]
+    )
+    assert [one.add(ana.id, 60)[0], other.add(ana.id, 60)[0]] == [1, 2]
+    whose = f"{{{ana.id}}}"
+    logs = [Log("login", f"a:{whose}", 5, 5, 60), Log("login-correo", f"b:{whose}", 9, 0, 60)]
+    failed = [one.attempt(logs, network, whose) for network in ("here", "there")]
+    assert [verdict.remaining for verdict in failed[1].verdicts] == [3, 7]
+    for n in range(counters.KNOWN_NETWORKS + 1):
+        right = one.attempt(logs, f"network {n}", whose)
+        other.give_back(right, remember=True)
+    assert len(other.attempt(logs, "network 0", whose).verdicts) == 2
+    known = other.attempt(logs, "network 1", whose)
+    assert [verdict.remaining for verdict in known.verdicts] == [1]
 
 
 def test_all_of_it_works_and_nothing_is_refused(server: local.Redis, admin: redis.Redis) -> None:

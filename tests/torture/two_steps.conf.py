@@ -4,14 +4,14 @@ from pathlib import Path
 
 exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text())  # noqa: S102 - first of all
 
-from tokenservice import limits  # noqa: E402
+from tokenservice import counters  # noqa: E402
 
 
-def add(self: limits.Counters, key: str, seconds: int, amount: int) -> tuple[int, float]:
-    client = self._count.connection.client
-    count = int(client.get(limits.KEY_PREFIX + key) or 0) + amount
-    client.set(limits.KEY_PREFIX + key, count, ex=seconds)
+def add(self: counters.Counters, key: str, seconds: int) -> tuple[int, float]:
+    client, key = self._count.connection.client, counters.KEY_PREFIX + key
+    count = int(client.get(key) or 0) + 1
+    client.set(key, count, ex=seconds)
     return count, seconds
 
 
-limits.Counters.add = add
+counters.Counters.add = add

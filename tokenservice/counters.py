@@ -1,0 +1,313 @@
+"""Counting in Redis, and in this process's memory while Redis is away.
+
+Failure policy: while Redis cannot count, each process counts for itself, with its share of the
+limit, so that all of a host together allow no more than the limit (or one call per process, where
+there are more processes than the limit has calls). Never unlimited; but a window in which Redis
+goes has two counts, and allows up to twice the limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from tokenservice.onetime.connection import Connection, Script
+from tokenservice.onetime.errors import StoreUnavailable
+
+KEY_PREFIX = "rate:"
+ASK_AGAIN_SECONDS = 0.5
+SECOND = 1_000_000
+SLOTS = 2**16
+KNOWN_NETWORKS = 10
+KNOWN_SECONDS = 30 * 86_400
+
+COUNT = """
+local count = redis.call('INCRBY', KEYS[1], 1)
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then
+  left = tonumber(ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+return { count, left }
+"""
+
+# Times are in microseconds. With coarser ones a window would end up to a millisecond too soon.
+LOOK = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+-- A log's place among KEYS, its quota, what it holds of its window, and when it has room again.
+local function look(place, quota, window)
+  local key, from = KEYS[place], now - window + 1
+  local count = redis.call('ZCOUNT', key, from, '+inf')
+  local leaves = redis.call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES',
+    'LIMIT', math.max(0, count - quota), 1)[2]
+  return { place, quota, count, leaves and leaves + window - now or window }
+end
+"""
+
+# KEYS: logs, and perhaps the networks that an account is known to use.
+# ARGV: the attempt, its network, for how long a network is known; and for each log its quota, its
+# quota for a known network (0 where that is not counted), and its window.
+# Nothing is written where one log is full. ZADD comes first, for a full Redis lets a script go on
+# that has written.
+ATTEMPT = (
+    LOOK
+    + """
+local logs, known = (#ARGV - 3) / 3, false
+if KEYS[logs + 1] then
+  for _, network in ipairs(redis.call('ZRANGEBYSCORE', KEYS[logs + 1], now - ARGV[3], '+inf')) do
+    known = known or network == ARGV[2]
+  end
+end
+local states, full = {}, nil
+for place = 1, logs do
+  local quota = tonumber(ARGV[place * 3 + (known and 2 or 1)])
+  if quota > 0 then
+    local state = look(place, quota, tonumber(ARGV[place * 3 + 3]))
+    states[#states + 1] = state
+    if state[3] >= quota and not (full and full[4] >= state[4]) then full = state end
+  end
+end
+if full then return { 0, full } end
+for _, state in ipairs(states) do
+  local key, window = KEYS[state[1]], tonumber(ARGV[state[1] * 3 + 3])
+  redis.call('ZADD', key, now, ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window)
+  redis.call('PEXPIRE', key, window / 1000)
+  state[3] = state[3] + 1
+end
+return { 1, unpack(states) }
+"""
+)
+
+# KEYS: logs, and the account's networks where this one is to be remembered.
+# ARGV: the attempt, its network, for how long a network is known, how many are; and for each log
+# its quota and its window.
+GIVE_BACK = (
+    LOOK
+    + """
+local logs, states = (#ARGV - 4) / 2, {}
+for place = 1, logs do
+  redis.call('ZREM', KEYS[place], ARGV[1])
+  states[place] = look(place, tonumber(ARGV[place * 2 + 3]), tonumber(ARGV[place * 2 + 4]))
+end
+local networks = KEYS[logs + 1]
+if networks then
+  redis.call('ZADD', networks, now, ARGV[2])
+  for _, oldest in ipairs(redis.call('ZREVRANGE', networks, ARGV[4], -1)) do
+    redis.call('ZREM', networks, oldest)
+  end
+  redis.call('PEXPIRE', networks, ARGV[3] / 1000)
+end
+return states
+"""
+)
+SCRIPTS = (COUNT, ATTEMPT, GIVE_BACK)
+
+
+class Log(NamedTuple):
+    """The attempts that one limit counts: at most ``quota`` in any ``seconds``.
+
+    :param known_quota: the quota for a network that the account is known to use; 0 where such an
+        attempt does not count here
+    """
+
+    name: str
+    key: str
+    quota: int
+    known_quota: int
+    seconds: int
+
+
+class Verdict(NamedTuple):
+    """What a limit says of a call.
+
+    :param remaining: how many more it would let through now
+    :param room_at: when it lets one more through than now, in seconds of the monotonic clock
+    """
+
+    name: str
+    quota: int
+    seconds: int
+    remaining: int
+    room_at: float
+    refused: bool = False
+
+
+class Attempt(NamedTuple):
+    """An attempt: counted in each of ``logs``, or else refused by the first and counted nowhere.
+
+    :param id: in a log of Redis; in memory it is the time, ``at``
+    :param network: whence it came, and ``networks`` where those are kept that its account is known
+        to use; empty where there is no account
+    """
+
+    id: str
+    at: float
+    logs: list[Log]
+    verdicts: list[Verdict]
+    network: str
+    networks: str
+    in_memory: bool
+
+    @property
+    def refused(self) -> bool:
+        return self.verdicts[0].refused
+
+
+class Counters:
+    """Fixed windows, and logs of attempts, in Redis; and in memory while Redis is away.
+
+    :param workers: how many processes of this host share the limits while Redis is away
+    :param secret: without it nobody can tell whom a key is about
+    :param timed: entered around each call to Redis
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        workers: int,
+        secret: bytes,
+        timed: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self._count, self._attempt, self._give_back = map(connection.script, SCRIPTS)
+        self._memory = Memory(workers)
+        self._secret = hashlib.sha256(b"limits\0" + secret).digest()
+        self._timed = timed
+        self._away_until = 0.0
+
+    def pseudonym(self, text: str) -> str:
+        """What a person's address is called in Redis."""
+        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=8).hexdigest()
+
+    def add(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count a call under ``key``; give the count and the seconds left of its window."""
+        told = self._ask(self._count, [key], seconds * 1000)
+        if told is None:
+            return self._memory.add(key, seconds)
+        return told[0], told[1] / 1000
+
+    def attempt(self, logs: Sequence[Log], network: str = "", networks: str = "") -> Attempt:
+        """Count an attempt in each of ``logs``; in none, where one is full.
+
+        Of several that are full, the one refuses that is full for longest. All keys share a slot.
+        """
+        attempt, at = secrets.token_hex(6), time.monotonic()
+        quotas = (n for log in logs for n in (log.quota, log.known_quota, log.seconds * SECOND))
+        keys = [log.key for log in logs] + [networks] * bool(networks)
+        told = self._ask(self._attempt, keys, attempt, network, KNOWN_SECONDS * SECOND, *quotas)
+        passed, *states = told or self._memory.attempt(at, logs)
+        judged = [logs[place - 1]._replace(quota=quota) for place, quota, *_ in states]
+        verdicts = [verdict(*pair, not passed) for pair in zip(judged, states, strict=True)]
+        return Attempt(attempt, at, judged, verdicts, network, networks, told is None)
+
+    def give_back(self, attempt: Attempt, *, remember: bool) -> list[Verdict]:
+        """Take back an attempt that was no failure; give what the limits say now.
+
+        :param remember: whether its account is known to use its network from now on
+        """
+        logs = attempt.logs
+        states: Any
+        if attempt.in_memory:
+            states = self._memory.give_back(attempt.at, logs)
+        else:
+            keys = [log.key for log in logs] + [attempt.networks] * remember
+            quotas = (n for log in logs for n in (log.quota, log.seconds * SECOND))
+            bounds = KNOWN_SECONDS * SECOND, KNOWN_NETWORKS
+            states = self._ask(self._give_back, keys, attempt.id, attempt.network, *bounds, *quotas)
+        if states is None:
+            return attempt.verdicts
+        return [verdict(*pair) for pair in zip(logs, states, strict=True)]
+
+    def _ask(self, script: Script, keys: Sequence[str], *args: Any) -> Any:
+        """Run a script; None while Redis is away."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            with self._timed("limit"):
+                return script([KEY_PREFIX + key for key in keys], *args)
+        except StoreUnavailable:
+            # A Redis that hangs would otherwise cost its timeout on every call.
+            self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
+            return None
+
+
+def verdict(log: Log, state: Sequence[int], refused: bool = False) -> Verdict:
+    _, quota, count, left = state
+    room_at = time.monotonic() + left / SECOND
+    remaining = 0 if refused else max(0, quota - count)
+    return Verdict(log.name, quota, log.seconds, remaining, room_at, refused)
+
+
+class Memory:
+    """Counts of one of ``workers`` processes. It knows no networks, and answers as the scripts do.
+
+    Each length of window has ``SLOTS`` slots, 40 MB when all are full, whatever strangers send. Two
+    keys that meet in a slot are counted as one: too strictly, and never too loosely.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._windows: dict[tuple[int, int], tuple[int, float]] = {}
+        self._logs: dict[tuple[int, int], array[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, key: str, seconds: int) -> tuple[int, float]:
+        now = time.monotonic()
+        with self._lock:
+            count, ends = self._windows.get(slot(key, seconds), (0, 0.0))
+            if ends <= now:
+                count, ends = 0, now + seconds
+            self._windows[slot(key, seconds)] = count + 1, ends
+        return self._weight(count + 1), ends - now
+
+    def attempt(self, at: float, logs: Sequence[Log]) -> list[Any]:
+        with self._lock:
+            held = [self._held(log) for log in logs]
+            full = [
+                self._state(place, log)
+                for place, log in enumerate(logs, 1)
+                if self._weight(len(held[place - 1]) + 1) > log.quota
+            ]
+            if full:
+                return [0, max(full, key=lambda state: state[3])]
+            for entries in held:
+                entries.append(at)
+            return [1, *(self._state(place, log) for place, log in enumerate(logs, 1))]
+
+    def give_back(self, at: float, logs: Sequence[Log]) -> list[Any]:
+        with self._lock:
+            for log in logs:
+                held = self._held(log)
+                if at in held:
+                    held.remove(at)
+            return [self._state(place, log) for place, log in enumerate(logs, 1)]
+
+    def _weight(self, count: int) -> int:
+        return count if count <= 1 else count * self._workers
+
+    def _held(self, log: Log) -> array[float]:
+        """The times of what a log holds of its window."""
+        held = self._logs.setdefault(slot(log.key, log.seconds), array("d"))
+        since = time.monotonic() - log.seconds
+        while held and held[0] <= since:
+            del held[0]
+        return held
+
+    def _state(self, place: int, log: Log) -> list[int]:
+        now, held = time.monotonic(), self._held(log)
+        left = (held[0] if held else now) + log.seconds - now
+        return [place, log.quota, self._weight(len(held)), round(left * SECOND)]
+
+
+def slot(key: str, seconds: int) -> tuple[int, int]:
+    # Python hashes with a secret of the process, so that nobody outside can tell who meets whom.
+    return seconds, hash(key) % SLOTS
