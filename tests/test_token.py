@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tests.onetime.topologies import until
 from tests.test_errors import problem_in
 from tokenservice import local
 from tokenservice.onetime.format import ID, SECRET, Token, random_base62
@@ -1031,6 +1032,7 @@ class Told:
         if key:
             headers["Idempotency-Key"] = key
         answer = self._http.request(method, path, json=body, headers=headers)
+        until(lambda: request_id in self._log.read_text())
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
         (line,) = (line for line in lines if line.get("request_id") == request_id)
         assert line["status"] == answer.status_code

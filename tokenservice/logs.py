@@ -12,13 +12,14 @@ import logging
 import logging.config
 import re
 import secrets
-import sys
 import time
 from typing import Any
 
 import structlog
 from flask import Flask, Response, g, has_request_context, request
 from structlog.typing import EventDict, Processor
+
+from tokenservice.stderr import stderr
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -101,7 +102,7 @@ def dict_config(level: str) -> dict[str, Any]:
             "lines": {
                 "class": "logging.StreamHandler",
                 "formatter": "json",
-                "stream": "ext://sys.stderr",
+                "stream": stderr,
             }
         },
         "root": destination,
@@ -118,10 +119,11 @@ def dict_config(level: str) -> dict[str, Any]:
 
 def configure(level: str) -> None:
     logging.config.dictConfig(dict_config(level))
+    logging.captureWarnings(True)  # They would be written to standard error as text, and wait.
     structlog.configure(
         processors=[*SHARED, *RENDER],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stderr),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
 

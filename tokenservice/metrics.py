@@ -28,6 +28,7 @@ CREATED = Counter("onetime_tokens_created", "Tokens created")
 VALIDATED = Counter("onetime_tokens_validated", "Tokens consumed by their first success")
 REFUSED = Counter("onetime_tokens_refused", "Tokens refused", ["code"])
 LIMITED = Counter("rate_limited", "Requests over a limit", ["limit"])
+DROPPED = Counter("log_lines_dropped", "Lines of the log that could not be written")
 REDIS = Histogram("redis_call_seconds", "Time of one Redis call", ["call"], buckets=SECONDS)
 POSTGRES = Histogram("postgres_query_seconds", "Time of one Postgres query", buckets=SECONDS)
 POOL = Gauge(

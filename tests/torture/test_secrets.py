@@ -187,12 +187,13 @@ def commands(exposed: Exposed, folder: Path) -> None:
 
 
 def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator[tuple[str, bytes]]:
-    yield "the log", exposed.service.log.read_bytes()
     yield from exposed.answers
     yield from redis_places(exposed.redis)
     yield "what Redis was told", monitor.seen
     yield from postgres_places(exposed.postgres)
     yield "the arguments of a process", b"\n".join(arguments.seen)
+    # Last, for its lines come a moment after the answers.
+    yield "the log", exposed.service.log.read_bytes()
 
 
 @needs_haproxy
@@ -255,10 +256,10 @@ def test_what_is_there_is_found(exposed: Exposed) -> None:
             client.close()
             with sql(exposed) as cursor:
                 cursor.execute(f"CREATE TABLE planted AS SELECT '{secret}' AS it")
-            with exposed.service.log.open("a") as log:
-                log.write(f"{secret}\n")
             exposed.answers.append(("an answer", f"?x={quote(secret, safe='')}".encode()))
             time.sleep(1)
+            with exposed.service.log.open("a") as log:
+                log.write(f"{secret}\n")
         finally:
             process.kill()
             process.wait()

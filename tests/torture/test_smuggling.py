@@ -10,14 +10,17 @@ import contextlib
 import itertools
 import json
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import httpx
 import pytest
 
 from tests.conftest import Service
+from tests.onetime.topologies import until
 from tests.torture import ledger
 from tests.torture.framing import CUT, LAST, REFUSED, UNDERSTOOD, VICTIM
 from tests.torture.haproxy import HAProxy, needs_haproxy
@@ -116,6 +119,7 @@ class Front:
     def __init__(self, service: Service, proxy: HAProxy | None = None) -> None:
         self.port = proxy.port if proxy else service.port
         self.is_bare = proxy is None
+        self._nowhere = f"{service.url}/nowhere"
         self._log = service.log
         self._read = len(self._log.read_bytes())
 
@@ -128,11 +132,14 @@ class Front:
 
     def answered(self) -> list[str]:
         """The ids of the requests that were answered since one last asked, in their order."""
+        # The one worker writes its lines in order, and this one after those of earlier answers.
+        last = secrets.token_hex(16)
+        httpx.get(self._nowhere, headers={"X-Request-ID": last}, timeout=10)
+        until(lambda: last.encode() in self._log.read_bytes()[self._read :])
         written = self._log.read_bytes()
         new, self._read = written[self._read :], len(written)
-        return [
-            line["request_id"] for line in map(json.loads, new.splitlines()) if "status" in line
-        ]
+        lines = map(json.loads, new.splitlines())
+        return [line["request_id"] for line in lines if "status" in line][:-1]
 
 
 @pytest.fixture(scope="module")
