@@ -71,14 +71,14 @@ def revoke_token(token_id: str) -> None:
 
 @one_time.command("list")
 @click.argument("correo")
-@click.option("--state", type=click.Choice(schemas.STATES), default="")
+@click.option("--state", type=click.Choice(schemas.STATES))
 @click.option("--purpose", default="")
-def list_tokens(correo: str, state: str, purpose: str) -> None:
+def list_tokens(correo: str, state: str | None, purpose: str) -> None:
     """List the tokens of the account CORREO, newest first."""
     owner, cursor = str(account(correo).id), ""
     with reported():
         while True:
-            page = tokens.list_for(owner, cursor=cursor, state=state, purpose=purpose)
+            page = tokens.list_for(owner, cursor=cursor, state=state or "", purpose=purpose)
             for receipt in page.items:
                 show_receipt(receipt)
             cursor = page.next_cursor
