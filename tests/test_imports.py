@@ -25,7 +25,8 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # What stands below everything else, and what of ours it may lean on.
 LEAVES = {
     "tokenservice.strictjson": "",
-    "tokenservice.correo": "",
+    "tokenservice.plaintext": "",
+    "tokenservice.correo": "tokenservice.plaintext",
     "tokenservice.messages": "",
     "tokenservice.turns": "",
     "tokenservice.passwords": "tokenservice.turns",

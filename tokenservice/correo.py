@@ -6,6 +6,8 @@ import unicodedata
 
 from email_validator import EmailNotValidError, validate_email
 
+from tokenservice.plaintext import is_plain
+
 MAX_LENGTH = 254
 
 
@@ -21,6 +23,8 @@ def canonical(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text.strip()).lower()
     if len(folded) > MAX_LENGTH:
         raise ValueError("too long")
+    if not is_plain(folded):
+        raise ValueError("not plain text")
     try:
         address = validate_email(folded, check_deliverability=False).normalized
     except EmailNotValidError as error:

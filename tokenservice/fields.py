@@ -10,13 +10,13 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate
 
 from tokenservice import correo as correos
-from tokenservice import passwords
+from tokenservice import passwords, plaintext
 
 MAX_DATA_BYTES = 4096
 
 
 class Text(fields.String):
-    """A text without control characters; length counted in code points, after trimming."""
+    """A plain text; length counted in code points, after trimming."""
 
     def __init__(self, low: int, high: int, **options: Any) -> None:
         error = f"Takes {low} to {high} characters."
@@ -24,8 +24,11 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs).strip()
-        if any(ord(character) < 32 or ord(character) == 127 for character in text):
-            raise ValidationError("Control characters are not allowed.")
+        if not plaintext.is_plain(text):
+            raise ValidationError(
+                "Takes no control characters, none that are invisible or turn the direction of "
+                "writing, and up to 4 marks in a row."
+            )
         return text
 
 
@@ -48,6 +51,11 @@ class Password(fields.String):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs)
         self._validate(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Of a command, whose input Python reads leniently in some locales.
+            raise ValidationError("Not a valid utf-8 string.") from None
         return passwords.normalized(text)
 
 

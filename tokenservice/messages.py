@@ -292,7 +292,13 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Number too large.": "El número es demasiado grande.",
     "Not an e-mail address.": "No es una dirección de correo.",
     "Takes 1 to 100 characters.": "Admite de 1 a 100 caracteres.",
-    "Control characters are not allowed.": "No admite caracteres de control.",
+    (
+        "Takes no control characters, none that are invisible or turn the direction of "
+        "writing, and up to 4 marks in a row."
+    ): (
+        "No admite caracteres de control, ni invisibles, ni que cambien el sentido de la "
+        "escritura, ni más de 4 marcas seguidas."
+    ),
     "Takes 8 to 128 characters.": "Admite de 8 a 128 caracteres.",
     "Too easy to guess: use more words, and none of your name or e-mail address.": (
         "Demasiado fácil de adivinar: usa más palabras, y ninguna de tu nombre o correo."

@@ -65,8 +65,10 @@ class Registered(Schema):
         ),
         metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
     )
-    nombre = kinds.Text(1, 100, required=True, metadata={"example": "Ana"})
-    correo = kinds.Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
+    nombre: fields.String = kinds.Text(1, 100, required=True, metadata={"example": "Ana"})
+    correo: fields.String = kinds.Correo(
+        required=True, metadata={"example": "ana@example.com", "format": "email"}
+    )
 
 
 class Registration(Registered):
@@ -76,6 +78,13 @@ class Registration(Registered):
     def not_guessable(self, given: dict[str, str], **_: Any) -> None:
         if passwords.is_guessable(given["password"], [given["nombre"], given["correo"]]):
             raise ValidationError(passwords.TOO_EASY, "password")
+
+
+class NewPassword(Registration):
+    """Another password of an account, whose name and address stay as they are."""
+
+    nombre = fields.String(required=True)
+    correo = fields.String(required=True)
 
 
 class Credentials(Schema):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from flask.cli import AppGroup
 
 from tokenservice import messages, schemas
-from tokenservice.cli.users import account, checked, show_line
+from tokenservice.cli.terminal import Commands, show_line
+from tokenservice.cli.users import account, checked
 from tokenservice.errors import ONETIME_CODES
 from tokenservice.extensions import config, tokens
 from tokenservice.onetime.errors import OneTimeError
@@ -18,7 +18,7 @@ from tokenservice.token import told
 
 NEW_TOKEN = schemas.NewToken()
 
-one_time = AppGroup("tokens", help="One-time tokens: create, show, revoke, list.")
+one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.")
 
 
 @one_time.command("create")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
-import json
 import os
 import secrets
 import sys
@@ -14,22 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 from marshmallow import EXCLUDE, Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from tokenservice import correo as correos
 from tokenservice import schemas, strictjson
+from tokenservice.cli.terminal import Commands, show_line
 from tokenservice.extensions import db, passwords
 from tokenservice.models import User, uuid7
 
 BATCH = 200
 SHOWN_MISTAKES = 20
 REGISTRATION = schemas.Registration(unknown=EXCLUDE)
+NEW_PASSWORD = schemas.NewPassword()
 JUDGED = schemas.Registered(unknown=EXCLUDE)
 
-users = AppGroup("users", help="Accounts: create, seed, list, disable, enable, set-password.")
+users = Commands("users", help="Accounts: create, seed, list, disable, enable, set-password.")
 password_stdin = click.option(
     "--password-stdin",
     is_flag=True,
@@ -40,7 +41,10 @@ password_stdin = click.option(
 def read_password(from_stdin: bool) -> str:
     """Read a password without it ever being a process argument."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
+        try:
+            return sys.stdin.readline().rstrip("\n")
+        except UnicodeDecodeError:
+            raise click.ClickException("standard input is not in UTF-8") from None
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
@@ -65,14 +69,12 @@ def account(correo: str) -> User:
         spelling = correos.canonical(correo)
     except ValueError:
         spelling = correo
-    user = db.session.scalar(select(User).where(User.correo == spelling))
+    user = None
+    with contextlib.suppress(UnicodeEncodeError):  # What is no text is nobody's address.
+        user = db.session.scalar(select(User).where(User.correo == spelling))
     if user is None:
         raise click.ClickException(f"no account has the address {correo}")
     return user
-
-
-def show_line(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def show(user: User) -> None:
@@ -273,7 +275,8 @@ def set_password(correo: str, password_stdin: bool) -> None:
             "nombre": user.nombre,
             "correo": user.correo,
             "password": read_password(password_stdin),
-        }
+        },
+        NEW_PASSWORD,
     )
     user.password_hash = passwords.hash(given["password"])
     db.session.commit()
