@@ -75,19 +75,20 @@ class TokenId(BaseConverter):
 def refuse_cut_body() -> None:
     """Refuse a body that is not whole: what there is of it might pass.
 
-    Werkzeug cuts a chunked one at the limit without a word. Where its sender is gone, gunicorn
-    hands on what has come: a create whose body was lost would make a token for anyone (RFC 9112
-    section 8).
+    Of a chunked one Werkzeug reads as much as the limit, and does not look whether that was all.
+    Where its sender is gone, gunicorn hands on what has come: a create whose body was lost would
+    make a token for anyone (RFC 9112 section 8).
     """
     announced = request.content_length or 0
     try:
         if "HTTP_TRANSFER_ENCODING" in request.environ:
-            if len(request.get_data()) >= MAX_BODY_BYTES:
+            is_full = len(request.get_data()) == MAX_BODY_BYTES
+            if is_full and request.environ["wsgi.input"].read(1):
                 raise RequestEntityTooLarge
         elif announced <= MAX_BODY_BYTES and len(request.get_data()) < announced:
             raise BadRequest
-    except ParseException:
-        raise BadRequest from None  # The chunks are not written as chunks are.
+    except (ParseException, OSError):
+        raise BadRequest from None  # The chunks are not written as chunks are, or end too soon.
 
 
 def secure(response: Response) -> Response:
