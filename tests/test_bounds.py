@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.test_errors import FORM, JSON, head, problem_in, raw, read
+from tests.test_token import Caller, body_of
 from tokenservice.http import MAX_BODY_BYTES
 
 SIZES = {MAX_BODY_BYTES - 1: 200, MAX_BODY_BYTES: 200, MAX_BODY_BYTES + 1: 413}
@@ -117,3 +118,58 @@ def sent(service: Service, chunks: bytes) -> httpx.Response:
     """Send a login whose chunks are written by hand, and nothing behind them."""
     fields = (f"Content-Type: {JSON}", "Transfer-Encoding: chunked")
     return read(raw(service, head("POST /auth/login HTTP/1.1", *fields) + chunks))
+
+
+# Batches.
+
+
+@pytest.fixture
+def in_app(make_app: Callable[..., Any], app: Any) -> Callable[..., Caller]:
+    """Give a new caller of an app with some settings changed."""
+
+    def make(**changes: Any) -> Caller:
+        client = make_app(**changes).test_client()
+        return Caller(client, enrol(client.post))
+
+    return make
+
+
+@pytest.mark.parametrize(("most", "count"), [(1, 2), (5, 6), (5, 100), (99, 100)])
+def test_a_batch_that_never_fits_is_a_mistake_of_its_count(
+    in_app: Callable[..., Caller], most: int, count: int
+) -> None:
+    """Waiting would not help. Red where it is told to wait."""
+    caller = in_app(max_active=most)
+    answer = caller.post("batch", count=count)
+    problem = problem_in(answer, 422, "validation_failed")
+    assert set(problem["errors"]) == {"count"}
+    assert problem["max_active"] == most
+    assert "Retry-After" not in answer.headers
+    assert body_of(caller.get())["items"] == []
+
+
+@pytest.mark.parametrize(("language", "word"), [("es", "cuenta"), ("en", "account")])
+def test_it_is_said_in_the_readers_language(
+    in_app: Callable[..., Caller], language: str, word: str
+) -> None:
+    caller = in_app(max_active=2)
+    headers = caller.headers(**{"Accept-Language": language})
+    answer = caller.client.post("/token/batch", json={"count": 3}, headers=headers)
+    [text] = problem_in(answer, 422)["errors"]["count"]
+    assert "max_active" in text
+    assert word in text
+
+
+def test_a_batch_as_large_as_the_bound_fits_an_account_without_tokens(
+    in_app: Callable[..., Caller],
+) -> None:
+    caller = in_app(max_active=5)
+    assert caller.post("batch", count=5).status_code == 201
+    problem_in(caller.post("batch", count=5), 429, "too_many_active")
+    problem_in(caller.post("batch", count=1), 429, "too_many_active")
+
+
+def test_it_is_known_without_redis(in_app: Callable[..., Caller]) -> None:
+    """It is no reason to say that Redis is away."""
+    caller = in_app(max_active=5, redis_url="redis://127.0.0.1:1/0")
+    problem_in(caller.post("batch", count=6), 422, "validation_failed")

@@ -320,6 +320,9 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Not a state of a token.": "No es un estado de un token.",
     "Not a cursor of this list.": "No es un cursor de esta lista.",
     "Longer than this service allows.": "Es más de lo que permite este servicio.",
+    "More than max_active: an account may not have so many outstanding tokens.": (
+        "Es más que max_active: una cuenta no puede tener tantos tokens sin usar."
+    ),
 }
 
 

@@ -108,6 +108,9 @@ def issue(given: dict[str, Any], count: int | None = None) -> list[dict[str, Any
     if life > config.onetime_token_max_seconds:
         too_long = ["Longer than this service allows."]
         raise Problem("validation_failed", errors={"expires_in": too_long})
+    if count and count > config.max_active:
+        too_many = ["More than max_active: an account may not have so many outstanding tokens."]
+        raise Problem("validation_failed", errors={"count": too_many}, max_active=config.max_active)
     owner = caller().id
     terms = Terms(
         purpose=given.get("purpose", ""),
