@@ -176,6 +176,14 @@ def test_errors_keep_their_shape_when_translated() -> None:
     }
 
 
+def test_of_many_mistakes_the_first_are_told() -> None:
+    """Guard: ``MOST_ERRORS``; without it 16 KiB of a body are answered with 260."""
+    wrong = {number: ["Not a valid string."] for number in range(5_000)}
+    told = messages.field_errors({f"n{number}": wrong for number in range(100)}, "en")
+    assert list(told) == [f"n{number}" for number in range(50)]
+    assert all(list(inner) == [str(number) for number in range(50)] for inner in told.values())
+
+
 @pytest.mark.parametrize(
     ("accepted", "language"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from flask import has_request_context, request
@@ -349,10 +350,16 @@ def problem_text(code: str, chosen: Language) -> Text:
     return message.en if chosen == "en" else message.es
 
 
+#: Of how many fields, and of how many members of a list, the mistakes are told. Each of a long
+#: list would make the answer many times as long as the body.
+MOST_ERRORS = 50
+
+
 def field_errors(errors: Any, chosen: Language) -> Any:
     """Translate the messages inside a tree of marshmallow errors, keeping its shape."""
     if isinstance(errors, Mapping):
-        return {str(field): field_errors(inner, chosen) for field, inner in errors.items()}
+        told = islice(errors.items(), MOST_ERRORS)
+        return {str(field): field_errors(inner, chosen) for field, inner in told}
     if isinstance(errors, list):
         return [field_errors(inner, chosen) for inner in errors]
     return FIELD_ERRORS.get(errors, errors) if chosen == "es" else errors
