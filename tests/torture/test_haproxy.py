@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import shutil
 import socket
@@ -145,21 +146,97 @@ def test_what_reaches_the_service(proxy: HAProxy) -> None:
     assert max(names.values()) == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "id_"),
-    [
-        ({"X-Request-ID": "mine-1"}, "mine-1"),
-        ({"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}, "ab" * 16),
-        ({"X-Request-ID": "mine 1", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}, "ab" * 16),
-        ({"X-Request-ID": "x" * 129, "traceparent": "00-x-y-01"}, None),
-        ({}, None),
-    ],
-)
-def test_the_id_of_a_request_is_the_callers_or_its_traces_or_new(
-    given: dict[str, str], id_: str | None, real: HAProxy
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
+ONE_ID = [
+    ([("X-Request-ID", "mine-1")], "mine-1"),
+    ([("X-Request-ID", "  mine-1 ")], "mine-1"),
+    ([("x-request-id", "x" * 128)], "x" * 128),
+    ([("traceparent", TRACE)], "ab" * 16),
+    ([("X-Request-ID", "mine 1"), ("traceparent", TRACE)], "ab" * 16),
+    ([("X-Request-ID", "mine-1"), ("traceparent", "00-x-y-01")], "mine-1"),
+]
+NO_ID = [
+    [],
+    [("X-Request-ID", "")],
+    [("X-Request-ID", "x" * 129), ("traceparent", "00-x-y-01")],
+    [("X-Request-ID", 'good, x", "code": "token_lost')],
+    [("X-Request-ID", 'x", "code": "token_lost, good')],
+    [("X-Request-ID", "good,")],
+    [("X-Request-ID", "good, better")],
+    [("X-Request-ID", "good"), ("X-Request-ID", "better")],
+    [("X-Request-ID", "good"), ("X-Request-ID", 'x"')],
+    [("X-Request-ID", "good\xff")],
+    [("X-Request-ID", "good\tx")],
+    [("X-Request-ID", f"ott_{'0' * 58}")],
+    [("X-Request-ID", f"otr_{'a' * 20}")],
+    [("X-Request-ID", f"eyJ{'a' * 30}.{'b' * 30}.{'c' * 30}")],
+    [("X_Request_ID", "good")],
+    [("traceparent", f'{TRACE}, x-e"vil-y')],
+    [("traceparent", f'x-e"vil-y, {TRACE}')],
+    [("traceparent", TRACE), ("traceparent", TRACE.replace("ab", "ef"))],
+    [("traceparent", TRACE.replace("ab", "00"))],
+    [("traceparent", TRACE.replace("cd", "00"))],
+    [("traceparent", TRACE.replace("ab", "AB"))],
+    [("traceparent", f"{TRACE}-more")],
+    [("traceparent", TRACE.replace("00-", "ff-"))],
+]
+
+
+@pytest.mark.parametrize(("given", "id_"), [*ONE_ID, *((given, "") for given in NO_ID)])
+def test_the_id_of_a_request_is_one_and_the_same(
+    given: list[tuple[str, str]], id_: str, real: HAProxy, limited: Service, proxy: HAProxy
 ) -> None:
-    found = httpx.get(f"{real.url}/healthz", headers=given).headers["X-Request-ID"]
-    assert found == id_ if id_ else len(found) == 36
+    """Whole lines alone are the caller's id, or its trace's; else there is a new one."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given).encode("latin-1")
+    ask = b"GET %s HTTP/1.1\r\nHost: service\r\nConnection: close\r\n" + lines + b"\r\n"
+
+    def heard(port: int, path: bytes) -> tuple[list[str], bytes]:
+        """The ids in the headers of an answer, and its body."""
+        head, _, body = said(port, ask % path).partition(b"\r\n\r\n")
+        found = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
+        return [value for name, value in found if name.lower() == "x-request-id"], body
+
+    def right(found: str) -> bool:
+        return found == id_ if id_ else len(found) == 36 and "x" not in found
+
+    # The service's answers, short and long, and what it was told.
+    for path in (b"/auth/me", b"/nothing"):
+        (found,), body = heard(real.port, path)
+        assert right(found)
+        assert json.loads(body)["request_id"] == found
+        assert f'"{found}"' in limited.log.read_text()
+    _, body = heard(proxy.port, b"/auth/me")
+    told = Counter((name.lower(), value) for name, value in json.loads(body))
+    (found,) = [value for name, value in told if name == "x-request-id"]
+    assert right(found)
+    trace = [value for name, value in told if name == "traceparent"]
+    assert trace == ([TRACE] if ("traceparent", TRACE) in given and id_ else [])
+    # The proxy's own answer, and its line.
+    (found,), body = heard(proxy.port, b"/metrics")
+    assert right(found)
+    assert set(problem_of(body)) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert problem_of(body)["request_id"] == found
+    assert problem_of(body)["code"] == "not_found"
+    until(lambda: f" ms {found}\n" in proxy.log.read_text())
+
+
+def problem_of(body: bytes) -> dict[str, str]:
+    def members(pairs: list[tuple[str, str]]) -> dict[str, str]:
+        assert len(pairs) == len(dict(pairs))
+        return dict(pairs)
+
+    found: dict[str, str] = json.loads(body, object_pairs_hook=members)
+    return found
+
+
+@pytest.mark.parametrize("method", [f"ott_{'7' * 58}", "A" * 9000, "%x|'!#", "get"])
+def test_a_method_that_nobody_knows_is_in_no_line(method: str, proxy: HAProxy) -> None:
+    """Guard: ``txn.method`` in haproxy.cfg. A line is of what the proxy answers by itself."""
+    ask = f"{method} /metrics HTTP/1.1\r\nHost: service\r\nX-Request-ID: m{len(method)}\r\n"
+    said(proxy.port, f"{ask}Connection: close\r\n\r\n".encode())
+    until(lambda: f" ms m{len(method)}\n" in proxy.log.read_text())
+    assert f" {method[:20]}" not in proxy.log.read_text()
+    assert "127.0.0.1 - 4" in proxy.log.read_text()
 
 
 def test_answers_lose_nothing(real: HAProxy, limited: Service) -> None:
