@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.conftest import ROOT, needs
 from tokenservice import messages
-from tokenservice.local.server import Server
+from tokenservice.local.server import Server, free_port
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -50,7 +50,12 @@ class HAProxy(Server):
         return ["haproxy", "-db", "-f", str(self._configuration)]
 
     def options(self) -> dict[str, Any]:
-        own = {"BIND": f"127.0.0.1:{self.port}", **self._servers, **self._more}
+        own = {
+            "BIND": f"127.0.0.1:{self.port}",
+            "INSIDE": f"127.0.0.1:{free_port()}",
+            **self._servers,
+            **self._more,
+        }
         return {"env": {"PATH": os.environ["PATH"], **own}}
 
     def answers(self) -> bool:
