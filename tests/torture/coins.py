@@ -40,12 +40,14 @@ class Fence(StrEnum):
     BUILT = "as built"
     NONE = "without the fence"
     PROCESS = "with run_id alone"
+    SERVER = "without the epoch"
 
 
 #: The guards: what each twin lacks of prelude.lua.
 TAKEN_OUT = {
     Fence.NONE: "if record.term ~= term_now then return 'lost' end",
     Fence.PROCESS: " .. begin(replication, '\\nmaster_replid:')",
+    Fence.SERVER: "  term_now = term_now .. ':' .. epoch .. ':'\n",
 }
 
 
