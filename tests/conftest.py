@@ -140,9 +140,12 @@ def other(client: FlaskClient) -> Person:
 
 
 class Service:
-    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one."""
+    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one.
 
-    def __init__(self, settings: dict[str, str], log: Path) -> None:
+    :param root: where its code is
+    """
+
+    def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -151,9 +154,9 @@ class Service:
         given = {"PYTHONPATH": "", "GUNICORN_CMD_ARGS": "", **settings}
         self._environment = given | {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join([str(ROOT), given["PYTHONPATH"]]),
+            "PYTHONPATH": os.pathsep.join([str(root), given["PYTHONPATH"]]),
             # Of two configurations the last one counts.
-            "GUNICORN_CMD_ARGS": f"-c {ROOT}/gunicorn.conf.py {given['GUNICORN_CMD_ARGS']}",
+            "GUNICORN_CMD_ARGS": f"-c {root}/gunicorn.conf.py {given['GUNICORN_CMD_ARGS']}",
         }
 
     def __enter__(self) -> Service:
@@ -212,14 +215,14 @@ def serve(
 ) -> Callable[..., Service]:
     """Describe a gunicorn with some settings changed; ``with`` runs it."""
 
-    def make(**changes: Any) -> Service:
+    def make(root: Path = ROOT, **changes: Any) -> Service:
         settings = {
             name: str(value)
             for name, value in dataclasses.asdict(config).items()
             if value is not None and value != () and name != "argon2_memory_kib"
         }
         settings |= {name: str(value) for name, value in changes.items()}
-        return Service(settings, tmp_path_factory.mktemp("gunicorn") / "log")
+        return Service(settings, tmp_path_factory.mktemp("gunicorn") / "log", root)
 
     return make
 

@@ -259,13 +259,13 @@ PROBLEMS: Mapping[str, Message] = {
         410,
         Text(
             "Token perdido",
-            "El almacén se reinició o cambió de maestro después de crearlo y ya no se puede "
-            "probar que se use una sola vez. Hace falta otro.",
+            "El almacén se reinició, cambió de maestro o de nodo después de crearlo y ya no se "
+            "puede probar que se use una sola vez. Hace falta otro.",
         ),
         Text(
             "Token lost",
-            "The store restarted or failed over after it was created, so single use can no longer "
-            "be proven. A new one is needed.",
+            "The store restarted, failed over or moved after it was created, so single use can no "
+            "longer be proven. A new one is needed.",
         ),
     ),
     "token_malformed": Message(

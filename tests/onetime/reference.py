@@ -30,6 +30,8 @@ from tokenservice.onetime.records import (
 # Redis ends the life of a key by another reading of its clock than a script's TIME, and letting
 # time pass for stored state costs each key up to a millisecond.
 KEY_TOLERANCE = timedelta(milliseconds=20)
+#: What may be left of a life without its record being kept for a shorter time.
+SPARED = timedelta(seconds=10)
 Moment = tuple[datetime, timedelta]
 
 
@@ -111,6 +113,7 @@ class Reference:
         turns, ends = set(), [known.gone_at for known in self._kept.known.values()]
         for record in self._kept.records.values():
             turns |= {record.expires_at, record.lease_ends_at or record.expires_at}
+            turns.add(record.expires_at - SPARED)
             ends.append(record.gone_at)
         tolerance = KEY_TOLERANCE + (after - before)
         unsure = any(before - tolerance <= end <= after + tolerance for end in ends)
@@ -376,6 +379,12 @@ class Reference:
 
     def _consume(self, record: Record, caller: Party) -> None:
         record.consumed_at, record.consumed_by = self.now, caller.id
+        self._keep_no_longer(record)
+
+    def _keep_no_longer(self, record: Record) -> None:
+        """A record that is used long before its time does not stay for all of that."""
+        if record.expires_at - self.now > SPARED:
+            record.gone_at = self.now + self._receipt
 
     def _revoke(self, record: Record) -> None:
         state = self._state(record)
@@ -384,6 +393,7 @@ class Reference:
         self._refuse(record, state)
         self._refuse_if_reserved(record, state)
         record.revoked, record.repeatable = True, ()
+        self._keep_no_longer(record)
 
     def _recall(self, name: tuple[str, ...], request: Any) -> Known | None:
         known = self._kept.known.get(name)

@@ -8,6 +8,7 @@ same trial must show them spent twice, or it could not have shown it of the engi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import threading
 from collections import Counter
@@ -20,6 +21,7 @@ from tests.onetime.topologies import HERE, Host
 from tests.torture.ledger import record
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.format import shard_tag
 from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
 
@@ -56,6 +58,7 @@ class Stores:
 
     def __init__(self, url: str, shards: int, connect_ms: int = 50, read_ms: int = 100) -> None:
         connection = Connection(url, connect_ms=connect_ms, read_ms=read_ms, connections=64)
+        self._shards = shards
         self._by_fence: dict[Fence, TokenStore] = {}
         for fence in Fence:
             store = TokenStore(connection, secret=SECRET, shards=shards, max_active=100_000)
@@ -68,11 +71,17 @@ class Stores:
         self.engine = self._by_fence[Fence.BUILT]
 
     def issue(self, owner: str, count: int, life_seconds: int = 60) -> list[Coin]:
-        """Create ``count`` coins of each kind."""
+        """Create ``count`` coins of each kind, each for an owner of its own on the same shard.
+
+        The live tokens of an owner are of one term, and a twin calls the term otherwise.
+        """
+        tag = shard_tag(owner, self._shards)
+        names = (f"{owner}.{n}" for n in itertools.count())
+        alike = (name for name in names if shard_tag(name, self._shards) == tag)
         return [
             Coin(created.text, fence)
             for fence, store in self._by_fence.items()
-            for created in store.create_many(owner, count, life_seconds=life_seconds)
+            for created in store.create_many(next(alike), count, life_seconds=life_seconds)
         ]
 
     def present(self, coin: Coin) -> str:

@@ -204,7 +204,7 @@ def test_the_id_of_a_request_is_one_and_the_same(
         (found,), body = heard(real.port, path)
         assert right(found)
         assert json.loads(body)["request_id"] == found
-        assert f'"{found}"' in limited.log.read_text()
+        until(lambda: f'"{found}"' in limited.log.read_text())  # noqa: B023 - at once
     _, body = heard(proxy.port, b"/auth/me")
     told = Counter((name.lower(), value) for name, value in json.loads(body))
     (found,) = [value for name, value in told if name == "x-request-id"]

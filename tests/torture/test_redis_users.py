@@ -91,6 +91,7 @@ def use_all_of_it(url: str, shards: int = 1) -> None:
         return Presented(token.text)
 
     assert opened.info()[0]["role"] == "master"
+    store.probe()
     created = store.create(ana.id, life_seconds=60, key=key)
     assert store.create(ana.id, life_seconds=60, key=key).id == created.id
     assert store.validate(present(created), ana, key=key).id == created.id

@@ -177,7 +177,7 @@ def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
             address = f"{url}&ssl_ca_certs={certificates / trusted}.pem"
             connection = Connection(address, connect_ms=2000, read_ms=5000, connections=1)
             try:
-                seen[trusted] = connection.script("return KEYS[1]")("key").decode()
+                seen[trusted] = connection.script("return KEYS[1]")(["key"]).decode()
             except StoreUnavailable as error:
                 seen[trusted] = str(error)
     record(

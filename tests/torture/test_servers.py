@@ -1,0 +1,47 @@
+"""The engine on other servers than the one that all other tests use (.ci/servers unpacks them)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, lacks
+from tests.torture.ledger import FULL, record
+
+SERVERS = Path(sys.prefix, "servers")
+#: What a short run tries: the histories that a server's own ways could spoil.
+SHORT = ("test_crash.py", "test_put_back.py", "test_held.py")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["redis-7.0", "redis-8.2", "valkey-8.0"])
+def test_the_engine_is_as_safe_on(name: str) -> None:
+    program = SERVERS / name / "redis-server"
+    if not program.exists():
+        lacks(name)
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    [version] = re.findall(r"v=([\d.]+)", told.stdout)
+    tests = [ROOT / "tests/onetime" / file for file in (SHORT if not FULL else [""])]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    closing = done.stdout.strip().splitlines()[-1]
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error)", closing)}
+    record(
+        f"the tests of the engine pass on {name.replace('-', ' ')}",
+        n=sum(counts.values()),
+        failures=counts.get("failed", 0) + counts.get("error", 0),
+        figures=version,
+    )
+    assert done.returncode == 0, done.stdout
+    assert counts["passed"] > 10

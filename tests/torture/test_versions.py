@@ -1,0 +1,115 @@
+"""The release before and this one at work side by side: a rolling update, there and back."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, Service, enrol, lacks
+from tests.torture.ledger import record, trials
+from tokenservice.onetime.format import Token
+
+#: The last commit of the release before.
+BEFORE = "0266fb5"
+CALLERS = 4
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of the release before."""
+    archive = subprocess.run(
+        ["/usr/bin/env", "git", "archive", "--format=tar", BEFORE],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if archive.returncode:
+        lacks("the history of this repository")
+    root = tmp_path_factory.mktemp("before")
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as code:
+        code.extractall(root, filter="data")
+    return root
+
+
+class Callers:
+    """Each call goes to a random one of several services, and so does its repeat."""
+
+    def __init__(self, urls: Sequence[str], people: Sequence[dict[str, str]]) -> None:
+        self.urls, self.people = urls, people
+        self.found: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    def run(self, tokens: int) -> Counter[str]:
+        with ThreadPoolExecutor(CALLERS) as pool:
+            for ended in [pool.submit(self._work, tokens // CALLERS) for _ in range(CALLERS)]:
+                ended.result()
+        return self.found
+
+    def _work(self, tokens: int) -> None:
+        with httpx.Client(timeout=30) as http:
+            for n in range(tokens):
+                for found in self._life(http, is_held=n % 3 == 0):
+                    with self._counting:
+                        self.found[found] += 1
+
+    def _life(self, http: httpx.Client, *, is_held: bool) -> list[str]:
+        """Create, consume and repeat each, on whatever versions; then somebody else tries."""
+        first, second = self.people
+        found = []
+
+        def post(path: str, who: dict[str, str], key: str = "", **body: Any) -> httpx.Response:
+            headers = {**who, "Idempotency-Key": key} if key else who
+            url = f"{secrets.choice(self.urls)}/token/{path}"
+            answer = http.post(url, json=body, headers=headers)
+            if answer.status_code >= 500:
+                found.append(f"{path} {answer.status_code}")
+            return answer
+
+        make, use = secrets.token_hex(8), secrets.token_hex(8)
+        texts = [post("create", first, make, expires_in=60).json()["token"] for _ in "ab"]
+        # The releases write the epoch of a token differently, and nothing else of it.
+        if len({(token.id, token.secret) for token in map(Token.parse, texts)}) > 1:
+            found.append("a repeated create made another")
+        token = {"token": secrets.choice(texts)}
+        if is_held:
+            hold = {post("reserve", first, use, **token).json()["reservation"] for _ in "ab"}
+            if len(hold) > 1:
+                found.append("a repeated reserve made another")
+            path, token_or_hold = "commit", {"reservation": hold.pop()}
+        else:
+            path, token_or_hold = "validate", token
+        answers = [post(path, first, use, **token_or_hold) for _ in "abc"]
+        told = [answer.json().get("replayed", answer.status_code) for answer in answers]
+        found.append("consumed" if told == [False, True, True] else f"{path} {told}")
+        if (other := post("validate", second, **token)).status_code != 409:
+            found.append(f"another caller: {other.status_code}")
+        return found
+
+
+def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Service]) -> None:
+    """On one Redis and one Postgres: what one of them issued, the other honours, once."""
+    with serve(root=before, web_concurrency=1) as older, serve(web_concurrency=1) as newer:
+        urls = older.url, newer.url
+        with httpx.Client(base_url=newer.url, timeout=30) as http:
+            people = [enrol(http.post).headers for _ in "ab"]
+        found = Callers(urls, people).run(trials(5000, least=200))
+    wrong = {what: n for what, n in found.items() if what != "consumed"}
+    record(
+        "the release before and this one work side by side: each token is honoured once, each "
+        "keyed repeat is told so, and nothing is a 5xx",
+        n=found["consumed"],
+        failures=sum(wrong.values()),
+        figures=f"against {BEFORE}",
+    )
+    assert not wrong
