@@ -22,10 +22,11 @@ import httpx
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from config import Config
 from tests.onetime.topologies import until
-from tokenservice import create_app, local
+from tokenservice import create_app, local, ops
 
 ROOT = Path(__file__).parent.parent
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -99,6 +100,12 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+def readiness(client: FlaskClient) -> TestResponse:
+    """What /readyz says once it has looked again."""
+    time.sleep(ops.LOOK_AGAIN_SECONDS)
+    return client.get("/readyz")
 
 
 @dataclasses.dataclass

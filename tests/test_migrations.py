@@ -15,6 +15,7 @@ from flask import Flask
 from psycopg2 import sql
 from sqlalchemy import inspect, make_url, text
 
+from tests.conftest import readiness
 from tokenservice import local
 from tokenservice.extensions import db
 
@@ -126,6 +127,6 @@ def test_readiness_knows_a_schema_that_is_not_at_head(empty: Flask) -> None:
 
     flask_migrate.upgrade()
 
-    after = client.get("/readyz")
+    after = readiness(client)
     assert after.status_code == 200
     assert set(after.json["checks"].values()) == {"ok"}

@@ -17,7 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import PASSWORD, enrol, new_correo
+from tests.conftest import PASSWORD, enrol, new_correo, readiness
 from tokenservice import local, messages
 from tokenservice.extensions import db
 
@@ -100,7 +100,7 @@ def test_all_is_well(probe: FlaskClient) -> None:
 def test_postgres_down(probe: FlaskClient, own_postgres: local.Postgres) -> None:
     own_postgres.stop()
     try:
-        assert_not_ready(probe.get("/readyz"), postgres="unavailable", schema="unknown")
+        assert_not_ready(readiness(probe), postgres="unavailable", schema="unknown")
         assert probe.get("/healthz").status_code == 200
     finally:
         own_postgres.start()
@@ -110,7 +110,7 @@ def test_postgres_down(probe: FlaskClient, own_postgres: local.Postgres) -> None
 def test_redis_down(probe: FlaskClient, own_redis: local.Redis) -> None:
     own_redis.stop()
     try:
-        assert_not_ready(probe.get("/readyz"), redis="unavailable")
+        assert_not_ready(readiness(probe), redis="unavailable")
         assert probe.get("/healthz").status_code == 200
     finally:
         own_redis.start()
@@ -124,7 +124,7 @@ def test_both_down_is_still_alive(
     own_postgres.stop()
     own_redis.stop()
     try:
-        answer = probe.get("/readyz")
+        answer = readiness(probe)
         failing = {"postgres": "unavailable", "schema": "unknown", "redis": "unavailable"}
         assert_not_ready(answer, **failing)
         for path in ("/healthz", "/docs", "/openapi.json", "/metrics", "/problems/not_ready"):
@@ -162,7 +162,7 @@ def test_a_schema_that_is_not_at_head(
 ) -> None:
     sql(own_postgres, spoil)
     try:
-        assert_not_ready(probe.get("/readyz"), schema="not at head")
+        assert_not_ready(readiness(probe), schema="not at head")
     finally:
         sql(own_postgres, mend)
     until_ready(probe)
@@ -187,7 +187,7 @@ def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
         while probe.get("/readyz").status_code == 200:  # The reload takes a moment.
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert_not_ready(probe.get("/readyz"), postgres="read-only")
+        assert_not_ready(readiness(probe), postgres="read-only")
         refused = probe.post("/auth/register", json=account)
         assert refused.status_code == 503
         assert refused.get_json()["code"] == "database_unavailable"
@@ -208,7 +208,7 @@ def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
 def test_a_redis_that_is_a_replica(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.replicaof("127.0.0.1", "1")
     try:
-        assert_not_ready(probe.get("/readyz"), redis="not a master")
+        assert_not_ready(readiness(probe), redis="not a master")
     finally:
         admin.replicaof("NO", "ONE")
     until_ready(probe)
@@ -219,7 +219,7 @@ def test_a_redis_that_evicts(policy: str, probe: FlaskClient, admin: redis.Redis
     """Evicted counters would be limits that do not hold."""
     admin.config_set("maxmemory-policy", policy)
     try:
-        assert_not_ready(probe.get("/readyz"), redis="evicts keys")
+        assert_not_ready(readiness(probe), redis="evicts keys")
     finally:
         admin.config_set("maxmemory-policy", "noeviction")
     until_ready(probe)
@@ -228,7 +228,7 @@ def test_a_redis_that_evicts(policy: str, probe: FlaskClient, admin: redis.Redis
 def test_a_redis_that_is_full(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.config_set("maxmemory", "1")
     try:
-        assert_not_ready(probe.get("/readyz"), redis="full")
+        assert_not_ready(readiness(probe), redis="full")
     finally:
         admin.config_set("maxmemory", "128mb")
     until_ready(probe)

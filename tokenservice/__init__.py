@@ -23,6 +23,7 @@ from tokenservice import (
     postgres,
     token,
 )
+from tokenservice.breaker import Breaker
 from tokenservice.counters import Counters
 from tokenservice.extensions import db, migrate
 from tokenservice.onetime.connection import Connection
@@ -45,10 +46,11 @@ def create_app(config: Config) -> Flask:
     # What a request may be, and what its answer always carries.
     http.init_app(app, config)
 
-    # Postgres.
+    # Postgres, and how many requests may wait for it. One connection more is for /readyz.
+    app.extensions["breaker"] = breaker = Breaker(config.web_threads)
     app.config["SQLALCHEMY_DATABASE_URI"] = config.sqlalchemy_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_size": config.web_threads,
+        "pool_size": breaker.places + 1,
         "max_overflow": 0,
         "pool_timeout": 1,
         "pool_pre_ping": True,

@@ -20,6 +20,7 @@ from tokenservice.limits import by_address, limited
 from tokenservice.models import User
 from tokenservice.openapi import BEARER, LOGIN_BODY, WITH_BODY, WITH_CALLER, problems
 from tokenservice.passwords import TooManyWaiting
+from tokenservice.postgres import asking
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts")
 blueprint.ARGUMENTS_PARSER = schemas.parser
@@ -43,8 +44,9 @@ def register(given: dict[str, str]) -> User:
     # The database decides: a look before the insert would let two at once both pass. And without
     # an error, which Postgres would write into its log with the address and the hash.
     unless_taken = opened.on_conflict_do_nothing(index_elements=["correo"])
-    user = db.session.scalar(unless_taken.returning(User))
-    db.session.commit()
+    with asking():
+        user = db.session.scalar(unless_taken.returning(User))
+        db.session.commit()
     if user is None:
         raise Problem("email_taken")
     logs.note("auth.registered", user_id=str(user.id), correo=masked(user.correo))
@@ -62,9 +64,8 @@ def register(given: dict[str, str]) -> User:
 )
 def login(given: dict[str, str]) -> dict[str, Any]:
     """Log in with JSON, or with the OAuth 2 password form"""
-    user = db.session.scalar(select(User).where(User.correo == given["correo"]))
-    # Hashing is slow: its time must not be spent holding a connection.
-    db.session.close()
+    with asking():
+        user = db.session.scalar(select(User).where(User.correo == given["correo"]))
     matches = passwords.verify(user.password_hash if user else None, given["password"])
     # One answer, after the same work, for a wrong password, a disabled account and no account
     # at all (ASVS 5.0 V6.3.8).
@@ -87,10 +88,10 @@ def rehash(user: User, password: str) -> None:
     same = (User.id == user.id, User.password_hash == user.password_hash)
     try:
         hashed = passwords.hash(password)
-        db.session.execute(update(User).where(*same).values(password_hash=hashed))
-        db.session.commit()
+        with asking():
+            db.session.execute(update(User).where(*same).values(password_hash=hashed))
+            db.session.commit()
     except (database.SQLAlchemyError, TooManyWaiting) as error:
-        db.session.rollback()
         logs.log.warning("auth.rehash_failed", why=type(error).__name__)
 
 
@@ -103,7 +104,8 @@ def rehash(user: User, password: str) -> None:
 )
 def me() -> User:
     """See the account that is calling"""
-    user = db.session.get(User, caller().id)
+    with asking():
+        user = db.session.get(User, caller().id)
     if user is None:
         raise Problem("access_token_invalid")
     return user

@@ -20,9 +20,11 @@ from flask_jwt_extended import JWTManager
 from sqlalchemy import exc as database
 
 from config import Config
+from tokenservice.breaker import TRY_AGAIN_SECONDS
 from tokenservice.errors import Problem, is_outage
 from tokenservice.extensions import db
 from tokenservice.models import User
+from tokenservice.postgres import asking
 
 PUBLIC = frozenset(
     {
@@ -53,7 +55,8 @@ REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 
 # Out within two seconds of being deactivated is the promise; the rest is for the query.
 FRESH_SECONDS = 1.5
-ASK_AGAIN_SECONDS = 2.0
+#: Known callers leave it to others to find out that Postgres is back, unless no other asks.
+PATIENT_SECONDS = 2.0
 REMEMBERED = 10_000
 
 
@@ -130,47 +133,33 @@ class Callers:
         self._stale_seconds = stale_seconds
         self._known: OrderedDict[str, Caller] = OrderedDict()
         self._lock = threading.Lock()
-        self._ask_again_at = 0.0  # Monotonic; 0 while Postgres answers.
 
     def find(self, user_id: str) -> Caller | None:
         """Give the account, or None where there is none.
 
         :raises sqlalchemy.exc.SQLAlchemyError: Postgres is away and nothing recent is known
         """
-        known = self._known.get(user_id)
-        age = time.monotonic() - known.read_at if known else self._stale_seconds
-        if age < FRESH_SECONDS or (age < self._stale_seconds and not self._turn_to_ask()):
+        if known := self._recall(user_id, FRESH_SECONDS):
             return known
+        known = self._recall(user_id, self._stale_seconds)
         try:
-            found = self._read(user_id)
+            with asking(PATIENT_SECONDS if known else TRY_AGAIN_SECONDS):
+                # Another request of the same caller may have asked while this one waited to.
+                return self._recall(user_id, FRESH_SECONDS) or self._read(user_id)
         except database.SQLAlchemyError as error:
-            if not is_outage(error):
-                raise
-            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
-            if age >= self._stale_seconds:
+            if known is None or not is_outage(error):
                 raise
             return known
-        self._ask_again_at = 0.0
-        return found
 
-    def _turn_to_ask(self) -> bool:
-        """Whether to ask Postgres, which costs time while it is away: one caller pays for all."""
-        with self._lock:
-            if self._ask_again_at and time.monotonic() < self._ask_again_at:
-                return False
-            if self._ask_again_at:
-                self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
-            return True
+    def _recall(self, user_id: str, seconds: float) -> Caller | None:
+        """Give the account as it was at most so many seconds ago, if it was looked at."""
+        known = self._known.get(user_id)
+        return known if known and time.monotonic() - known.read_at < seconds else None
 
     def _read(self, user_id: str) -> Caller | None:
         read_at = time.monotonic()
-        try:
-            user = db.session.get(User, uuid.UUID(user_id))
-            found = user and Caller(user_id, user.correo, user.is_active, read_at)
-        finally:
-            # Nothing is held while the rest of the request runs, least of all a transaction that
-            # failed: the request may go on with what was last known.
-            db.session.close()
+        user = db.session.get(User, uuid.UUID(user_id))
+        found = user and Caller(user_id, user.correo, user.is_active, read_at)
         with self._lock:
             self._known.pop(user_id, None)
             if found:

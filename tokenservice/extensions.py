@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase
 from werkzeug.local import LocalProxy
 
 from config import Config
+from tokenservice.breaker import Breaker
 from tokenservice.onetime.store import TokenStore
 from tokenservice.passwords import Passwords
 
@@ -34,5 +35,6 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
 config = cast(Config, LocalProxy(lambda: current_app.extensions["config"]))
+breaker = cast(Breaker, LocalProxy(lambda: current_app.extensions["breaker"]))
 tokens = cast(TokenStore, LocalProxy(lambda: current_app.extensions["tokens"]))
 passwords = cast(Passwords, LocalProxy(lambda: current_app.extensions["passwords"]))

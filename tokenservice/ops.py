@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 import re
+import threading
+import time
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ from werkzeug import Response as AnyResponse
 
 from tokenservice import messages, metrics
 from tokenservice.errors import RETRY_SOON, Problem
-from tokenservice.extensions import config, db, tokens
+from tokenservice.extensions import breaker, config, db, tokens
 from tokenservice.onetime.errors import StoreUnavailable
 
 blueprint = Blueprint("ops", __name__)
@@ -37,6 +40,13 @@ blueprint = Blueprint("ops", __name__)
 LOOPBACK = {"127.0.0.1", "::1"}
 FORWARDED = {"Forwarded", "X-Forwarded-For"}
 SWAGGER_UI = Path(str(resources.files("flask_swagger_ui"))) / "dist"
+#: How long what /readyz saw is good for.
+LOOK_AGAIN_SECONDS = 0.25
+#: How long it is told to others while one request looks again: as long as that may take.
+OLD_SECONDS = 1.25
+#: How long a look may have taken before requests with nothing else to tell stop waiting for it.
+LONG_LOOK_SECONDS = 0.1
+UNKNOWN = dict.fromkeys(("postgres", "schema", "redis"), "unknown")
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -62,7 +72,8 @@ def readyz() -> dict[str, Any]:
     """Name each part and whether it serves; why it does not is for the log alone."""
     if is_stopping():
         raise Problem("not_ready", headers=RETRY_SOON, checks={"service": "stopping"})
-    checks = {**check_postgres(), "redis": check_redis()}
+    look: Look = current_app.extensions["look"]
+    checks = look.checks()
     if set(checks.values()) != {"ok"}:
         raise Problem("not_ready", headers=RETRY_SOON, checks=checks)
     return {"status": "ready", "checks": checks}
@@ -74,6 +85,42 @@ def is_stopping() -> bool:
     return directory is not None and not Path(directory, "accepting").exists()
 
 
+class Look:
+    """What was seen of the stores a moment ago.
+
+    One request looks at a time, and the others are told what was seen last. So a store that hangs
+    holds one thread, however many ask.
+    """
+
+    def __init__(self) -> None:
+        self._looking = threading.Lock()
+        self._began_at = self._seen_at = -math.inf
+        self._seen = UNKNOWN
+
+    def checks(self) -> dict[str, str]:
+        """Name each part, and whether it serves."""
+        now = time.monotonic()
+        age = now - self._seen_at
+        if age < LOOK_AGAIN_SECONDS:
+            return self._seen
+        if self._looking.acquire(timeout=self._patience(now) if age > OLD_SECONDS else 0):
+            try:
+                if now > self._seen_at + LOOK_AGAIN_SECONDS:  # Nobody has looked meanwhile.
+                    self._began_at = now
+                    self._seen = {**check_postgres(), "redis": check_redis()}
+                    self._seen_at = time.monotonic()
+            finally:
+                self._looking.release()
+        elif age > OLD_SECONDS:
+            return UNKNOWN
+        return self._seen
+
+    def _patience(self, now: float) -> float:
+        """How long to wait for a look that is under way: until it takes longer than it should."""
+        taken = now - self._began_at
+        return max(0.0, LONG_LOOK_SECONDS - taken if taken < OLD_SECONDS else LONG_LOOK_SECONDS)
+
+
 def check_postgres() -> dict[str, str]:
     """Postgres answers, takes writes, and has the schema that this code was written for."""
     try:
@@ -82,7 +129,8 @@ def check_postgres() -> dict[str, str]:
             found = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
     except database.ProgrammingError:
         return {"postgres": "ok", "schema": "not at head"}
-    except database.SQLAlchemyError:
+    except database.SQLAlchemyError as error:
+        breaker.learn(error)
         return {"postgres": "unavailable", "schema": "unknown"}
     if read_only:
         # A standby that our connections hold on to, perhaps, while the name of Postgres leads to
@@ -179,6 +227,7 @@ def page(template: str, **values: Any) -> Response:
 def init_app(app: Flask, description: dict[str, Any]) -> None:
     """Register the pages; ``description`` is the API's OpenAPI document."""
     app.register_blueprint(blueprint)
+    app.extensions["look"] = Look()
     app.extensions["openapi"] = json.dumps(description, ensure_ascii=False)
     scripts = ScriptDirectory(app.extensions["migrate"].directory)
     app.extensions["schema_heads"] = set(scripts.get_heads())

@@ -23,7 +23,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 
-from tokenservice.extensions import db
+from tokenservice.breaker import TRY_AGAIN_SECONDS
+from tokenservice.extensions import breaker, db
 
 #: All that one request waits for Postgres, however many queries it makes. Hashing a password
 #: is not waiting for Postgres, and looking up its host's name has the resolver's own timeouts.
@@ -96,6 +97,19 @@ def each_host(options: dict[str, Any]) -> list[dict[str, Any]]:
         {**options, "host": host, "port": port or None}
         for host, port in zip(hosts, ports, strict=True)
     ]
+
+
+@contextmanager
+def asking(try_again_seconds: float = TRY_AGAIN_SECONDS) -> Iterator[None]:
+    """Let a request ask Postgres in the block, and hold no connection after it.
+
+    :raises tokenservice.breaker.NotAsked: too many wait for it, or in vain
+    """
+    with breaker.asking(try_again_seconds):
+        try:
+            yield
+        finally:
+            db.session.close()
 
 
 def leave_read_only_server(context: ExceptionContext) -> None:

@@ -24,6 +24,7 @@ from tests.torture import ledger
 from tests.torture.ledger import FULL, trials
 from tests.torture.proxy import Proxy
 from tokenservice import local, messages
+from tokenservice.breaker import TRY_AGAIN_SECONDS
 
 SETTINGS: dict[str, Any] = {
     **{"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100},
@@ -115,6 +116,7 @@ class Site:
 
     def introduce(self) -> None:
         """Let each worker see ``known``, and none a new ``stranger``."""
+        time.sleep(TRY_AGAIN_SECONDS)  # One of them may just have been refused by Postgres.
         self.stranger = enrol(self.http.post)
         workers = self.service.workers()
         for worker in workers:

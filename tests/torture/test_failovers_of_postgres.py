@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
-from tests.conftest import PASSWORD, Service, new_correo
+from tests.conftest import PASSWORD, Service, new_correo, readiness
 from tests.torture import ledger
 from tests.torture.ledger import trials
 from tests.torture.outages import OK, SETTINGS, STALL_SECONDS, Site
@@ -159,7 +159,7 @@ def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskCli
 def test_a_probe_alone_makes_it_ready_again(pinned: tuple[FlaskClient, Any]) -> None:
     """Who is not ready gets no writes, and would never leave. Guard: ``ops.check_postgres``."""
     client, _ = pinned
-    assert [client.get("/readyz").status_code for _ in range(3)] == [503, 200, 200]
+    assert [readiness(client).status_code for _ in range(3)] == [503, 200, 200]
 
 
 def test_without_the_guard_it_stays(pinned: tuple[FlaskClient, Any]) -> None:
