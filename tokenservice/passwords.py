@@ -10,6 +10,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import resources
 from typing import TypeVar
 
@@ -87,7 +88,8 @@ class Passwords:
         cores = max(1, (os.cpu_count() or 1) // workers)
         self._cores = ThreadPoolExecutor(cores, "argon2", initializer=give_way)
         self._places = threading.BoundedSemaphore(max(1, threads // 2))
-        self._dummy = self._hasher.hash(os.urandom(16))
+        self._stand_ins: dict[str, str] = {}
+        self._remember(self._hasher.hash(os.urandom(16)))
 
     def hash(self, password: str) -> str:
         """:raises TooManyWaiting: when no core came free in time"""
@@ -103,11 +105,34 @@ class Passwords:
         :param stored: the account's hash, or None where there is no such account
         :raises TooManyWaiting: when no core came free in time
         """
+        return self._queued(self._verify, stored or "", password)
+
+    def _verify(self, stored: str, password: str) -> bool:
+        """Compare with a hash of each cost that this process has met, so that all take the same.
+
+        Else a change of the parameters would tell the accounts from nobody, until their owners
+        have logged in: those have a hash of the old cost, and nobody has one of today's.
+        """
+        matches = False
+        stand_ins = self._stand_ins
         try:
-            matches = self._queued(self._hasher.verify, stored or self._dummy, password)
-        except (VerificationError, InvalidHashError):
-            return False
-        return matches and stored is not None
+            with suppress(VerificationError):
+                matches = bool(self._hasher.verify(stored, password))
+            self._remember(stored)
+        except InvalidHashError:
+            stored = ""
+        for cost, stand_in in stand_ins.items():
+            if cost != cost_of(stored):
+                with suppress(VerificationError):
+                    self._hasher.verify(stand_in, password)
+        return matches
+
+    def _remember(self, hashed: str) -> None:
+        """Have a stand-in for hashes that cost as much as this one."""
+        if cost_of(hashed) not in self._stand_ins:
+            rest, _, digest = hashed.rpartition("$")
+            # Replaced, not changed: another thread may be going through the old ones.
+            self._stand_ins = {**self._stand_ins, cost_of(hashed): f"{rest}${'A' * len(digest)}"}
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether ``stored`` was made with other parameters than today's."""
@@ -126,6 +151,11 @@ class Passwords:
                 raise TooManyWaiting from None
         finally:
             self._places.release()
+
+
+def cost_of(hashed: str) -> str:
+    """Give what stands before the salt: the algorithm, memory, passes and lanes."""
+    return hashed.rpartition("$")[0].rpartition("$")[0]
 
 
 def give_way() -> None:
