@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import json
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,7 +91,7 @@ def show(user: User) -> None:
 def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> None:
     """Open the account CORREO."""
     given = checked({"nombre": nombre, "correo": correo, "password": read_password(password_stdin)})
-    if not insert_missing([given]) and not if_missing:
+    if not insert_missing(hashed([given])) and not if_missing:
         raise click.ClickException(f"an account has the address {correo} already")
     opened = account(given["correo"])
     db.session.commit()
@@ -108,7 +110,8 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
 
     With --count, make up accounts instead, user-000001@example.com and so on, all with one
     password: the one read from standard input, or a random one that is shown at the end.
-    Accounts that exist stay as they are. One bad line, and nothing is written.
+    Accounts that exist stay as they are. One bad line, and nothing is written. Until all passwords
+    are hashed, the hashes are kept in a file that has no name, where temporary files are (TMPDIR).
     """
     if (file is None) == (count is None):
         raise click.UsageError("give either FILE or --count")
@@ -122,11 +125,15 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
     if dry_run:
         click.echo(f"{total} accounts are well formed; nothing was written.")
         return
-    created = 0
-    with click.progressbar(length=total, label="Hashing", file=sys.stderr) as bar:
-        for batch in batches(lines):
-            created += insert_missing(batch)
-            bar.update(len(batch))
+    # Hashing many takes long. Until all are hashed, no transaction keeps others from registering
+    # their addresses, and they are in a file because memory may not hold them.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+        with click.progressbar(length=total, label="Hashing", file=sys.stderr) as bar:
+            for batch in batches(lines):
+                kept.writelines(json.dumps(row) + "\n" for row in hashed(missing(batch)))
+                bar.update(len(batch))
+        kept.seek(0)
+        created = sum(insert_missing(rows) for rows in batches(map(json.loads, kept)))
     db.session.commit()
     click.echo(f"{created} accounts created, {total - created} existed already.")
     if count and created and not password_stdin:
@@ -208,31 +215,33 @@ def batches(lines: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
         yield batch
 
 
-def insert_missing(batch: list[dict[str, str]]) -> int:
-    """Insert those of ``batch`` that have no account, hashing on all cores; count them.
-
-    The caller commits: a seed is written whole or not at all.
-    """
+def missing(batch: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Those of ``batch`` that have no account."""
     wanted = {given["correo"]: given for given in batch}
     existing = set(db.session.scalars(select(User.correo).where(User.correo.in_(wanted))))
-    missing = [given for correo, given in wanted.items() if correo not in existing]
-    if not missing:
-        return 0
+    db.session.rollback()  # Hashing comes next, and no lock may last as long.
+    return [given for correo, given in wanted.items() if correo not in existing]
+
+
+def hashed(batch: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of ``batch``, hashed on all cores."""
     # Looked up here: the threads have no app to look it up in.
     hash_one = passwords.hash_unqueued
     with ThreadPoolExecutor(os.cpu_count()) as cores:
-        hashes = list(cores.map(hash_one, (given["password"] for given in missing)))
-    rows = [
-        {
-            "id": uuid7(),
-            "nombre": given["nombre"],
-            "correo": given["correo"],
-            "password_hash": hashed,
-            "is_active": True,
-        }
-        for given, hashed in zip(missing, hashes, strict=True)
+        hashes = list(cores.map(hash_one, (given["password"] for given in batch)))
+    return [
+        {"nombre": given["nombre"], "correo": given["correo"], "password_hash": password_hash}
+        for given, password_hash in zip(batch, hashes, strict=True)
     ]
-    statement = insert(User).values(rows).on_conflict_do_nothing(index_elements=["correo"])
+
+
+def insert_missing(rows: list[dict[str, str]]) -> int:
+    """Insert those of ``rows`` that have no account; count them.
+
+    The caller commits: a seed is written whole or not at all.
+    """
+    values = [{"id": uuid7(), "is_active": True, **row} for row in rows]
+    statement = insert(User).values(values).on_conflict_do_nothing(index_elements=["correo"])
     return len(db.session.scalars(statement.returning(User.id)).all())
 
 
