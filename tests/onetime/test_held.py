@@ -72,6 +72,10 @@ class Pair:
         client = self.clients[which]
         until(lambda: client.info("replication").get("master_link_status") == "up")
 
+    def await_replica(self, leader: int) -> None:
+        client = self.clients[leader]
+        until(lambda: client.info("replication").get("slave0", {}).get("state") == "online")
+
     def role(self, which: int) -> str:
         return str(self.clients[which].info("replication")["role"])
 
@@ -144,6 +148,7 @@ def test_a_coordinated_failover_and_back_twice(
         stores = [open_store(each.url) for each in pair.servers]
         tokens = Tokens(stores[0])
         for master, replica in ((0, 1), (1, 0), (0, 1), (1, 0)):
+            pair.await_replica(master)
             target = ("TO", "127.0.0.1", str(pair.servers[replica].port), *how) if how else ()
             pair.clients[master].execute_command("FAILOVER", *target)
             until(lambda: pair.role(replica) == "master")  # noqa: B023 - at once
