@@ -17,7 +17,8 @@ import redis
 from tests.onetime.topologies import Topology
 from tokenservice import local
 from tokenservice.onetime import errors
-from tokenservice.onetime.format import Token, random_base62, shard_tag
+from tokenservice.onetime.format import Token, owner_handle, random_base62, shard_tag
+from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.records import Party, Presented, State
 from tokenservice.onetime.store import TokenStore
 
@@ -83,10 +84,12 @@ def test_the_name_of_another_key_is_no_id(
     names = (f"owner {n}" for n in itertools.count())
     owner = next(name for name in names if shard_tag(name, 3844) == "in")
     store.create(owner, life_seconds=30)
+    name = f"index:{owner_handle(owner)}"
+    assert topology.client().exists(Keys("in", "").record(name))
     with pytest.raises(errors.TokenUnknown):
-        store.receipt(f"index:{owner}", Party(owner))
+        store.receipt(name, Party(owner))
     with pytest.raises(errors.TokenUnknown):
-        store.revoke_id(f"index:{owner}", Party(owner))
+        store.revoke_id(name, Party(owner))
 
 
 def test_an_ended_lease_cannot_release_the_next(store: TokenStore) -> None:
