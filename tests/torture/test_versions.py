@@ -99,7 +99,9 @@ class Callers:
 
 def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Service]) -> None:
     """On one Redis and one Postgres: what one of them issued, the other honours, once."""
-    with serve(root=before, web_concurrency=1) as older, serve(web_concurrency=1) as newer:
+    # What one of them consumes takes a place at the other until it expires.
+    settings = {"web_concurrency": 1, "max_active": 1_000_000}
+    with serve(root=before, **settings) as older, serve(**settings) as newer:
         urls = older.url, newer.url
         with httpx.Client(base_url=newer.url, timeout=30) as http:
             people = [enrol(http.post).headers for _ in "ab"]
