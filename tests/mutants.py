@@ -457,7 +457,7 @@ MUTANTS = [
     Mutant(
         "a used record does not stay for the life that was left",
         JUDGE,
-        "if record.expires - now > 10000 then redis.call('PEXPIRE', record_key, receipt) end",
+        "if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end",
         "",
         (
             "test_store.py::test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left",

@@ -107,11 +107,13 @@ def test_without_the_right_to_a_command_nothing_is_decided_by_half(
     with pytest.raises(errors.StoreUnavailable):
         limited.probe()
 
-    token, kept = store.create_many("ana", 2, life_seconds=600)
+    token, kept, free, gone = store.create_many("ana", 4, life_seconds=86_400)
     held = store.reserve(Presented(kept.text), LUIS, lease_seconds=60)
     calls: list[Callable[[TokenStore], object]] = [
         lambda by: by.validate(Presented(token.text), LUIS, key="k"),
         lambda by: by.commit(held.text, LUIS, key="k"),
+        lambda by: by.reserve(Presented(free.text), LUIS, lease_seconds=60, key="k"),
+        lambda by: by.revoke(gone.text, ANA),
     ]
     for call in calls:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -217,3 +218,40 @@ def test_two_copies_of_a_record_are_honoured_once(
     slot.assign(away, away)
     slot.settle(away)
     assert uses(store, text, LUIS, EVA) == ["TokenLost"] * 2
+
+
+def test_a_master_that_comes_back_without_its_slots_is_left(
+    slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
+) -> None:
+    """Guard: look_again() in connection.py. It says CLUSTERDOWN for ever, and another serves."""
+    store = open_store(topology.url, shards=64)
+    text = store.create("ana", life_seconds=600).text
+    home = slot.owner
+    replica = topology.servers[topology.servers.index(home) + 3]
+    home.kill()
+    for left in home.directory.glob("nodes*.conf"):
+        left.unlink()
+    home.start()
+    for _ in "ab":
+        with pytest.raises(errors.StoreUnavailable):
+            store.validate(Presented(text), LUIS)
+    slot.leave(home)
+    replica.client().execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+    until(lambda: slot.owner is replica)
+    until(lambda: answers(store, text))
+    assert uses(store, text, LUIS) == ["TokenLost"]
+
+
+def test_two_masters_that_name_each_other_are_not_asked_without_a_pause(
+    slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
+) -> None:
+    store = open_store(topology.url, shards=64)
+    home = slot.owner
+    away = next(node for node in topology.servers[:3] if node is not home)
+    store.create("bob", life_seconds=60)
+    slot.assign(away, home)  # Only the source was told so: it has no key of the slot.
+    commands = [node.client().info("stats")["total_commands_processed"] for node in (home, away)]
+    with contextlib.suppress(errors.StoreUnavailable):
+        store.create("ana", life_seconds=60)
+    after = [node.client().info("stats")["total_commands_processed"] for node in (home, away)]
+    assert sum(after) - sum(commands) < 200

@@ -38,7 +38,8 @@ from redis.sentinel import Sentinel
 from tokenservice.onetime.errors import StoreUnavailable
 
 SENTINEL_OPTIONS = ("socket_connect_timeout", "socket_timeout", "retry")
-FAILURES = (redis.RedisError, RedisClusterException, OSError)
+#: redis-py raises an IndexError where no node of a cluster serves a slot.
+FAILURES = (redis.RedisError, RedisClusterException, OSError, IndexError)
 #: How long a call waits for a slot that is on its way, and how often it asks.
 MOVING_SECONDS, ASK_EVERY_SECONDS = 0.5, 0.02
 #: Redis ran nothing. An ASK leads to a server that only imports the slot, and it is not followed:
@@ -119,24 +120,24 @@ class Connection:
 
         Not by ``client.execute_command``, which follows an ASK.
         """
-        until = time.monotonic() + MOVING_SECONDS
+        until, pause = time.monotonic() + MOVING_SECONDS, 0.0
         while True:
             try:
                 node = client.get_redis_connection(client.get_node_from_key(key))
                 return node.execute_command(*command)
             except MovedError as error:
-                if time.monotonic() >= until:
-                    raise
                 client.nodes_manager.move_slot(error)
-            except MOVING:
-                if time.monotonic() >= until:
-                    raise
-                time.sleep(ASK_EVERY_SECONDS)
+                refusal: Exception = error
+            except MOVING as error:
+                refusal = error
             except (redis.ConnectionError, redis.TimeoutError, SlotNotCoveredError):
-                # Another node may be the master by the next call.
-                with suppress(*FAILURES):
-                    client.nodes_manager.initialize()
+                look_again(client)
                 raise
+            if time.monotonic() >= until:
+                look_again(client)
+                raise refusal
+            time.sleep(pause)
+            pause = ASK_EVERY_SECONDS
 
     def _ask_one(self, client: redis.Redis, *command: Any) -> Any:
         """Ask on a socket that no other call is using.
@@ -202,6 +203,12 @@ class Connection:
         }
         watchers = Sentinel(nodes, sentinel_kwargs=alike | own)
         return cast(redis.Redis, watchers.master_for(service, **options))
+
+
+def look_again(client: RedisCluster) -> None:
+    """Ask the cluster for its map: another node may be the master by the next call."""
+    with suppress(*FAILURES):
+        client.nodes_manager.initialize()
 
 
 def connect(connection: redis.Connection) -> None:

@@ -72,11 +72,15 @@ end
 
 -- Take the token out of the owner's live ones; false where it is not among them, as a record that
 -- was put back alone. (One without `seq` was issued by the release before, which kept its live
--- tokens elsewhere.) Its record then stays as long as a receipt, or an account with tokens of a day
--- would fill Redis with used ones. That costs a command, which most have no need of.
-local function withdraw(record, receipt)
-  if record.expires - now > 10000 then redis.call('PEXPIRE', record_key, receipt) end
+-- tokens elsewhere.)
+local function withdraw(record)
   return redis.call('ZREM', live, id) == 1 or not record.seq
+end
+
+-- Once it is decided, the record stays as long as a receipt, or an account with tokens of a day
+-- would fill Redis with used ones. That costs a command, which most have no need of.
+local function keep(record, receipt)
+  if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end
 end
 
 local function consumed(record, at, replayed)
@@ -88,12 +92,13 @@ end
 -- holder is told that it ended.
 local function consume(record, nonce, caller, name, request, window, receipt)
   begin_change(name, request, '', window)
-  if not withdraw(record, receipt) then return { 'lost' } end
+  if not withdraw(record) then return { 'lost' } end
   if name == '' and not record.nonce then
     redis.call('HSET', record_key, 'state', 'consumed', 'consumed', now, 'consumer', caller)
   else
     redis.call('HSET', record_key, 'state', 'consumed', 'consumed', now, 'consumer', caller,
       'nonce', nonce, 'mark', mark(name, request))
   end
+  keep(record, receipt)
   return consumed(record, now, 0)
 end

@@ -27,8 +27,10 @@ else
       redis.call('PEXPIREAT', key, last + receipt)
     end
   end
-  begin_change(name, request, nonce, window)
+  -- Before the key is remembered: a user without the right to it has then reserved nothing.
+  redis.call('HDEL', record_key, '')
   redis.call('ZADD', live, 'XX', last, id)
+  begin_change(name, request, nonce, window)
   redis.call('HSET', record_key, 'state', 'reserved', 'nonce', nonce, 'lease', record.lease,
     'mark', mark(name, request))
 end

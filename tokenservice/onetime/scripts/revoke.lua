@@ -19,6 +19,7 @@ if state == 'reserved' then return reply({ state, record.lease - now }) end
 if state ~= 'active' then return reply({ state }) end
 
 begin_change('', '', '', 0)
-if not withdraw(record, receipt) then return reply({ 'lost' }) end
+if not withdraw(record) then return reply({ 'lost' }) end
 redis.call('HSET', record_key, 'state', 'revoked')
+keep(record, receipt)
 return reply({ 'revoked_now' })
