@@ -3,6 +3,7 @@
 One token, on A, and its slot. B is another master, and R the replica of B. :func:`search` takes
 every step in every order, breadth first, until a second presenter is answered "first success".
 
+- What a server has of the slot moves as one: records without their history are not modelled.
 - There is no time, and no server starts again: the whole history lies within the token's life.
 - A slot is opened, its keys are carried, and it is assigned. By the book the new owner takes an
   epoch above all others, unless it has that already. By force it takes none.

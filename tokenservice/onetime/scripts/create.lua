@@ -6,15 +6,17 @@ local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
 local added = (#ARGV - 13) / 2
 
+-- What was issued in another term, or under the floor, is lost, and repeating it would help
+-- nobody: issue anew.
+local issued_in = term_now .. (floor and ' ' .. floor .. ';' or '')
 local known = name ~= '' and redis.call('GET', idem)
 if known then
   if string.sub(known, 1, #request) ~= request then
     return reply({ 'idempotency_mismatch' })
   end
-  local term = string.sub(known, #request + 1, #request + #term_now)
-  -- What was issued in another term is lost, and repeating it would help nobody: issue anew.
-  if term == term_now then
-    return reply({ 'known', string.sub(known, #request + #term + 1) })
+  local answer = string.sub(known, #request + 1)
+  if string.sub(answer, 1, #issued_in) == issued_in then
+    return reply({ 'known', string.sub(answer, #issued_in + 1) })
   end
 end
 
@@ -63,7 +65,7 @@ for _, set in ipairs({ live, index }) do
 end
 redis.call('ZREMRANGEBYSCORE', live, '-inf', now)
 if name ~= '' then
-  redis.call('SET', idem, request .. term_now .. ' ' .. table.concat(ids, ' '), 'PX', window)
+  redis.call('SET', idem, request .. issued_in .. ' ' .. table.concat(ids, ' '), 'PX', window)
 end
 
 -- Now and then some ids are looked at, to take those of records that are gone out of the index:

@@ -53,8 +53,11 @@ local function mark(name, request) return string.sub(name, 1, 32) .. string.sub(
 
 local function recall(record, name, request)
   if name == '' then return nil end
-  if record.mark == mark(name, request) then return 'repeated' end
-  local known = redis.call('GET', idem)
+  local known = record.mark
+  if known and string.sub(known, 1, 64) == mark(name, request) then
+    return 'repeated', string.sub(known, 65)
+  end
+  known = redis.call('GET', idem)
   if not known then return nil end
   if string.sub(known, 1, #request) ~= request then return 'idempotency_mismatch' end
   return 'repeated', string.sub(known, #request + 1)
@@ -66,8 +69,8 @@ end
 -- is full, unless an earlier write of the script was one that it always allows.
 local function begin_change(name, request, answer, window)
   redis.call('HDEL', record_key, '')
-  if name ~= '' then redis.call('SET', idem, request .. answer, 'PX', window) end
   count = redis.call('HINCRBY', KEYS[1], 'count', 1)
+  if name ~= '' then redis.call('SET', idem, request .. answer, 'PX', window) end
 end
 
 -- Take the token out of the owner's live ones; false where it is not among them, as a record that

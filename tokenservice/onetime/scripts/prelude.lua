@@ -24,7 +24,9 @@ local term_now = begin(server, '\nrun_id:') .. begin(replication, '\nmaster_repl
 -- In a cluster also the configuration epoch: the process keeps both of the others while a slot
 -- leaves it and comes back, but an import by the book takes an epoch above all others. A server
 -- that does not say that it stands alone is asked, and one that cannot answer honours nothing.
-if not string.find(server, '_mode:standalone', 1, true) then
+local alone = string.find(server, '\nredis_mode:standalone\r', 1, true)
+  or string.find(server, '\nserver_mode:standalone\r', 1, true)
+if not alone then
   local epoch = string.match(redis.call('CLUSTER', 'INFO'), 'cluster_my_epoch:(%d+)')
   term_now = term_now .. ':' .. epoch .. ':'
 end

@@ -11,7 +11,7 @@ if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
 if known then
   -- The answer is given again only while it is true.
-  local holds = state == 'reserved' and record.nonce == (answer or record.nonce)
+  local holds = state == 'reserved' and record.nonce == answer
   if not holds then return reply({ 'lease_ended' }) end
 else
   refused = unusable(record, state, purpose, subject, bind)
@@ -32,7 +32,7 @@ else
   redis.call('ZADD', live, 'XX', last, id)
   begin_change(name, request, nonce, window)
   redis.call('HSET', record_key, 'state', 'reserved', 'nonce', nonce, 'lease', record.lease,
-    'mark', mark(name, request))
+    'mark', name ~= '' and mark(name, request) .. nonce or '')
 end
 return reply({ 'reserved_now', record.nonce, record.lease, record.owner, record.subject,
   record.purpose or '', record.data or '', record.created })
