@@ -36,12 +36,14 @@ class Proxy:
     It runs in a thread of its own, and any thread may tell it what to do.
 
     :param late: by how many seconds a reply that is lost by ``DELAY`` comes too late
+    :param spared: no reply to a request with these bytes is lost, whatever its mark
     """
 
-    def __init__(self, target: int, *, late: float = 0.25) -> None:
+    def __init__(self, target: int, *, late: float = 0.25, spared: bytes = b"") -> None:
         self.target, self.port = target, free_port()
         self.lost: Counter[str] = Counter()  # how many replies, by kind
         self._late = late
+        self._spared = spared
         self._to_lose: dict[bytes, str] = {}
         self._seconds = 0.0
         self._passing = asyncio.Event()
@@ -146,6 +148,8 @@ class Proxy:
 
     def _kind(self, asked: bytes) -> str | None:
         """How the reply to ``asked`` is to be lost, if it is."""
+        if self._spared and self._spared in asked:
+            return None
         for mark in list(self._to_lose):
             if mark in asked:
                 kind = self._to_lose.pop(mark)
