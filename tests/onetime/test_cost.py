@@ -156,7 +156,7 @@ def test_a_script_can_be_read_whole() -> None:
     parts = [part for part in folder.iterdir() if part.name.endswith(".lua")]
     assert len(parts) > len(VERBS)
     for part in parts:
-        assert len(part.read_text(encoding="utf-8").splitlines()) <= 100, part.name
+        assert len(part.read_text(encoding="utf-8").splitlines()) <= 110, part.name
 
 
 def size(ours: Populated, key: str | bytes) -> int:
