@@ -142,15 +142,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Popu
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_costs_no_more_where_more_is_held(verb: str, servers: dict[str, Populated]) -> None:
-    """Of 100,000 records and of 1,000: a scan of either would take a hundred times as long.
+    """Of 100,000 records and of 1,000: a scan of either would show. 10 µs are for the clock.
 
-    What is held is further away in memory, and on a busy machine much further: hence the margin.
+    The fastest tenth is compared: a scan is in each call, and a busy neighbour only in some.
     """
     times = measure({name: calls_of(verb, ours) for name, ours in servers.items()}, servers)
     # A list is two scripts, and a create is followed by a sweep now and then.
     assert all(len(measured) >= CALLS for measured in times.values())
-    few, many = (statistics.median(measured) for measured in times.values())
-    assert many <= 4 * few + 20
+    few, many = (statistics.quantiles(measured, n=10)[0] for measured in times.values())
+    assert many <= 2 * few + 10
     assert many < (2000 if verb == "list" else 500)
 
 
