@@ -70,12 +70,8 @@ class Slot:
     def settle(self, target: Node) -> None:
         """Wait until every master knows the owner, and has its epoch."""
         name = self._names[target].decode()
-        epochs = [self._epoch(node, name) for node in self.nodes if node is target]
-
-        def known(node: Node) -> bool:
-            return self._epoch(node, name) == epochs[0]
-
-        until(lambda: all(known(node) for node in self.nodes))
+        epoch = self._epoch(target, name)
+        until(lambda: all(self._epoch(node, name) == epoch for node in self.nodes))
 
     def leave(self, node: Node) -> None:
         """Forget a node that is gone."""

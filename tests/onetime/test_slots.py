@@ -60,6 +60,11 @@ def slot(topology: Topology) -> Slot:
     return Slot(topology, ANA.history)
 
 
+def elsewhere(slot: Slot, topology: Topology) -> Node:
+    """A master that does not serve the slot."""
+    return next(node for node in topology.servers[:3] if node is not slot.owner)
+
+
 def cut_off(replica: Node, master: Node) -> None:
     """Let a replica keep what it has, and get no more."""
     replica.client().config_set("masterauth", "no longer")
@@ -159,8 +164,7 @@ def test_a_call_on_a_slot_that_is_open_for_a_move_does_all_or_nothing(
     written and not answered; a create whose key moved first was made twice.
     """
     store = open_store(topology.url, shards=64)
-    home = slot.owner
-    away = next(node for node in topology.servers[:3] if node is not home)
+    home, away = slot.owner, elsewhere(slot, topology)
     spent, fresh = (store.create("ana", life_seconds=600) for _ in range(2))
     made = store.create("ana", life_seconds=600, key="make")
     store.validate(Presented(spent.text), LUIS, key="spend")
@@ -191,8 +195,7 @@ def test_a_call_waits_for_a_slot_that_arrives_in_time(
 ) -> None:
     """Guard: MOVING in connection.py. Redis ran nothing, so the call is made again."""
     store = open_store(topology.url, shards=64)
-    home = slot.owner
-    away = next(node for node in topology.servers[:3] if node is not home)
+    home, away = slot.owner, elsewhere(slot, topology)
     spent = store.create("ana", life_seconds=600)
     store.validate(Presented(spent.text), LUIS, key="spend")
     slot.open(home, away)
@@ -210,8 +213,7 @@ def test_two_copies_of_a_record_are_honoured_once(
 ) -> None:
     """MIGRATE COPY, or one whose reply was lost, then SETSLOT by force: both have the record."""
     store = open_store(topology.url, shards=64)
-    home = slot.owner
-    away = next(node for node in topology.servers[:3] if node is not home)
+    home, away = slot.owner, elsewhere(slot, topology)
     text = store.create("ana", life_seconds=600).text
     slot.open(home, away)
     slot.carry(home, away, None, "COPY")
@@ -246,8 +248,7 @@ def test_two_masters_that_name_each_other_are_not_asked_without_a_pause(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     store = open_store(topology.url, shards=64)
-    home = slot.owner
-    away = next(node for node in topology.servers[:3] if node is not home)
+    home, away = slot.owner, elsewhere(slot, topology)
     store.create("bob", life_seconds=60)
     slot.assign(away, home)  # Only the source was told so: it has no key of the slot.
     commands = [node.client().info("stats")["total_commands_processed"] for node in (home, away)]
