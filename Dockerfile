@@ -1,7 +1,7 @@
 FROM python:3.11-slim AS build
-COPY requirements.lock /
+COPY requirements/service.lock /
 RUN python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /requirements.lock
+ && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /service.lock
 
 FROM python:3.11-slim
 # Nothing is written but to /tmp and /dev/shm, so the root file system can be read-only.

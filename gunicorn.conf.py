@@ -35,7 +35,7 @@ if os.environ.get("METRICS_MASTER") != str(os.getpid()):
     values.ValueClass = values.MultiProcessValue(lambda: sys.modules[__name__].slot)
     Path(files, "accepting").touch()
 
-from tokenservice import logs  # noqa: E402
+from tokenservice.telemetry import logs  # noqa: E402
 
 
 class OwnLines(Logger):
@@ -63,7 +63,7 @@ settings = Config.in_force
 wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
 workers = settings.web_concurrency
-worker_class = "tokenservice.worker.Worker"
+worker_class = "tokenservice.server.worker.Worker"
 threads = settings.web_threads
 timeout = 30
 graceful_timeout = 30

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import dev
 from benchmarks import chart, compare, growth, logins, memory, workers, wrk
 from benchmarks.servers import Row, Stage
-from tokenservice import local
-from tokenservice.local.__main__ import flask
+from dev.__main__ import flask
 
 PARTS = {
     "compare": compare.run,
@@ -66,8 +66,8 @@ def staged() -> Iterator[Stage]:
     """Run the stores that all servers share."""
     with contextlib.ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        postgres = running.enter_context(local.Postgres(directory, durable=False))
-        redis = running.enter_context(local.Redis(directory, settings={"maxmemory": "4gb"}))
+        postgres = running.enter_context(dev.Postgres(directory, durable=False))
+        redis = running.enter_context(dev.Redis(directory, settings={"maxmemory": "4gb"}))
         often = f"{NEVER_HIT} per minute"
         environment = {
             "PATH": os.environ["PATH"],

@@ -12,8 +12,8 @@ from typing import Any
 
 from config import Config
 from tokenservice.onetime.connection import Connection
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 CALLER = Party("018f0000-0000-7000-8000-000000000000", "bench@example.com")
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import psycopg2
 
+import dev
 from benchmarks import turns
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 from benchmarks.wrk import LIFE
-from tokenservice import local
-from tokenservice.local.__main__ import flask
+from dev.__main__ import flask
 from tokenservice.onetime.connection import Connection
-from tokenservice.onetime.records import Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Terms
 
 TOKENS = (1_000, 10_000, 100_000, 1_000_000)
 USERS = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -44,7 +44,7 @@ def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
         servers, stages = [], {}
         for count in TOKENS:
             settings = {"maxmemory": "4gb"}
-            redis = local.Redis(stage.directory / f"redis-{count}", settings=settings)
+            redis = dev.Redis(stage.directory / f"redis-{count}", settings=settings)
             url = running.enter_context(redis).url
             server = Measured(
                 stage.directory, stage.environment, f"{count:,} tokens", redis_url=url

@@ -15,11 +15,11 @@ from typing import Any
 
 import redis
 
+import dev
 from benchmarks import wrk
 from benchmarks.wrk import Calls, Load
-from tokenservice import local
-from tokenservice.local.__main__ import Service
-from tokenservice.local.server import free_port
+from dev.__main__ import Service
+from dev.server import free_port
 
 # Each peer's packages are installed apart: the service must not see them.
 PEER_A = Path(".venv/peer-a")
@@ -146,8 +146,8 @@ class Stage:
     """A Postgres and a Redis, and what every server of this run is told."""
 
     directory: Path
-    postgres: local.Postgres
-    redis: local.Redis
+    postgres: dev.Postgres
+    redis: dev.Redis
     environment: dict[str, str]
 
     @contextlib.contextmanager
@@ -183,7 +183,7 @@ class Stage:
 STATS = ("total_commands_processed", "total_net_input_bytes", "total_net_output_bytes")
 
 
-def family(server: local.Server) -> Iterable[int]:
+def family(server: dev.Server) -> Iterable[int]:
     """The pids of ``server`` and of all its children. It needs Linux's /proc."""
     assert server.process
     pids = [server.process.pid]
@@ -193,7 +193,7 @@ def family(server: local.Server) -> Iterable[int]:
     return pids
 
 
-def cpu_seconds(server: local.Server) -> float:
+def cpu_seconds(server: dev.Server) -> float:
     """What ``server`` and its children have used until now, the dead ones included."""
     ticks = 0
     for pid in family(server):

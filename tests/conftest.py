@@ -24,9 +24,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import dev
 from config import Config
 from tests.onetime.topologies import until
-from tokenservice import create_app, local, ops
+from tokenservice import create_app
+from tokenservice.ops import probes
 
 ROOT = Path(__file__).parent.parent
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -50,19 +52,19 @@ numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Postgres]:
-    with local.Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path_factory.mktemp("redis")) as server:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def config(postgres: local.Postgres, redis_server: local.Redis) -> Config:
+def config(postgres: dev.Postgres, redis_server: dev.Redis) -> Config:
     """Real servers, no limits, and hashing as cheap as argon2 allows: tests log in a lot."""
     return Config(
         secret_key=secrets.token_urlsafe(48),
@@ -104,7 +106,7 @@ def client(app: Flask) -> FlaskClient:
 
 def readiness(client: FlaskClient) -> TestResponse:
     """What /readyz says once it has looked again."""
-    time.sleep(ops.LOOK_AGAIN_SECONDS)
+    time.sleep(probes.LOOK_AGAIN_SECONDS)
     return client.get("/readyz")
 
 

@@ -15,21 +15,21 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import dev
 from tests.conftest import PASSWORD, Person, enrol
-from tokenservice import local
-from tokenservice.counters import SLOTS, Log, Memory
+from tokenservice.web.counters import SLOTS, Log, Memory
 
 WRONG = "not the password of anyone"
 
 
 @pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path_factory.mktemp("attempts")) as server:
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path_factory.mktemp("attempts")) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def counted(own_redis: local.Redis) -> Iterator[redis.Redis]:
+def counted(own_redis: dev.Redis) -> Iterator[redis.Redis]:
     """Every test starts with nothing counted."""
     with redis.from_url(own_redis.url, decode_responses=True) as client:
         client.flushall()
@@ -37,7 +37,7 @@ def counted(own_redis: local.Redis) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def limited(make_app: Callable[..., Flask], own_redis: local.Redis) -> Callable[..., FlaskClient]:
+def limited(make_app: Callable[..., Flask], own_redis: dev.Redis) -> Callable[..., FlaskClient]:
     """A client of an app whose logins are limited."""
 
     def make(**changes: Any) -> FlaskClient:

@@ -19,10 +19,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
+import dev
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
-from tokenservice import local
+from tokenservice.auth.models import User
 from tokenservice.extensions import db
-from tokenservice.models import User
 
 addresses = itertools.count(1)
 
@@ -156,7 +156,7 @@ def test_a_taken_correo_is_refused_in_any_spelling(client: FlaskClient, person: 
 
 
 def test_postgres_does_not_write_down_who_was_refused(
-    client: FlaskClient, person: Person, postgres: local.Postgres
+    client: FlaskClient, person: Person, postgres: dev.Postgres
 ) -> None:
     """Guard: ``on_conflict_do_nothing``; an error is logged with its statement, hash and all."""
     assert register(client, correo=person.correo).status_code == 409

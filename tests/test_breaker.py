@@ -16,14 +16,15 @@ from flask import Flask
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
+import dev
 from tests.conftest import PASSWORD, Person, enrol, new_correo, readiness
 from tests.onetime.topologies import until
 from tests.torture.outages import locked
 from tests.torture.proxy import Proxy
-from tokenservice import local, ops
-from tokenservice.breaker import STANDSTILL_SECONDS, TRY_AGAIN_SECONDS
 from tokenservice.extensions import db
-from tokenservice.postgres import REQUEST_SECONDS, asking
+from tokenservice.ops import probes
+from tokenservice.postgres.breaker import STANDSTILL_SECONDS, TRY_AGAIN_SECONDS
+from tokenservice.postgres.timeouts import REQUEST_SECONDS, asking
 
 #: More than a refusal takes, and less than a wait for an answer.
 AT_ONCE = 0.4
@@ -76,7 +77,7 @@ class Site:
 
 
 @pytest.fixture
-def site(app: Flask, postgres: local.Postgres, make_app: Callable[..., Flask]) -> Iterator[Site]:
+def site(app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]) -> Iterator[Site]:
     with Proxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
         made = make_app(database_url=url, web_threads=8)
@@ -198,7 +199,7 @@ def test_a_crowd_of_one_caller_asks_once_for_each_place(site: Site) -> None:
 
 
 def test_an_address_that_is_being_registered_is_no_outage(
-    site: Site, postgres: local.Postgres
+    site: Site, postgres: dev.Postgres
 ) -> None:
     """Its row is locked for as long as somebody's transaction lasts, and no other is.
 
@@ -219,7 +220,7 @@ def test_an_address_that_is_being_registered_is_no_outage(
 
 
 def test_locked_accounts_are_waited_for_by_one_and_are_no_reason_not_to_be_ready(
-    site: Site, postgres: local.Postgres
+    site: Site, postgres: dev.Postgres
 ) -> None:
     with locked(SimpleNamespace(postgres=postgres)):
         assert site.login().seconds > LONG
@@ -228,7 +229,7 @@ def test_locked_accounts_are_waited_for_by_one_and_are_no_reason_not_to_be_ready
     until(lambda: site.login().status == 401, seconds=1)
 
 
-def test_another_table_that_is_locked_is_no_outage(site: Site, postgres: local.Postgres) -> None:
+def test_another_table_that_is_locked_is_no_outage(site: Site, postgres: dev.Postgres) -> None:
     """/readyz alone reads it. Guard: ``breaker.is_away``."""
     with contextlib.closing(psycopg2.connect(postgres.url)) as elsewhere:
         elsewhere.cursor().execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
@@ -249,20 +250,20 @@ def test_no_connection_is_held_after_asking(site: Site) -> None:
 
 
 def test_the_first_look_is_waited_for_by_one(site: Site) -> None:
-    """It is true, and meanwhile the others are told that nothing is known. Guard: ``ops.Look``."""
+    """It is true, and meanwhile the others are told that nothing is known. Guard: ``Look``."""
     site.proxy.hang()
     answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
     assert {answer.status for answer in answers} == {503}
     [looked] = [answer for answer in answers if answer.seconds > LONG]
     assert looked.body["checks"] == {"postgres": "unavailable", "schema": "unknown", "redis": "ok"}
     for answer in answers:
-        assert answer is looked or answer.body["checks"] == ops.UNKNOWN
+        assert answer is looked or answer.body["checks"] == probes.UNKNOWN
 
 
 def test_what_was_seen_last_is_told_while_one_looks(site: Site) -> None:
     assert site.ask("GET", "/readyz").status == 200
     site.proxy.hang()
-    time.sleep(ops.LOOK_AGAIN_SECONDS)
+    time.sleep(probes.LOOK_AGAIN_SECONDS)
     answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
     assert sorted(answer.status for answer in answers) == [200] * 7 + [503]
     assert len([answer for answer in answers if answer.seconds > AT_ONCE]) == 1
@@ -270,7 +271,7 @@ def test_what_was_seen_last_is_told_while_one_looks(site: Site) -> None:
 
 
 def test_what_was_seen_last_is_not_told_for_long(site: Site) -> None:
-    """Guard: ``ops.OLD_SECONDS``."""
+    """Guard: ``probes.OLD_SECONDS``."""
     assert site.ask("GET", "/readyz").status == 200
     site.proxy.hang()
     time.sleep(1.5)
@@ -284,11 +285,11 @@ def test_a_crowd_at_readyz_is_one_look(site: Site) -> None:
             answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
             assert {answer.status for answer in answers} == {200}
         seconds = time.monotonic() - started
-    assert len(looks) <= 1 + seconds / ops.LOOK_AGAIN_SECONDS
+    assert len(looks) <= 1 + seconds / probes.LOOK_AGAIN_SECONDS
 
 
 def test_what_a_look_finds_out_spares_the_callers(site: Site) -> None:
-    """Guard: ``learn`` in ``ops.check_postgres``."""
+    """Guard: ``learn`` in ``probes.check_postgres``."""
     site.proxy.hang()
     assert site.ask("GET", "/readyz").status == 503
     assert site.login().seconds < AT_ONCE < REQUEST_SECONDS

@@ -26,13 +26,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
+import dev
 from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.outages import locked
 from tests.torture.proxy import Proxy
-from tokenservice import local
-from tokenservice.callers import LEEWAY_SECONDS, Callers
+from tokenservice.auth.callers import LEEWAY_SECONDS, Callers
 from tokenservice.extensions import db
 
 DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
@@ -445,13 +445,13 @@ def test_a_warm_token_call_asks_postgres_nothing(
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[local.Postgres]:
-    with local.Postgres(tmp_path, durable=False) as server:
+def own_postgres(tmp_path: Path) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path, durable=False) as server:
         yield server
 
 
 def test_me_is_told_that_the_accounts_are_locked(
-    postgres: local.Postgres, client: FlaskClient
+    postgres: dev.Postgres, client: FlaskClient
 ) -> None:
     """The caller is known, so the request goes on, and then the breaker refuses it."""
     person = enrol(client.post)
@@ -463,9 +463,7 @@ def test_me_is_told_that_the_accounts_are_locked(
     until(lambda: client.get("/auth/me", headers=person.headers).status_code == 200, seconds=2)
 
 
-def test_postgres_away_and_back(
-    own_postgres: local.Postgres, make_app: Callable[..., Flask]
-) -> None:
+def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
     """Callers seen lately go on; others, and logins, get a 503 until Postgres is back.
 
     Guards: the ``except`` of ``Callers.find`` and its ``known``, and ``errors.on_database``.
@@ -519,7 +517,7 @@ def test_postgres_away_and_back(
 
 
 def test_one_caller_pays_for_all_while_postgres_hangs(
-    app: Flask, postgres: local.Postgres, make_app: Callable[..., Flask]
+    app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
     """Who asks waits for most of a second, and the others are served from memory.
 

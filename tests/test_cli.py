@@ -20,9 +20,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, func, select
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
-from tokenservice.cli import users
+from tokenservice.auth.commands import users
+from tokenservice.auth.models import User
 from tokenservice.extensions import db
-from tokenservice.models import User
 
 Run = Callable[..., click.testing.Result]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenservice.correo import MAX_LENGTH, canonical, masked
+from tokenservice.auth.emails import MAX_LENGTH, canonical, masked
 
 LETTERS = st.characters(codec="utf-8")
 LOCAL = st.text(LETTERS, min_size=1, max_size=64)

@@ -17,7 +17,7 @@ from flask_jwt_extended import create_access_token
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.conftest import PASSWORD, Person, Service, lacks, new_correo
-from tokenservice import messages
+from tokenservice.web import texts
 
 PROBLEM = "application/problem+json"
 # A name, because Swagger UI holds back some requests where the address is loopback.
@@ -119,12 +119,12 @@ def test_newcomer_uses_a_token_up_by_clicking(browser: Browser, service: Service
 
     status, answer = execute(page, "token-validateToken", {"token": token})
     expect(status).to_have_text("200")
-    expect(answer).to_contain_text(messages.TOKEN_VALID["es"])
+    expect(answer).to_contain_text(texts.TOKEN_VALID["es"])
 
     page.locator("#operations-token-validateToken button.execute").click()
     expect(status).to_have_text("409")
     expect(answer).to_contain_text('"code": "token_already_used"')
-    expect(answer).to_contain_text(messages.PROBLEMS["token_already_used"].es.detail)
+    expect(answer).to_contain_text(texts.PROBLEMS["token_already_used"].es.detail)
 
     assert {urlsplit(url).netloc for url in visit.requested} == {urlsplit(visit.origin).netloc}
     # The browser itself notes each answer of 400 and up.
@@ -134,14 +134,14 @@ def test_newcomer_uses_a_token_up_by_clicking(browser: Browser, service: Service
 
 @pytest.mark.parametrize("language", ["es", "en"])
 def test_problem_page_speaks_the_readers_language(
-    browser: Browser, service: Service, language: messages.Language
+    browser: Browser, service: Service, language: texts.Language
 ) -> None:
-    """Green by PAGE_POLICY, which allows the page its style, and by messages.language()."""
+    """Green by PAGE_POLICY, which allows the page its style, and by texts.language()."""
     visit = Visit(browser, service, f"{language}-US")
     answer = visit.page.goto("/problems/token_already_used")
     assert answer is not None
     assert answer.header_value("content-language") == language
-    text = messages.problem_text("token_already_used", language)
+    text = texts.problem_text("token_already_used", language)
     expect(visit.page).to_have_title(text.title)
     expect(visit.page.get_by_role("heading", name=text.title, exact=True)).to_be_visible()
     expect(visit.page.get_by_text(text.detail, exact=True)).to_be_visible()
@@ -250,7 +250,7 @@ def test_spec_gives_every_problem_as_the_service_answers_it(spec: dict[str, Any]
                 assert value["code"] == code
                 assert value["status"] == int(status)
                 usual = 400 if status == "414" else int(status)
-                assert messages.PROBLEMS[code].status == usual
+                assert texts.PROBLEMS[code].status == usual
                 assert value["type"] == f"/problems/{code}"
 
 

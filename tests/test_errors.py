@@ -17,10 +17,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
-from tokenservice import messages
-from tokenservice.callers import PUBLIC
-from tokenservice.http import MAX_BODY_BYTES, SECURITY_HEADERS
+from tokenservice.auth.callers import PUBLIC
 from tokenservice.onetime.format import ID
+from tokenservice.web import texts
+from tokenservice.web.app import MAX_BODY_BYTES, SECURITY_HEADERS
 
 CANARY = "canary7f3a"
 JSON = "application/json"
@@ -178,13 +178,13 @@ def problem_in(
     assert answer.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = json.loads(answer.text)
     assert body["status"] == answer.status_code
-    assert body["code"] in messages.PROBLEMS
+    assert body["code"] in texts.PROBLEMS
     assert body["code"] == (code or body["code"])
     assert body["type"] == f"/problems/{body['code']}"
     assert body["title"]
     assert body["detail"]
     assert body["request_id"] == answer.headers["X-Request-ID"]
-    assert answer.headers["Content-Language"] in messages.LANGUAGES
+    assert answer.headers["Content-Language"] in texts.LANGUAGES
     assert "Accept-Language" in answer.headers["Vary"]
     for name, value in SECURITY_HEADERS.items():
         assert answer.headers[name] == value
@@ -285,15 +285,15 @@ def test_a_problem_speaks_the_readers_language(
     assert detail in answer.text, "letters are not escaped"
 
 
-@pytest.mark.parametrize("language", messages.LANGUAGES)
-@pytest.mark.parametrize("code", messages.PROBLEMS)
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+@pytest.mark.parametrize("code", texts.PROBLEMS)
 def test_the_type_of_every_problem_resolves(
-    client: FlaskClient, code: str, language: messages.Language
+    client: FlaskClient, code: str, language: texts.Language
 ) -> None:
     answer = client.get(f"/problems/{code}", headers={"Accept-Language": language})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/html")
-    title, _ = messages.problem_text(code, language)
+    title, _ = texts.problem_text(code, language)
     assert title in answer.text
     assert code in answer.text
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import ROOT, Service
 from tests.test_readme import CODE, FENCED, LINK, shape, tables
-from tokenservice import messages
+from tokenservice.web import texts
 
 PAGES = [ROOT / "docs" / name for name in ("tickets.md", "tickets.es.md")]
 HAPPENS = {
@@ -144,15 +144,15 @@ def test_the_canonical_action_has_the_hash_shown(page: Path) -> None:
 
 @either_language
 def test_each_refusal_named_is_one_of_the_service(page: Path) -> None:
-    """A code that is renamed or given another status in messages.py turns this red."""
+    """A code that is renamed or given another status in texts.py turns this red."""
     [rows] = [rows for rows in tables(page.read_text("utf-8")) if "`token_expired`" in str(rows)]
     listed = {}
     for statuses, codes, *_ in rows[1:]:
-        assert {messages.PROBLEMS[code].status for code in CODE.findall(codes)} == {
+        assert {texts.PROBLEMS[code].status for code in CODE.findall(codes)} == {
             int(status) for status in statuses.split(",")
         }
         listed.update(dict.fromkeys(CODE.findall(codes)))
-    of_tokens = {code for code in messages.PROBLEMS if code.startswith(("token_", "lease_"))}
+    of_tokens = {code for code in texts.PROBLEMS if code.startswith(("token_", "lease_"))}
     assert of_tokens <= listed.keys()
 
 

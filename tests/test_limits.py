@@ -19,10 +19,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import dev
 from config import Config
 from tests.conftest import PASSWORD, Person, Service, enrol
-from tokenservice import local
-from tokenservice.counters import Log
+from tokenservice.web.counters import Log
 
 WRONG = "not the password of anyone"
 DEFAULTS = {
@@ -34,14 +34,14 @@ DEFAULTS = {
 
 
 @pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
     """A Redis that these tests may empty, fill and stop."""
-    with local.Redis(tmp_path_factory.mktemp("limits")) as server:
+    with dev.Redis(tmp_path_factory.mktemp("limits")) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def counters(own_redis: local.Redis) -> Iterator[redis.Redis]:
+def counters(own_redis: dev.Redis) -> Iterator[redis.Redis]:
     """Every test starts with nothing counted."""
     with redis.from_url(own_redis.url) as client:
         client.flushall()
@@ -50,7 +50,7 @@ def counters(own_redis: local.Redis) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def limited(
-    make_app: Callable[..., Flask], app: Flask, own_redis: local.Redis
+    make_app: Callable[..., Flask], app: Flask, own_redis: dev.Redis
 ) -> Callable[..., FlaskClient]:
     """A client of an app with some limits on, all others off."""
 
@@ -428,7 +428,7 @@ def test_a_proxy_that_names_no_address_is_no_error(
 
 
 @pytest.fixture(scope="module")
-def two_workers(serve: Callable[..., Service], own_redis: local.Redis) -> Iterator[httpx.Client]:
+def two_workers(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[httpx.Client]:
     """A service with limits, each call to it on a connection of its own."""
     settings = {**DEFAULTS, "rate_limit_create": "50 per minute", "redis_url": own_redis.url}
     with (
@@ -514,7 +514,7 @@ def test_guesses_at_once_are_counted_before_they_are_checked(two_workers: httpx.
 
 
 @pytest.fixture
-def restored(own_redis: local.Redis, counters: redis.Redis) -> Iterator[local.Redis]:
+def restored(own_redis: dev.Redis, counters: redis.Redis) -> Iterator[dev.Redis]:
     """The Redis of these tests, for one that breaks it."""
     yield own_redis
     if own_redis.process is None or own_redis.process.poll() is not None:
@@ -524,7 +524,7 @@ def restored(own_redis: local.Redis, counters: redis.Redis) -> Iterator[local.Re
 
 
 def test_without_redis_a_login_works_and_is_limited_per_process(
-    limited: Callable[..., FlaskClient], ana: Person, berta: Person, restored: local.Redis
+    limited: Callable[..., FlaskClient], ana: Person, berta: Person, restored: dev.Redis
 ) -> None:
     """Five failures over two workers are two each. Guard: the ``except`` of ``Counters._ask``."""
     client = limited(**DEFAULTS, web_concurrency=2)
@@ -544,7 +544,7 @@ def test_without_redis_a_login_works_and_is_limited_per_process(
 
 
 def test_without_redis_all_processes_together_keep_the_limit(
-    two_workers: httpx.Client, restored: local.Redis
+    two_workers: httpx.Client, restored: dev.Redis
 ) -> None:
     """Five failures over two workers: two each, however a guesser spreads his connections."""
     restored.stop()
@@ -557,7 +557,7 @@ def test_without_redis_all_processes_together_keep_the_limit(
 
 
 def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
-    limited: Callable[..., FlaskClient], restored: local.Redis
+    limited: Callable[..., FlaskClient], restored: dev.Redis
 ) -> None:
     """Redis may go or come between the two. Guard: ``Attempt.in_memory``."""
     counters = limited(**DEFAULTS, web_concurrency=2).application.extensions["counters"]
@@ -579,7 +579,7 @@ def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
 
 
 def test_a_redis_that_hangs_does_not_hang_logins(
-    limited: Callable[..., FlaskClient], ana: Person, restored: local.Redis
+    limited: Callable[..., FlaskClient], ana: Person, restored: dev.Redis
 ) -> None:
     """It is asked again every half second, not on every call. Guard: ``ASK_AGAIN_SECONDS``."""
     client = limited(**DEFAULTS, redis_timeout_ms=100, redis_connect_timeout_ms=50)
@@ -592,7 +592,7 @@ def test_a_redis_that_hangs_does_not_hang_logins(
 
 
 def test_on_a_full_redis_tokens_are_validated_and_logins_limited(
-    limited: Callable[..., FlaskClient], ana: Person, restored: local.Redis, counters: redis.Redis
+    limited: Callable[..., FlaskClient], ana: Person, restored: dev.Redis, counters: redis.Redis
 ) -> None:
     client = limited(**DEFAULTS, web_concurrency=2)
     token = client.post("/token/create", headers=ana.headers).get_json()["token"]
@@ -607,7 +607,7 @@ def test_on_a_full_redis_tokens_are_validated_and_logins_limited(
 
 
 def test_the_memory_of_a_process_ends_with_its_window(
-    limited: Callable[..., FlaskClient], restored: local.Redis
+    limited: Callable[..., FlaskClient], restored: dev.Redis
 ) -> None:
     client = limited(rate_limit_register="2 per second", web_concurrency=1)
     restored.stop()

@@ -19,14 +19,14 @@ import pytest
 import redis
 
 from config import Config
+from dev import CannotStart, Postgres, Redis, Server, given, servers
+from dev.__main__ import chosen_port
+from dev.postgres import unprivileged_account
+from dev.server import free_port
 from tests.conftest import needs
-from tokenservice.local import CannotStart, Postgres, Redis, Server, given, servers
-from tokenservice.local.__main__ import chosen_port
-from tokenservice.local.postgres import unprivileged_account
-from tokenservice.local.server import free_port
 
 PROJECT = Path(__file__).parent.parent
-LOCAL = [sys.executable, "-m", "tokenservice.local"]
+LOCAL = [sys.executable, "-m", "dev"]
 
 
 def query(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -207,7 +207,7 @@ def test_ctrl_c_at_the_terminal_does_not_reach_a_server(tmp_path: Path) -> None:
 def test_servers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     script = """if True:
         import pathlib, signal, time
-        from tokenservice.local import Postgres, Redis
+        from dev import Postgres, Redis
         directory = pathlib.Path.cwd()
         with Redis(directory) as redis, Postgres(directory, durable=False) as postgres:
             postgres.process.send_signal(signal.SIGSTOP)
@@ -296,7 +296,7 @@ def test_make_run_takes_only_a_port_for_a_port(port: str) -> None:
 
 @pytest.mark.usefixtures("no_settings")
 def test_make_run_serves_the_tour_it_prints_and_ends_quietly(tmp_path: Path) -> None:
-    for name in ("tokenservice", "migrations", "config.py", "wsgi.py", "gunicorn.conf.py"):
+    for name in ("tokenservice", "dev", "migrations", "config.py", "wsgi.py", "gunicorn.conf.py"):
         (tmp_path / name).symlink_to(PROJECT / name)
     with running([*LOCAL, str(free_port())], tmp_path) as run:
         assert run.stdout

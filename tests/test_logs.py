@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
 from tests.onetime.topologies import until
-from tokenservice import logs
+from tokenservice.telemetry import logs
 
 # A one-time token of the right shape and checksum belongs to one run of Redis, and so is made
 # at run time; this one has the wrong checksum.

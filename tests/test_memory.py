@@ -9,12 +9,13 @@ from pathlib import Path
 import limits
 import redis
 
+import dev
 from config import Config
 from tests.conftest import ROOT
-from tokenservice import local, schemas
 from tokenservice.onetime.connection import Connection
-from tokenservice.onetime.records import Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Terms
+from tokenservice.web import schemas
 
 MOST_OF_A_BATCH = 100
 MEASURED = 1000
@@ -46,7 +47,7 @@ def test_the_largest_tokens_of_the_usual_life_of_one_account_fit(
     records = a_minute.amount * MOST_OF_A_BATCH * seconds // a_minute.get_expiry()
     assert records == 31_000
 
-    with local.Redis(tmp_path) as server, redis.Redis.from_url(server.url) as admin:
+    with dev.Redis(tmp_path) as server, redis.Redis.from_url(server.url) as admin:
         connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=1)
         store = TokenStore(connection, secret=config.secret_key.encode(), max_active=MEASURED)
         store.create("another", life_seconds=60)  # loads the script

@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from marshmallow import Schema, fields
 
-from tokenservice import errors, messages, schemas
 from tokenservice.onetime import errors as onetime
+from tokenservice.web import problems, schemas, texts
 
-PACKAGE = Path(messages.__file__).parent
-SOURCES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+PACKAGE = Path(texts.__file__).parent.parent
+SOURCES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 
 # marshmallow's own fallback for a validator that returns False; since version 4 none may.
 UNREACHABLE = {"validator_failed"}
@@ -105,9 +105,9 @@ def problem_codes_in_use() -> Iterator[tuple[str, str]]:
                         yield f"{module}.py:{node.lineno}", argument.value
 
 
-@pytest.mark.parametrize("code", messages.PROBLEMS)
+@pytest.mark.parametrize("code", texts.PROBLEMS)
 def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
-    message = messages.PROBLEMS[code]
+    message = texts.PROBLEMS[code]
     assert re.fullmatch(r"[a-z][a-z_]*", code)
     assert 400 <= message.status < 600
     for text in (*message.es, *message.en):
@@ -118,17 +118,17 @@ def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
 
 
 def test_every_code_that_the_error_handlers_choose_is_explained() -> None:
-    chosen = {*errors.HTTP_CODES.values(), *errors.ONETIME_CODES.values(), "bad_request"}
-    assert chosen <= set(messages.PROBLEMS)
-    for status, code in errors.HTTP_CODES.items():
-        assert messages.PROBLEMS[code].status == status
+    chosen = {*problems.HTTP_CODES.values(), *problems.ONETIME_CODES.values(), "bad_request"}
+    assert chosen <= set(texts.PROBLEMS)
+    for status, code in problems.HTTP_CODES.items():
+        assert texts.PROBLEMS[code].status == status
 
 
 def test_every_code_that_the_code_names_is_explained() -> None:
     used = set(problem_codes_in_use())
     assert len(used) > 10, "the search above finds nothing any more"
     for place, code in used:
-        assert code in messages.PROBLEMS, place
+        assert code in texts.PROBLEMS, place
 
 
 def test_every_refusal_of_the_engine_has_a_code() -> None:
@@ -140,36 +140,36 @@ def test_every_refusal_of_the_engine_has_a_code() -> None:
         for below in kind.__subclasses__():
             yield from leaves(below)
 
-    assert set(leaves(onetime.OneTimeError)) == set(errors.ONETIME_CODES)
+    assert set(leaves(onetime.OneTimeError)) == set(problems.ONETIME_CODES)
 
 
 def test_no_schema_says_a_word_that_has_no_spanish_twin() -> None:
     said = {text for schema in requests() for text in said_by_schema(schema)}
     assert len(said) > 5
-    assert said - set(messages.FIELD_ERRORS) == set()
+    assert said - set(texts.FIELD_ERRORS) == set()
 
 
 def test_no_raised_text_lacks_a_spanish_twin() -> None:
     raised = set(raised_texts())
     assert len(raised) > 3, "the search above finds nothing any more"
     for place, text in raised:
-        assert text in messages.FIELD_ERRORS, place
+        assert text in texts.FIELD_ERRORS, place
 
 
 def test_every_translation_differs_from_its_original() -> None:
-    for english, spanish in messages.FIELD_ERRORS.items():
+    for english, spanish in texts.FIELD_ERRORS.items():
         assert english != spanish
         assert spanish.endswith(".")
 
 
 def test_errors_keep_their_shape_when_translated() -> None:
     tree = {"a": ["Unknown field."], 0: {"b": ["Not a valid string."]}, "c": ["…"]}
-    assert messages.field_errors(tree, "en") == {
+    assert texts.field_errors(tree, "en") == {
         "a": ["Unknown field."],
         "0": {"b": ["Not a valid string."]},
         "c": ["…"],
     }
-    assert messages.field_errors(tree, "es") == {
+    assert texts.field_errors(tree, "es") == {
         "a": ["Campo desconocido."],
         "0": {"b": ["Debe ser un texto."]},
         "c": ["…"],
@@ -179,7 +179,7 @@ def test_errors_keep_their_shape_when_translated() -> None:
 def test_of_many_mistakes_the_first_are_told() -> None:
     """Guard: ``MOST_ERRORS``; without it 16 KiB of a body are answered with 260."""
     wrong = {number: ["Not a valid string."] for number in range(5_000)}
-    told = messages.field_errors({f"n{number}": wrong for number in range(100)}, "en")
+    told = texts.field_errors({f"n{number}": wrong for number in range(100)}, "en")
     assert list(told) == [f"n{number}" for number in range(50)]
     assert all(list(inner) == [str(number) for number in range(50)] for inner in told.values())
 
@@ -208,8 +208,8 @@ def test_the_language_follows_accept_language(
 ) -> None:
     headers = {} if accepted is None else {"Accept-Language": accepted}
     with app.test_request_context(headers=headers):
-        assert messages.language() == language
+        assert texts.language() == language
 
 
 def test_outside_a_request_the_language_is_spanish() -> None:
-    assert messages.language() == "es"
+    assert texts.language() == "es"

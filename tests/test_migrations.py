@@ -15,13 +15,13 @@ from flask import Flask
 from psycopg2 import sql
 from sqlalchemy import inspect, make_url, text
 
+import dev
 from tests.conftest import readiness
-from tokenservice import local
 from tokenservice.extensions import db
 
 
 @pytest.fixture
-def empty(postgres: local.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
+def empty(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
     """An app on a database of its own, with nothing in it."""
     name = f"migrations_{secrets.token_hex(4)}"
     with contextlib.closing(psycopg2.connect(postgres.url)) as connection:

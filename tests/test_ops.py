@@ -17,28 +17,29 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import dev
 from tests.conftest import PASSWORD, enrol, new_correo, readiness
-from tokenservice import local, messages
 from tokenservice.extensions import db
+from tokenservice.web import texts
 
 GOOD = {"postgres": "ok", "schema": "ok", "redis": "ok"}
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Postgres]:
-    with local.Postgres(tmp_path_factory.mktemp("ops"), durable=False) as server:
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path_factory.mktemp("ops"), durable=False) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path_factory.mktemp("ops")) as server:
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path_factory.mktemp("ops")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def probed(
-    own_postgres: local.Postgres, own_redis: local.Redis, make_app: Callable[..., Flask]
+    own_postgres: dev.Postgres, own_redis: dev.Redis, make_app: Callable[..., Flask]
 ) -> Iterator[Flask]:
     """An app on servers that these tests may stop and reconfigure."""
     app = make_app(database_url=own_postgres.url, redis_url=own_redis.url)
@@ -55,12 +56,12 @@ def probe(probed: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def admin(own_redis: local.Redis) -> Iterator[redis.Redis]:
+def admin(own_redis: dev.Redis) -> Iterator[redis.Redis]:
     with redis.from_url(own_redis.url) as client:
         yield client
 
 
-def sql(server: local.Postgres, *statements: str) -> None:
+def sql(server: dev.Postgres, *statements: str) -> None:
     options = "-c default_transaction_read_only=off"
     with contextlib.closing(psycopg2.connect(server.url, options=options)) as connection:
         connection.autocommit = True
@@ -97,7 +98,7 @@ def test_all_is_well(probe: FlaskClient) -> None:
     assert probe.get("/healthz").get_json() == {"status": "alive"}
 
 
-def test_postgres_down(probe: FlaskClient, own_postgres: local.Postgres) -> None:
+def test_postgres_down(probe: FlaskClient, own_postgres: dev.Postgres) -> None:
     own_postgres.stop()
     try:
         assert_not_ready(readiness(probe), postgres="unavailable", schema="unknown")
@@ -107,7 +108,7 @@ def test_postgres_down(probe: FlaskClient, own_postgres: local.Postgres) -> None
     until_ready(probe)
 
 
-def test_redis_down(probe: FlaskClient, own_redis: local.Redis) -> None:
+def test_redis_down(probe: FlaskClient, own_redis: dev.Redis) -> None:
     own_redis.stop()
     try:
         assert_not_ready(readiness(probe), redis="unavailable")
@@ -118,7 +119,7 @@ def test_redis_down(probe: FlaskClient, own_redis: local.Redis) -> None:
 
 
 def test_both_down_is_still_alive(
-    probe: FlaskClient, own_postgres: local.Postgres, own_redis: local.Redis
+    probe: FlaskClient, own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
     """A liveness probe that asked them would have every process killed in an outage."""
     own_postgres.stop()
@@ -158,7 +159,7 @@ def test_both_down_is_still_alive(
     ids=["another revision", "a second head", "no table", "no row"],
 )
 def test_a_schema_that_is_not_at_head(
-    spoil: str, mend: str, probe: FlaskClient, own_postgres: local.Postgres
+    spoil: str, mend: str, probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
     sql(own_postgres, spoil)
     try:
@@ -169,7 +170,7 @@ def test_a_schema_that_is_not_at_head(
 
 
 def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
-    probe: FlaskClient, own_postgres: local.Postgres
+    probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
     """As after a failover that left us with the standby; recovery needs no restart.
 
@@ -235,7 +236,7 @@ def test_a_redis_that_is_full(probe: FlaskClient, admin: redis.Redis) -> None:
 
 
 def test_a_redis_that_wants_another_password(
-    make_app: Callable[..., Flask], own_postgres: local.Postgres, own_redis: local.Redis
+    make_app: Callable[..., Flask], own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
     wrong = f"redis://:{secrets.token_urlsafe(12)}@127.0.0.1:{own_redis.port}/0"
     app = make_app(database_url=own_postgres.url, redis_url=wrong)
@@ -318,10 +319,10 @@ def test_without_docs_there_is_no_page(make_app: Callable[..., Flask]) -> None:
         assert answer.get_json()["code"] == "not_found"
 
 
-@pytest.mark.parametrize("language", messages.LANGUAGES)
-@pytest.mark.parametrize("code", messages.PROBLEMS)
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+@pytest.mark.parametrize("code", texts.PROBLEMS)
 def test_every_problem_has_a_page_in_every_language(
-    code: str, language: messages.Language, client: FlaskClient
+    code: str, language: texts.Language, client: FlaskClient
 ) -> None:
     answer = client.get(f"/problems/{code}", headers={"Accept-Language": language})
     assert answer.status_code == 200
@@ -331,9 +332,9 @@ def test_every_problem_has_a_page_in_every_language(
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     page = html.unescape(answer.text)
     assert f'lang="{language}"' in page
-    for part in (code, str(messages.PROBLEMS[code].status)):
+    for part in (code, str(texts.PROBLEMS[code].status)):
         assert part in page
-    for part in messages.problem_text(code, language):
+    for part in texts.problem_text(code, language):
         assert part in page
 
 

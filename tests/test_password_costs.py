@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import PASSWORD
 from tests.torture.test_enumeration import WRONG, areas
-from tokenservice.passwords import Passwords, cost_of
+from tokenservice.auth.passwords import Passwords, cost_of
 
 CHEAP, DEAR = 19_456, 65_536
 #: Of 16 calls of each kind: what no chance gives, and what always came out without a stand-in.

@@ -25,9 +25,8 @@ from werkzeug.test import TestResponse
 
 from config import Config
 from tests.conftest import PASSWORD, Service, needs, new_correo
-from tokenservice.extensions import db
-from tokenservice.models import User
-from tokenservice.passwords import (
+from tokenservice.auth.models import User
+from tokenservice.auth.passwords import (
     MAX_LENGTH,
     MIN_LENGTH,
     NICE,
@@ -36,7 +35,8 @@ from tokenservice.passwords import (
     is_guessable,
     normalized,
 )
-from tokenservice.turns import turns
+from tokenservice.extensions import db
+from tokenservice.server.turns import turns
 
 DEFAULTS = Config(secret_key=secrets.token_urlsafe(48))
 NOMBRE = "Maximiliano Echeverría"

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from tests.conftest import PASSWORD, Person, new_correo
 from tests.test_errors import problem_in
 from tests.test_token import Caller
-from tokenservice import messages, schemas
-from tokenservice.correo import canonical
+from tokenservice.auth.emails import canonical
+from tokenservice.auth.models import User
 from tokenservice.extensions import db
-from tokenservice.models import User
-from tokenservice.onetime.records import Terms
-from tokenservice.plaintext import escaped, is_plain
+from tokenservice.onetime.values import Terms
+from tokenservice.web import schemas, texts
+from tokenservice.web.plaintext import escaped, is_plain
 
 Run = Callable[..., click.testing.Result]
 
@@ -102,9 +102,9 @@ def ana(client: FlaskClient, person: Person) -> Caller:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("language", messages.LANGUAGES)
+@pytest.mark.parametrize("language", texts.LANGUAGES)
 def test_a_name_that_is_not_plain_is_refused_in_words(
-    client: FlaskClient, name: str, language: messages.Language
+    client: FlaskClient, name: str, language: texts.Language
 ) -> None:
     answer = client.post(
         "/auth/register", json=account(REFUSED[name]), headers={"Accept-Language": language}

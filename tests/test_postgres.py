@@ -12,9 +12,9 @@ import sqlalchemy.exc
 from flask import Flask
 from sqlalchemy import text
 
+import dev
 from tests.conftest import PASSWORD
 from tests.torture.proxy import Proxy
-from tokenservice import local
 from tokenservice.extensions import db
 
 LOGIN = {"correo": "ana@example.com", "password": PASSWORD}
@@ -71,7 +71,7 @@ def test_a_command_may_take_its_time(app: Flask) -> None:
 
 
 def test_a_host_that_says_nothing_leaves_time_for_the_next(
-    mute: int, postgres: local.Postgres, make_app: Callable[..., Flask]
+    mute: int, postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
     """Guard: the share of ``postgres.connect``."""
     silent = f"127.0.0.1:{mute}"
@@ -83,7 +83,7 @@ def test_a_host_that_says_nothing_leaves_time_for_the_next(
         db.engine.dispose()
 
 
-def test_waits_add_up(postgres: local.Postgres, make_app: Callable[..., Flask]) -> None:
+def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
     """Each answer comes soon enough, and all of them together do not."""
     with Proxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
@@ -100,7 +100,7 @@ def test_waits_add_up(postgres: local.Postgres, make_app: Callable[..., Flask]) 
 
 
 def test_the_end_of_a_request_does_not_wait_for_ever(
-    postgres: local.Postgres, make_app: Callable[..., Flask]
+    postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
     """Nor does it fail: the answer is made. Guard: ``postgres.end_session``."""
     with Proxy(postgres.port) as proxy:

@@ -19,8 +19,9 @@ from marshmallow import Schema
 
 from config import REDIS_SCHEMES, Config
 from tests.conftest import ROOT, Service, needs, new_correo
-from tokenservice import attempts, messages, schemas
-from tokenservice.errors import ONETIME_CODES
+from tokenservice.auth import login_limits
+from tokenservice.web import schemas, texts
+from tokenservice.web.problems import ONETIME_CODES
 
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 SPANISH = (ROOT / "README.es.md").read_text(encoding="utf-8")
@@ -99,7 +100,7 @@ def codes(rows: Table) -> list[str]:
     """The codes of a table of problems, each beside the status that the service gives it."""
     listed = []
     for statuses, named, *_ in rows:
-        actual = {messages.PROBLEMS[code].status for code in CODE.findall(named)}
+        actual = {texts.PROBLEMS[code].status for code in CODE.findall(named)}
         assert actual == {int(status) for status in statuses.split(",")}
         listed += CODE.findall(named)
     return listed
@@ -107,11 +108,11 @@ def codes(rows: Table) -> list[str]:
 
 @either_language
 def test_error_codes_are_those_of_the_service(readme: str) -> None:
-    """A problem that is added, dropped or given another status in messages.py turns this red."""
+    """A problem that is added, dropped or given another status in texts.py turns this red."""
     of_tokens = codes(table(readme, "`token_not_for_caller`"))
     others = codes(table(readme, "`bad_request`"))
     assert sorted(of_tokens) == sorted(ONETIME_CODES.values())
-    assert sorted(of_tokens + others) == sorted(messages.PROBLEMS)
+    assert sorted(of_tokens + others) == sorted(texts.PROBLEMS)
 
 
 @either_language
@@ -180,8 +181,8 @@ def test_addresses_of_redis_are_those_that_config_takes(readme: str) -> None:
     assert set(re.findall(r"`([a-z+]+)://", " ".join(addresses))) == REDIS_SCHEMES
 
 
-@pytest.mark.parametrize("language", messages.LANGUAGES)
-def test_example_of_an_error_is_the_text_of_the_service(language: messages.Language) -> None:
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_example_of_an_error_is_the_text_of_the_service(language: texts.Language) -> None:
     [(_, example)] = [
         block
         for block in FENCED.findall(ENGLISH if language == "en" else SPANISH)
@@ -190,21 +191,21 @@ def test_example_of_an_error_is_the_text_of_the_service(language: messages.Langu
     problem = json.loads(example)
     code = problem["code"]
     assert problem["type"] == f"/problems/{code}"
-    assert problem["status"] == messages.PROBLEMS[code].status
-    assert (problem["title"], problem["detail"]) == messages.problem_text(code, language)
+    assert problem["status"] == texts.PROBLEMS[code].status
+    assert (problem["title"], problem["detail"]) == texts.problem_text(code, language)
 
 
 @either_language
 def test_limits_are_those_of_the_code(readme: str) -> None:
-    """A default of config.py or a constant of attempts.py that changes turns this red."""
+    """A default of config.py or a constant of login_limits.py that changes turns this red."""
     rates = {
         **{
             name: getattr(Config, f"rate_limit_{name}")
             for name in ("register", "login", "create", "validate")
         },
-        "login-address": attempts.BY_ADDRESS,
-        "login-network": attempts.FAILURES_BY_NETWORK,
-        "login-correo": attempts.FAILURES_BY_CORREO,
+        "login-address": login_limits.BY_ADDRESS,
+        "login-network": login_limits.FAILURES_BY_NETWORK,
+        "login-correo": login_limits.FAILURES_BY_CORREO,
     }
     listed = {}
     for name, rate, _ in table(readme, "`register`"):
@@ -230,18 +231,19 @@ def test_commands_exist(readme: str, app: Flask) -> None:
 
 
 @either_language
-def test_map_names_the_modules_that_there_are(readme: str) -> None:
-    """A module that is added, renamed or dropped turns this red."""
+def test_map_names_the_rooms_that_there_are(readme: str) -> None:
+    """A room that is added, renamed or dropped turns this red."""
     [(_, drawn)] = [block for block in FENCED.findall(readme) if block[0] == "text"]
-    modules = [*ROOT.glob("*.py"), *(ROOT / "tokenservice").glob("*.py")]
-    inside = {path.name for path in (ROOT / "tokenservice").glob("*/*.py")}
-    listed = set(re.findall(r"[\w.]+\.py", drawn))
-    assert {path.name for path in modules} <= listed
-    assert listed <= {path.name for path in modules} | inside
     folders: list[str] = []
+    rooms = set()
     for indent, folder in re.findall(r"^( *)(\w+)/", drawn, re.MULTILINE):
         folders = [*folders[: len(indent) // 2], folder]
         assert ROOT.joinpath(*folders).is_dir(), folder
+        rooms.add("/".join(folders))
+    package = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("tokenservice/**/*.py")}
+    assert package <= rooms
+    modules = {path.name for path in [*ROOT.glob("*.py"), *ROOT.glob("tokenservice/*.py")]}
+    assert set(re.findall(r"[\w.]+\.py", drawn)) - {"store.py"} == modules
 
 
 def shape(text: str) -> dict[str, Any]:

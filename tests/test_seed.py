@@ -16,11 +16,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import dev
 from config import Config
 from tests.conftest import PASSWORD, ROOT, new_correo
 from tests.onetime.topologies import until
-from tokenservice import local
-from tokenservice.cli.users import BATCH
+from tokenservice.auth.commands import BATCH
 
 Seed = Callable[[Path], subprocess.Popen[str]]
 
@@ -85,7 +85,7 @@ def test_its_addresses_can_be_registered_while_it_hashes(
 
 
 def test_no_lock_is_held_while_it_hashes_and_nothing_is_written_until_it_has(
-    app: Flask, postgres: local.Postgres, seed: Seed, correos: list[str], tmp_path: Path
+    app: Flask, postgres: dev.Postgres, seed: Seed, correos: list[str], tmp_path: Path
 ) -> None:
     """Not even by a look, for which a migration would have to wait. Guard: ``rollback`` in
     ``users.missing``."""

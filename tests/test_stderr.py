@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import PASSWORD, ROOT, Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.racing import Connection, connected, race, request
-from tokenservice.stderr import LAST_SECONDS, MOST_LINES
+from tokenservice.telemetry.stderr import LAST_SECONDS, MOST_LINES
 
 PAGE = 4096
 TOGETHER = 8
@@ -238,7 +238,7 @@ def test_nothing_is_lost_and_nothing_mixed_in_ordinary_operation(serve: Serve) -
 
 LINES = """
 import logging
-from tokenservice import logs
+from tokenservice.telemetry import logs
 
 logs.configure("info")
 for number in range({count}):
@@ -332,7 +332,7 @@ def test_a_fork_takes_no_line_along_and_writes_its_own() -> None:
 
 FORKS = """
 import os, signal, threading
-from tokenservice import logs, metrics
+from tokenservice.telemetry import logs, metrics
 
 logs.configure("info")
 

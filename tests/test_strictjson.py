@@ -10,7 +10,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenservice import strictjson
+from tokenservice.web import strictjson
 
 VALUES = st.recursive(
     st.none()

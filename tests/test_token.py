@@ -19,10 +19,10 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
+import dev
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
 from tests.onetime.topologies import until
 from tests.test_errors import problem_in
-from tokenservice import local
 from tokenservice.onetime.format import ID, SECRET, Token, random_base62
 
 ACTION = "0f" * 32
@@ -467,7 +467,7 @@ def test_a_token_of_another_run_of_redis_is_lost(
     in_app: Callable[..., Caller], tmp_path: Path
 ) -> None:
     """Guard: the fence in prelude.lua."""
-    with local.Redis(tmp_path) as server:
+    with dev.Redis(tmp_path) as server:
         caller = in_app(redis_url=server.url)
         token = caller.create()["token"]
         held = caller.hold(caller.create()["token"])

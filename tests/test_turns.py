@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tokenservice.turns import LONG_SECONDS, Turns
+from tokenservice.server.turns import LONG_SECONDS, Turns
 
 
 def test_they_come_one_at_a_time_and_in_order() -> None:

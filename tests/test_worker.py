@@ -13,7 +13,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
-from tokenservice.worker import Worker
+from tokenservice.server.worker import Worker
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: service\r\n\r\n"
 

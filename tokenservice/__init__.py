@@ -8,34 +8,28 @@ from flask import Flask
 from flask_smorest import Api
 
 from config import Config
-from tokenservice import (
-    auth,
-    callers,
-    cli,
-    errors,
-    http,
-    lease,
-    limits,
-    logs,
-    metrics,
-    openapi,
-    ops,
-    postgres,
-    token,
-)
-from tokenservice.breaker import Breaker
-from tokenservice.counters import Counters
+from tokenservice.auth import callers, registration
+from tokenservice.auth.commands import users
+from tokenservice.auth.passwords import Passwords
 from tokenservice.extensions import db, migrate
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
-from tokenservice.passwords import Passwords
+from tokenservice.ops import probes
+from tokenservice.postgres import timeouts
+from tokenservice.postgres.breaker import Breaker
+from tokenservice.telemetry import logs, metrics
+from tokenservice.token import creation, reservations
+from tokenservice.token.commands import one_time
+from tokenservice.web import app as http
+from tokenservice.web import limits, openapi, problems
+from tokenservice.web.counters import Counters
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 def create_app(config: Config) -> Flask:
     """Build the service. Nothing connects here: the first request does."""
-    app = http.Service(__name__)
+    app = http.Service(__name__, static_folder="ops/static", template_folder="ops/templates")
     app.extensions["config"] = config
 
     # What an operator sees. First, for it times and names each request.
@@ -55,13 +49,13 @@ def create_app(config: Config) -> Flask:
         "pool_timeout": 1,
         "pool_pre_ping": True,
         "hide_parameters": True,
-        "connect_args": postgres.SERVER_LIMITS,
+        "connect_args": timeouts.SERVER_LIMITS,
     }
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         metrics.watch_engine(db.engine)
-    postgres.init_app(app)
+    timeouts.init_app(app)
 
     # Redis: the engine and the limits each have connections of their own, so that neither
     # can starve the other.
@@ -100,10 +94,11 @@ def create_app(config: Config) -> Flask:
 
     # What can be asked.
     api = Api(app, spec_kwargs=openapi.options(config.app_name))
-    api.register_blueprint(auth.blueprint)
-    api.register_blueprint(token.blueprint)
-    api.register_blueprint(lease.blueprint)
-    ops.init_app(app, openapi.document(api))
-    cli.init_app(app)
-    errors.init_app(app)
+    api.register_blueprint(registration.blueprint)
+    api.register_blueprint(creation.blueprint)
+    api.register_blueprint(reservations.blueprint)
+    probes.init_app(app, openapi.document(api))
+    app.cli.add_command(users)
+    app.cli.add_command(one_time)
+    problems.init_app(app)
     return app

@@ -12,9 +12,9 @@ from sqlalchemy.orm import DeclarativeBase
 from werkzeug.local import LocalProxy
 
 from config import Config
-from tokenservice.breaker import Breaker
+from tokenservice.auth.passwords import Passwords
 from tokenservice.onetime.store import TokenStore
-from tokenservice.passwords import Passwords
+from tokenservice.postgres.breaker import Breaker
 
 
 class Base(DeclarativeBase):

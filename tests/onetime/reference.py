@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import TAG, Reservation, Token, epoch_of, shard_tag
-from tokenservice.onetime.records import (
+from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Party, Presented, Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented, Terms
 
 ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis", "eva"))
 ACTION, OTHER_ACTION = "a" * 64, "b" * 64

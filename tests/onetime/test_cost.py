@@ -23,11 +23,11 @@ from typing import Any
 import pytest
 import redis
 
-from tokenservice import local
+import dev
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Created, Party, Presented, Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Created, Party, Presented, Terms
 
 VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
 CALLS = int(os.environ.get("COST_CALLS", "300"))
@@ -50,7 +50,7 @@ Calls = list[Callable[[], object]]
 class Populated:
     """A server that holds ``records``, a fifth of them Ana's and in one index."""
 
-    server: local.Redis
+    server: dev.Redis
     store: TokenStore
     client: redis.Redis
 
@@ -80,7 +80,7 @@ def populated(directory: Path, records: int) -> Iterator[Populated]:
         "slowlog-log-slower-than": "0",
         "slowlog-max-len": "100000",
     }
-    with local.Redis(directory, settings=settings) as server:
+    with dev.Redis(directory, settings=settings) as server:
         connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=4)
         store = TokenStore(connection, secret=secrets.token_bytes(32), max_active=10_000_000)
         with redis.Redis.from_url(server.url) as client:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tokenservice import local
+import dev
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 FENCE = "if record.term ~= term_now then return 'lost' end"
 LUIS = Party("luis", "luis@example.com")
@@ -19,13 +19,13 @@ TOKENS = 200
 
 
 @pytest.fixture
-def snapshotting(tmp_path: Path) -> Iterator[local.Redis]:
+def snapshotting(tmp_path: Path) -> Iterator[dev.Redis]:
     """A Redis with its built-in snapshots on."""
-    with local.Redis(tmp_path, settings={"save": "3600 1"}) as server:
+    with dev.Redis(tmp_path, settings={"save": "3600 1"}) as server:
         yield server
 
 
-def spent_twice(server: local.Redis, store: TokenStore) -> int:
+def spent_twice(server: dev.Redis, store: TokenStore) -> int:
     """Create, snapshot, consume, crash, restart at once, and present every token again."""
     texts = [store.create("ana", life_seconds=60).text for _ in range(TOKENS)]
     redis.Redis.from_url(server.url).save()
@@ -44,13 +44,13 @@ def spent_twice(server: local.Redis, store: TokenStore) -> int:
 
 
 def test_no_token_is_consumed_twice_across_a_crash(
-    snapshotting: local.Redis, open_store: Callable[..., TokenStore]
+    snapshotting: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     assert spent_twice(snapshotting, open_store(snapshotting.url)) == 0
 
 
 def test_without_the_fence_every_token_is(
-    snapshotting: local.Redis, open_store: Callable[..., TokenStore]
+    snapshotting: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """The same scenario finds the double spend, so the test above can fail."""
     store = open_store(snapshotting.url)

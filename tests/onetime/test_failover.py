@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import redis
 
+import dev
 from tests.onetime import topologies
 from tests.onetime.topologies import SLOTS, Node, until
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import shard_tag
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 LUIS = Party("luis", "luis@example.com")
 
@@ -95,13 +95,13 @@ def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
     password = secrets.token_urlsafe(24)
     login = {"masterauth": password}
     with (
-        local.Redis(tmp_path / "issuer", None, login, password) as issuer,
-        local.Redis(tmp_path / "successor", None, login, password) as successor,
+        dev.Redis(tmp_path / "issuer", None, login, password) as issuer,
+        dev.Redis(tmp_path / "successor", None, login, password) as successor,
     ):
         first, second = (redis.Redis.from_url(server.url) for server in (issuer, successor))
         store = open_store(issuer.url)
 
-        def follow(client: redis.Redis, leader: local.Redis) -> None:
+        def follow(client: redis.Redis, leader: dev.Redis) -> None:
             client.replicaof("127.0.0.1", leader.port)
             until(lambda: client.info("replication").get("master_link_status") == "up")
 
@@ -122,9 +122,9 @@ def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
 def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenStore]) -> None:
     """It has the record, and would call good tokens lost. Guard: ``role:master`` in prelude.lua."""
     password = secrets.token_urlsafe(24)
-    with local.Redis(tmp_path / "master", None, None, password) as master:
+    with dev.Redis(tmp_path / "master", None, None, password) as master:
         follow = {"masterauth": password, "replicaof": f"127.0.0.1 {master.port}"}
-        with local.Redis(tmp_path / "replica", None, follow, password) as replica:
+        with dev.Redis(tmp_path / "replica", None, follow, password) as replica:
             client = redis.Redis.from_url(master.url)
             until(lambda: client.wait(1, 100) == 1)
             store, astray = open_store(master.url), open_store(replica.url)

@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 import redis
 
+import dev
 from tests.onetime.topologies import Topology
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import Token, owner_handle, random_base62, shard_tag
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Party, Presented, State
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented, State
 
 ANA, LUIS = Party("ana", "ana@example.com"), Party("luis", "luis@example.com")
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[local.Redis]:
+def own_redis(tmp_path: Path) -> Iterator[dev.Redis]:
     """A Redis with its built-in snapshots on, that the test may fill, crash and restart."""
-    with local.Redis(tmp_path, settings={"save": "3600 1"}) as server:
+    with dev.Redis(tmp_path, settings={"save": "3600 1"}) as server:
         yield server
 
 
-def crash(server: local.Redis) -> None:
+def crash(server: dev.Redis) -> None:
     """Restart it with the data that it has now."""
     redis.Redis.from_url(server.url).save()
     server.kill()
@@ -111,7 +111,7 @@ def test_one_key_may_serve_several_verbs(store: TokenStore) -> None:
 
 
 def test_a_full_server_still_lets_go_and_takes_back(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the HDEL in begin_change(), in judge.lua."""
     store, admin = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
@@ -125,7 +125,7 @@ def test_a_full_server_still_lets_go_and_takes_back(
 
 
 def test_a_create_is_not_repeated_from_before_a_restart(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the term beside the ids in create.lua. A token that is lost helps nobody."""
     store = open_store(own_redis.url)
@@ -137,7 +137,7 @@ def test_a_create_is_not_repeated_from_before_a_restart(
 
 
 def test_what_a_restart_lost_takes_no_place(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the mark of the term in the set that create.lua counts."""
     store = open_store(own_redis.url, max_active=3)
@@ -163,7 +163,7 @@ def test_a_list_knows_a_held_token_as_long_as_its_receipt_does(
 
 
 def test_what_is_final_stays_so_after_a_restart(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the place of the fence in state_of(), behind the states that need none."""
     store = open_store(own_redis.url)
@@ -210,7 +210,7 @@ class Relayed(socketserver.BaseRequestHandler):
 
 
 @pytest.fixture
-def relay(own_redis: local.Redis) -> Iterator[Relay]:
+def relay(own_redis: dev.Redis) -> Iterator[Relay]:
     with Relay(("127.0.0.1", own_redis.port)) as relay:
         thread = threading.Thread(target=relay.serve_forever)
         thread.start()
@@ -220,7 +220,7 @@ def relay(own_redis: local.Redis) -> Iterator[Relay]:
 
 
 def test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice(
-    own_redis: local.Redis, relay: Relay, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, relay: Relay, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the 0 in Retry(NoBackoff(), 0). With a 1, who consumed it is told "already used"."""
     relayed = own_redis.url.replace(str(own_redis.port), str(relay.server_address[1]))

@@ -19,18 +19,18 @@ from typing import Any
 import pytest
 import redis
 
+import dev
 from tests.onetime.topologies import until
-from tokenservice import local
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 
 
 def version() -> tuple[int, ...]:
     told = subprocess.run(
-        [local.find_redis(), "--version"], capture_output=True, text=True, check=True
+        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
     ).stdout
     [number] = re.findall(r"v=([\d.]+)", told)
     return tuple(map(int, number.split(".")))
@@ -38,7 +38,7 @@ def version() -> tuple[int, ...]:
 
 def is_valkey() -> bool:
     told = subprocess.run(
-        [local.find_redis(), "--version"], capture_output=True, text=True, check=True
+        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
     ).stdout
     return "valkey" in told.lower()
 
@@ -48,8 +48,8 @@ DEBUG = {} if version() < (7,) else {"enable-debug-command": "yes"}
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path, settings={"appendonly": "yes", **DEBUG}) as running:
+def server(tmp_path: Path) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path, settings={"appendonly": "yes", **DEBUG}) as running:
         yield running
 
 
@@ -60,7 +60,7 @@ class Pair:
         password = secrets.token_urlsafe(24)
         given = {"masterauth": password, "repl-diskless-sync-delay": "0", **DEBUG, **settings}
         self.servers = [
-            local.Redis(directory / name, None, given, password) for name in ("one", "two")
+            dev.Redis(directory / name, None, given, password) for name in ("one", "two")
         ]
         self.clients = [redis.Redis.from_url(each.url, socket_timeout=20) for each in self.servers]
 
@@ -119,7 +119,7 @@ class Tokens:
 
 def test_each_start_of_a_process_has_a_name_of_its_own(tmp_path: Path) -> None:
     names = set()
-    with local.Redis(tmp_path) as server:
+    with dev.Redis(tmp_path) as server:
         for _ in range(7):
             names.add(redis.Redis.from_url(server.url).info("server")["run_id"])
             server.kill()
@@ -129,7 +129,7 @@ def test_each_start_of_a_process_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("DEBUG", "RELOAD"), ("DEBUG", "LOADAOF")])
 def test_a_server_that_reloads_what_it_has_keeps_its_tokens(
-    command: tuple[str, ...], server: local.Redis, open_store: Callable[..., TokenStore]
+    command: tuple[str, ...], server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """With the log on, it reloads the consumes too."""
     store = open_store(server.url)
@@ -205,7 +205,7 @@ def test_a_replica_of_a_replica_and_one_that_may_be_written_to(
 ) -> None:
     with pair_of(tmp_path, **{"replica-read-only": "no"}) as pair:
         pair.follow(1, 0)
-        third = local.Redis(
+        third = dev.Redis(
             tmp_path / "three", None, pair.servers[0].settings, pair.servers[0].password
         )
         with third:
@@ -242,7 +242,7 @@ def test_a_copy_on_two_channels(tmp_path: Path, open_store: Callable[..., TokenS
 
 
 def test_a_pause_of_all_writes_holds_calls_up_and_decides_nothing(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, admin = open_store(server.url), redis.Redis.from_url(server.url)
     tokens = Tokens(store)
@@ -256,7 +256,7 @@ def test_a_server_that_cannot_save_refuses_and_decides_nothing(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     """MISCONF: what was refused is done once the server writes again."""
-    with local.Redis(tmp_path / "data", settings={"save": "3600 1"}) as server:
+    with dev.Redis(tmp_path / "data", settings={"save": "3600 1"}) as server:
         store, admin = open_store(server.url), redis.Redis.from_url(server.url)
         tokens = Tokens(store)
         (server.directory / "dump.rdb").mkdir()  # in the way of the snapshot

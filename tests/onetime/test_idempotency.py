@@ -10,8 +10,8 @@ import pytest
 
 from tests.onetime.topologies import Topology
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Created, Party, Presented, Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Created, Party, Presented, Terms
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from tokenservice import local
+import dev
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.scripts import SCRIPTS
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 ANA, LUIS = Party("ana", "ana@example.com"), Party("luis", "luis@example.com")
 COMMAND = re.compile(r"redis\.p?call\(\s*'(\w+)'")
@@ -24,8 +24,8 @@ WITHOUT_A_KEY = {"TIME", "INFO", *OF_A_CLUSTER}
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path) as running:
+def server(tmp_path: Path) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path) as running:
         yield running
 
 
@@ -52,7 +52,7 @@ def every_verb(store: TokenStore) -> None:
 
 
 def test_a_script_touches_the_keys_that_it_declares_and_no_other(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """As MONITOR saw it: a slot that moves is then moved for all of a call, or for none."""
     store, client = open_store(server.url, max_active=10_000), redis.Redis.from_url(server.url)
@@ -90,7 +90,7 @@ WRITES = sorted(
 
 @pytest.mark.parametrize("command", WRITES)
 def test_without_the_right_to_a_command_nothing_is_decided_by_half(
-    command: str, server: local.Redis, open_store: Callable[..., TokenStore]
+    command: str, server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """A keyed call that Redis refuses is done at the next try, or was done and is told again.
 
@@ -126,7 +126,7 @@ def test_without_the_right_to_a_command_nothing_is_decided_by_half(
 
 
 def test_a_full_server_fails_the_probe_as_it_fails_a_create(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, admin = open_store(server.url), redis.Redis.from_url(server.url)
     store.probe()

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 

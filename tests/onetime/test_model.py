@@ -29,12 +29,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import dev
 from tests.onetime.reference import Moment, Reference
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import Token
-from tokenservice.onetime.records import (
+from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,
@@ -45,7 +46,6 @@ from tokenservice.onetime.records import (
     Terms,
     moment,
 )
-from tokenservice.onetime.store import TokenStore
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 STEPS = 50
@@ -128,7 +128,7 @@ class History(RuleBasedStateMachine):
     how many are newer, and one that was refused counts too.
     """
 
-    def __init__(self, server: local.Redis, stores: dict[int, TokenStore], client: Any) -> None:
+    def __init__(self, server: dev.Redis, stores: dict[int, TokenStore], client: Any) -> None:
         super().__init__()
         self.server, self.stores, self.client = server, stores, client
         self.issued: list[tuple[str, Terms]] = []
@@ -533,14 +533,14 @@ def shown(answer: Any) -> str:
 
 
 @pytest.fixture
-def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
     """A Redis that takes no snapshot by itself, and that no other test uses."""
-    with local.Redis(tmp_path_factory.mktemp("crashing")) as server:
+    with dev.Redis(tmp_path_factory.mktemp("crashing")) as server:
         yield server
 
 
 @pytest.mark.timeout(600 + EXAMPLES)
-def test_the_engine_does_what_the_reference_says(crashing: local.Redis) -> None:
+def test_the_engine_does_what_the_reference_says(crashing: dev.Redis) -> None:
     """Guards: nearly every line of the scripts; the fence, the verifier, the lease, the nonce."""
     connection = Connection(crashing.url, connect_ms=2000, read_ms=5000, connections=1)
     stores = {

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from tokenservice import local
+import dev
 from tokenservice.onetime import errors
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Party, Presented, State
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented, State
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 ANA = Keys.of_owner("ana", 1)
 
 #: Keeps what Redis holds now, and returns what brings it back.
-Keep = Callable[[redis.Redis, local.Redis], Callable[[], object]]
+Keep = Callable[[redis.Redis, dev.Redis], Callable[[], object]]
 
 
 def dumps(client: redis.Redis, *names: str) -> dict[bytes, bytes]:
@@ -35,33 +35,33 @@ def restore(client: redis.Redis, kept: dict[bytes, bytes]) -> None:
         client.restore(key, 600_000, value, replace=True)
 
 
-def one_record(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+def one_record(client: redis.Redis, _: dev.Redis) -> Callable[[], object]:
     kept = dumps(client, f"ott:{{{ANA.tag}}}:{ANA.tag}{ANA.handle}*")
     return lambda: restore(client, kept)
 
 
-def everything(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+def everything(client: redis.Redis, _: dev.Redis) -> Callable[[], object]:
     kept = dumps(client, "*")
     return lambda: restore(client, kept)
 
 
-def after_a_flush(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+def after_a_flush(client: redis.Redis, _: dev.Redis) -> Callable[[], object]:
     kept = dumps(client, "*")
     return lambda: (client.flushall(), restore(client, kept))
 
 
-def another_database(client: redis.Redis, server: local.Redis) -> Callable[[], object]:
+def another_database(client: redis.Redis, server: dev.Redis) -> Callable[[], object]:
     with redis.Redis.from_url(server.url.removesuffix("/0") + "/1") as other:
         restore(other, dumps(client, "*"))
     return lambda: client.swapdb(0, 1)
 
 
-def a_snapshot(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+def a_snapshot(client: redis.Redis, _: dev.Redis) -> Callable[[], object]:
     client.save()
     return lambda: client.execute_command("DEBUG", "RELOAD", "NOSAVE")
 
 
-def a_log(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
+def a_log(client: redis.Redis, _: dev.Redis) -> Callable[[], object]:
     client.config_set("appendonly", "yes")
     while client.info("persistence")["aof_rewrite_in_progress"]:
         pass
@@ -69,8 +69,8 @@ def a_log(client: redis.Redis, _: local.Redis) -> Callable[[], object]:
     return lambda: client.execute_command("DEBUG", "LOADAOF")
 
 
-def a_migration_undone(client: redis.Redis, server: local.Redis) -> Callable[[], object]:
-    kept = local.Redis(server.directory / "other", None, None, server.password)
+def a_migration_undone(client: redis.Redis, server: dev.Redis) -> Callable[[], object]:
+    kept = dev.Redis(server.directory / "other", None, None, server.password)
     kept.start()
     there = redis.Redis.from_url(kept.url)
 
@@ -101,19 +101,19 @@ WAYS = [
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[local.Redis]:
+def server(tmp_path: Path) -> Iterator[dev.Redis]:
     """A Redis that may be told to reload itself."""
     version = subprocess.run(
-        [local.find_redis(), "--version"], capture_output=True, text=True, check=True
+        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
     ).stdout
     settings = {} if "v=6." in version else {"enable-debug-command": "yes"}
-    with local.Redis(tmp_path, settings=settings) as running:
+    with dev.Redis(tmp_path, settings=settings) as running:
         yield running
 
 
 @pytest.mark.parametrize("keep", WAYS, ids=lambda way: way.__name__)
 def test_what_is_put_back_is_lost_and_not_honoured_again(
-    keep: Keep, server: local.Redis, open_store: Callable[..., TokenStore]
+    keep: Keep, server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guards: withdraw() in judge.lua for a record alone, the count in prelude.lua for all."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
@@ -143,7 +143,7 @@ def test_what_is_put_back_is_lost_and_not_honoured_again(
 
 
 def test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the floor in prelude.lua. A store that saw nothing is where the promise ends."""
     (store, later, last), client = (
@@ -165,7 +165,7 @@ def test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed(
 
 
 def test_a_record_that_was_made_to_stay_is_consumed_like_any_other(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """PERSIST once made the consume delete it, and leave a stump."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
@@ -178,7 +178,7 @@ def test_a_record_that_was_made_to_stay_is_consumed_like_any_other(
 
 
 def test_a_consume_is_told_again_though_its_key_was_evicted(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the mark in the record. An eviction, or a clock that jumps, ends the key first."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
@@ -198,7 +198,7 @@ def test_a_consume_is_told_again_though_its_key_was_evicted(
 
 
 def test_a_repeat_is_not_told_what_another_consumed(
-    server: local.Redis, open_store: Callable[..., TokenStore]
+    server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Everything goes back but the memory of a key, before stores that saw nothing of it."""
     text, client = (

@@ -11,8 +11,8 @@ from tests.onetime.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import owner_handle
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Party, Presented, State, Terms
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented, State, Terms
 
 ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis", "eva"))
 

@@ -16,8 +16,8 @@ from tests.onetime.topologies import Node, Topology, until
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import MOVING_SECONDS
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Party, Presented, State
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented, State
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 EPOCH = "  term_now = term_now .. ':' .. epoch .. ':'\n"

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 import redis
 
+import dev
 from tests.onetime.topologies import Topology
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import Token, random_base62
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 LUIS = Party("luis", "luis@example.com")
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[local.Redis]:
+def own_redis(tmp_path: Path) -> Iterator[dev.Redis]:
     """A Redis that the test may stop, fill and reconfigure."""
-    with local.Redis(tmp_path) as server:
+    with dev.Redis(tmp_path) as server:
         yield server
 
 
@@ -79,7 +79,7 @@ def test_a_token_that_never_was_is_unknown(store: TokenStore) -> None:
 
 
 def test_a_malformed_token_asks_redis_nothing(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, watch = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
     text = store.create("ana", life_seconds=10).text
@@ -116,7 +116,7 @@ def test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left(
 
 
 def test_redis_holds_no_part_of_a_secret(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: only the verifier is sent; a dump of every key and value proves it."""
     store, dump = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
@@ -135,7 +135,7 @@ def test_redis_holds_no_part_of_a_secret(
 
 
 def test_a_full_server_still_consumes(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the HDEL in begin_change(), in judge.lua. Create is refused, and loses nothing."""
     store, admin = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
@@ -153,7 +153,7 @@ def test_a_full_server_still_consumes(
 
 @pytest.mark.parametrize("setting", ["replicaof", "min-replicas-to-write"])
 def test_a_server_that_cannot_write_is_unavailable_never_unknown(
-    setting: str, own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    setting: str, own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, admin = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
     created = store.create("ana", life_seconds=30)
@@ -166,7 +166,7 @@ def test_a_server_that_cannot_write_is_unavailable_never_unknown(
 
 
 def test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """The pool's old sockets and the server's lost scripts are both replaced unseen."""
     store = open_store(own_redis.url)
@@ -183,7 +183,7 @@ def test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help(
 
 
 def test_each_verb_is_one_command(
-    own_redis: local.Redis, open_store: Callable[..., TokenStore]
+    own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """No verb reads and then writes from Python: what arrives is one EVALSHA each.
 

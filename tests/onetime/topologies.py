@@ -13,8 +13,8 @@ from typing import Any, Self, cast
 
 import redis
 
-from tokenservice import local
-from tokenservice.local.server import is_free
+import dev
+from dev.server import is_free
 from tokenservice.onetime.connection import Connection
 
 SLOTS = 16_384
@@ -40,7 +40,7 @@ class Host:
 HERE = Host()
 
 
-class Node(local.Redis):
+class Node(dev.Redis):
     """A Redis of several, on a host of its own or not."""
 
     def __init__(
@@ -189,7 +189,7 @@ class Watcher(Node):
             "sentinel down-after-milliseconds tokens 1000\n"
             "sentinel failover-timeout tokens 5000\n"
         )
-        return [local.find_redis(), "sentinel.conf", "--sentinel"]
+        return [dev.find_redis(), "sentinel.conf", "--sentinel"]
 
     def answers(self) -> bool:
         with contextlib.suppress(redis.RedisError):

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg2
 import redis
 
-from tokenservice import local
+import dev
 from tokenservice.onetime.format import RESERVATION, TOKEN, Reservation, Token
 
 
@@ -58,7 +58,7 @@ def files(directory: Path) -> Iterator[tuple[str, bytes]]:
             yield f"the file {path.name}", path.read_bytes()
 
 
-def redis_places(server: local.Redis) -> Iterator[tuple[str, bytes]]:
+def redis_places(server: dev.Redis) -> Iterator[tuple[str, bytes]]:
     """All keys and values, the slow log, who is connected, and all files, freshly written."""
     client = redis.Redis.from_url(server.url)
     for key in client.scan_iter(count=1000):
@@ -70,7 +70,7 @@ def redis_places(server: local.Redis) -> Iterator[tuple[str, bytes]]:
     yield from files(server.directory)
 
 
-def postgres_places(server: local.Postgres) -> Iterator[tuple[str, bytes]]:
+def postgres_places(server: dev.Postgres) -> Iterator[tuple[str, bytes]]:
     """Every row of every table, and the log, which has every statement."""
     connection = psycopg2.connect(server.url)
     try:
@@ -87,7 +87,7 @@ def postgres_places(server: local.Postgres) -> Iterator[tuple[str, bytes]]:
 class Monitor:
     """Everything that Redis is told while the ``with`` lasts, as MONITOR shows it."""
 
-    def __init__(self, server: local.Redis) -> None:
+    def __init__(self, server: dev.Redis) -> None:
         self._client = redis.Redis.from_url(server.url)
         self.seen = b""
 

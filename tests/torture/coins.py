@@ -22,8 +22,8 @@ from tests.torture.ledger import record
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import shard_tag
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 HONOURED, REPLAYED = "first success", "repeated"
 USED, LOST = errors.TokenAlreadyUsed.__name__, errors.TokenLost.__name__

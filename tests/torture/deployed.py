@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import psycopg2
 import redis
 
+import dev
+from dev.postgres import find_postgres, unprivileged_account
+from dev.server import BARE_ENVIRONMENT
 from tests.conftest import ROOT
-from tokenservice import local
-from tokenservice.local.postgres import find_postgres, unprivileged_account
-from tokenservice.local.server import BARE_ENVIRONMENT
 
 DEPLOY = ROOT / "deploy"
 REDIS_USER = "token_service"
@@ -33,7 +33,7 @@ def read(path: str) -> str:
     return (DEPLOY / path).read_text(encoding="utf-8")
 
 
-class Redis(local.Redis):
+class Redis(dev.Redis):
     """A Redis that deploy/redis/start.sh starts, as it does in the container."""
 
     @property
@@ -45,7 +45,7 @@ class Redis(local.Redis):
         return ["/bin/sh", str(DEPLOY / "redis" / "start.sh"), *here]
 
     def options(self) -> dict[str, Any]:
-        path = os.pathsep.join([str(Path(local.find_redis()).parent), BARE_ENVIRONMENT["PATH"]])
+        path = os.pathsep.join([str(Path(dev.find_redis()).parent), BARE_ENVIRONMENT["PATH"]])
         secret = {"REDISCLI_AUTH": self.password}
         return {"cwd": self.directory, "env": {**BARE_ENVIRONMENT, **secret, "PATH": path}}
 
@@ -55,10 +55,10 @@ class Redis(local.Redis):
         return False
 
 
-class Postgres(local.Postgres):
+class Postgres(dev.Postgres):
     """A Postgres whose database ``deployed`` has the roles of deploy/postgres, and its pg_hba.conf.
 
-    The superuser of the container, who has the socket there, is here whom ``local.Postgres``
+    The superuser of the container, who has the socket there, is here whom ``dev.Postgres``
     knows, and has one line more in pg_hba.conf.
     """
 

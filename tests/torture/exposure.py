@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import httpx
 
+import dev
 from tests.conftest import Service, new_correo
 from tests.onetime.topologies import until
 from tests.torture.canaries import Canaries
-from tokenservice import local
 
 FORM = "application/x-www-form-urlencoded"
 Call = tuple[str, str, dict[str, Any]]
@@ -26,8 +26,8 @@ class Exposed:
     """A service that says all it can, its stores, and what it was trusted with."""
 
     service: Service
-    postgres: local.Postgres
-    redis: local.Redis
+    postgres: dev.Postgres
+    redis: dev.Redis
     settings: dict[str, str]
     canaries: Canaries
     http: httpx.Client

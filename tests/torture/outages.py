@@ -19,12 +19,13 @@ import httpx
 import psycopg2
 import redis
 
+import dev
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
 from tests.torture import ledger
 from tests.torture.ledger import FULL, trials
 from tests.torture.proxy import Proxy
-from tokenservice import local, messages
-from tokenservice.breaker import TRY_AGAIN_SECONDS
+from tokenservice.postgres.breaker import TRY_AGAIN_SECONDS
+from tokenservice.web import texts
 
 SETTINGS: dict[str, Any] = {
     **{"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100},
@@ -48,8 +49,8 @@ addresses = itertools.count()
 class Stores(Protocol):
     """Whatever has a Redis and a Postgres that can be broken."""
 
-    redis: local.Redis
-    postgres: local.Postgres
+    redis: dev.Redis
+    postgres: dev.Postgres
 
 
 class Call(NamedTuple):
@@ -63,8 +64,8 @@ class Call(NamedTuple):
 class Site:
     """A gunicorn with two workers, its Redis and its Postgres, and the proxies on the way."""
 
-    redis: local.Redis
-    postgres: local.Postgres
+    redis: dev.Redis
+    postgres: dev.Postgres
     to_redis: Proxy
     to_postgres: Proxy
 
@@ -102,7 +103,7 @@ class Site:
             return Call(OK, seconds, said)
         # Of an outage one is told in our own words, and when to try again.
         assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.status_code == messages.PROBLEMS[said["code"]].status
+        assert answer.status_code == texts.PROBLEMS[said["code"]].status
         assert answer.status_code != 503 or answer.headers["Retry-After"] == "1"
         return Call(said["code"], seconds, said)
 
@@ -143,7 +144,7 @@ class Site:
 
 @contextlib.contextmanager
 def site_of(
-    serve: Callable[..., Service], redis: local.Redis, postgres: local.Postgres, **changes: Any
+    serve: Callable[..., Service], redis: dev.Redis, postgres: dev.Postgres, **changes: Any
 ) -> Iterator[Site]:
     """Run a site; ``changes`` are settings."""
     with Proxy(redis.port) as to_redis, Proxy(postgres.port) as to_postgres:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Self
 
-from tokenservice.local.server import free_port
+from dev.server import free_port
 
 #: How a reply is lost: never passed on, passed on too late, or a reset in its place. The server
 #: has answered by then, and so has done what it was asked.

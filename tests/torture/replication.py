@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import psycopg2
 
+import dev
 from tests.onetime.topologies import until
-from tokenservice import local
 
 
-def query(server: local.Postgres, words: str, *values: object) -> Any:
+def query(server: dev.Postgres, words: str, *values: object) -> Any:
     """Run one statement; give the first field of its first row, or None."""
     with (
         contextlib.closing(psycopg2.connect(server.url)) as connection,
@@ -34,7 +34,7 @@ class Pair:
 
     def __init__(self, directory: Path) -> None:
         self.primary, self.standby = self.servers = tuple(
-            local.Postgres(directory / name, durable=False) for name in ("one", "two")
+            dev.Postgres(directory / name, durable=False) for name in ("one", "two")
         )
 
     def __enter__(self) -> Self:
@@ -78,6 +78,6 @@ class Pair:
         until(lambda: query(self.primary, words) == 1)
 
 
-def home(server: local.Postgres) -> Path:
-    """Where its password and its data are; ``local.Postgres`` may keep them elsewhere."""
+def home(server: dev.Postgres) -> Path:
+    """Where its password and its data are; ``dev.Postgres`` may keep them elsewhere."""
     return (server.directory / server.name).resolve()

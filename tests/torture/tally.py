@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from tests.racing import Answer
 from tests.torture.caller import Caller
-from tokenservice.errors import ONETIME_CODES
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import ID
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
+from tokenservice.web.problems import ONETIME_CODES
 
 HONOURED, NO_ANSWER = "honoured", "no answer"
 UNDECIDED = {NO_ANSWER, "store_unavailable"}

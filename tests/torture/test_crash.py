@@ -24,16 +24,16 @@ import httpx
 import pytest
 import redis
 
+import dev
 from config import Config
 from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.caller import calling
 from tests.torture.ledger import record, trials
 from tests.torture.tally import Presenter, Tally, by_engine, over_http, said
-from tokenservice import local
 from tokenservice.onetime.connection import Connection
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 FENCE = "if record.term ~= term_now then return 'lost' end"
 TOKENS, RESERVED = 40, 10  # a cycle's, and how many of them are reserved before the snapshot
@@ -82,10 +82,10 @@ class Site:
     password: str
     secret: bytes
 
-    def redis(self, directory: Path, mode: Mode) -> local.Redis:
-        return local.Redis(directory, self.port, mode.settings, self.password)
+    def redis(self, directory: Path, mode: Mode) -> dev.Redis:
+        return dev.Redis(directory, self.port, mode.settings, self.password)
 
-    def engine(self, server: local.Redis) -> TokenStore:
+    def engine(self, server: dev.Redis) -> TokenStore:
         """The engine, as one more host of the service would have it."""
         connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=8)
         return TokenStore(connection, secret=self.secret, receipt_seconds=LIFE_SECONDS)
@@ -99,7 +99,7 @@ class Site:
 def site(
     serve: Callable[..., Service], config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    absent = local.Redis(tmp_path_factory.mktemp("absent"))
+    absent = dev.Redis(tmp_path_factory.mktemp("absent"))
     settings = {"max_active": 1_000_000, "access_token_expire_minutes": 1440}
     with serve(redis_url=absent.url, web_concurrency=2, **settings) as service:
         workers = service.workers()
@@ -113,7 +113,7 @@ class Crashes:
     """Cycles of one Redis, with those who present its tokens, and what came of them."""
 
     def __init__(
-        self, server: local.Redis, mode: Mode, store: TokenStore, presenters: list[Presenter]
+        self, server: dev.Redis, mode: Mode, store: TokenStore, presenters: list[Presenter]
     ) -> None:
         self.server, self.mode, self.store, self.presenters = server, mode, store, presenters
         self.tally = Tally()

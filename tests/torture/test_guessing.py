@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 
+import dev
 from tests.torture import ledger
-from tokenservice import local
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import TokenUnknown
 from tokenservice.onetime.format import Token, random_base62
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 
-def test_no_token_is_guessed_and_no_two_are_equal(redis_server: local.Redis) -> None:
+def test_no_token_is_guessed_and_no_two_are_equal(redis_server: dev.Redis) -> None:
     """ASVS 5.0 V11.5.1. Half of the guesses are at the ids of tokens that exist."""
     connection = Connection(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)
     store = TokenStore(connection, secret=secrets.token_bytes(32), max_active=1_000_000)

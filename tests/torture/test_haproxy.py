@@ -20,12 +20,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dev.server import free_port
 from tests.conftest import Service, needs
 from tests.onetime.topologies import until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness, witness
-from tokenservice.local.server import free_port
 
 pytestmark = needs_haproxy
 

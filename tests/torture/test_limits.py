@@ -15,13 +15,13 @@ import httpx
 import pytest
 import redis
 
+import dev
 from tests.conftest import Service, enrol, new_correo
 from tests.onetime.topologies import until
 from tests.racing import Connection, race, request
 from tests.torture import ledger
 from tests.torture.ledger import trials
 from tests.torture.proxy import Proxy
-from tokenservice import local
 
 #: No window ends while a test runs, however long the run.
 LIMITS = {
@@ -43,21 +43,19 @@ HEADERS = (
 
 
 @pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
-    with local.Redis(tmp_path_factory.mktemp("limits")) as server:
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
+    with dev.Redis(tmp_path_factory.mktemp("limits")) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def nothing_counted(own_redis: local.Redis) -> None:
+def nothing_counted(own_redis: dev.Redis) -> None:
     with redis.Redis.from_url(own_redis.url) as client:
         client.flushall()
 
 
 @pytest.fixture(scope="module")
-def proxied(
-    serve: Callable[..., Service], own_redis: local.Redis
-) -> Iterator[tuple[Service, Proxy]]:
+def proxied(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[tuple[Service, Proxy]]:
     """A service behind one proxy, and a proxy before its Redis."""
     with Proxy(own_redis.port) as to_redis:
         url = own_redis.url.replace(f":{own_redis.port}/", f":{to_redis.port}/")
@@ -66,7 +64,7 @@ def proxied(
 
 
 @pytest.fixture(scope="module")
-def direct(serve: Callable[..., Service], own_redis: local.Redis) -> Iterator[Service]:
+def direct(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[Service]:
     """A service that trusts no proxy, and counts in the same Redis."""
     with serve(web_concurrency=2, redis_url=own_redis.url, **LIMITS) as running:
         yield running
@@ -137,7 +135,7 @@ def test_of_a_thousand_calls_at_once_a_hundred_pass(
 
 
 def test_counting_in_two_steps_is_noticed(
-    serve: Callable[..., Service], own_redis: local.Redis
+    serve: Callable[..., Service], own_redis: dev.Redis
 ) -> None:
     conf = Path(__file__).with_name("two_steps.conf.py")
     with serve(
@@ -316,7 +314,7 @@ def test_no_spelling_of_a_correo_gains_a_guess(
 
 @pytest.mark.parametrize(("how", "tell"), [("refuses", Proxy.refuse), ("hangs", Proxy.hang)])
 def test_without_redis_a_guesser_gets_no_more_than_the_limit(
-    how: str, tell: Callable[[Proxy], None], proxied: tuple[Service, Proxy], own_redis: local.Redis
+    how: str, tell: Callable[[Proxy], None], proxied: tuple[Service, Proxy], own_redis: dev.Redis
 ) -> None:
     """50 guesses a second, on as many connections: each of two workers lets through two of five.
 

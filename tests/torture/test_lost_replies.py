@@ -22,17 +22,17 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
+import dev
 from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import SLOTS, port_of_a_node, until
 from tests.torture.caller import Caller, calling
 from tests.torture.ledger import record, trials
 from tests.torture.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.scripts import SCRIPTS
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 TRIALS = trials(1000)
 THREADS = 24
@@ -70,14 +70,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def proxied(name: str, directory: Path) -> Iterator[tuple[local.Redis, Proxy, str]]:
+def proxied(name: str, directory: Path) -> Iterator[tuple[dev.Redis, Proxy, str]]:
     """A Redis "alone", or as a "cluster" of one, behind a proxy; and the URL that leads there."""
     port = port_of_a_node()
     # A sweep names tokens too, and may come before the call that is to lose its reply.
     sweep = hashlib.sha1(SCRIPTS["sweep"].encode()).hexdigest().encode()  # noqa: S324
     with Proxy(port, late=2 * REDIS_MS / 1000, spared=sweep) as behind:
         cluster = {"cluster-enabled": "yes", "cluster-announce-port": str(behind.port)}
-        with local.Redis(directory, port, cluster if name == "cluster" else None) as server:
+        with dev.Redis(directory, port, cluster if name == "cluster" else None) as server:
             there = f":{server.password}@127.0.0.1:{behind.port}"
             if name == "cluster":
                 admin = redis.Redis.from_url(server.url)

@@ -16,11 +16,11 @@ import psycopg2
 import pytest
 from flask import Flask
 
+import dev
 from tests.conftest import PASSWORD, ROOT, Person, Service, enrol
 from tests.torture.children import child
 from tests.torture.ledger import record, trials
 from tests.torture.load import Plan, crowd
-from tokenservice import local
 
 GUARD = "SET lock_timeout = '{LOCK_TIMEOUT}'"
 # What a release after this one may bring: a column and an index, and the table is locked for both.
@@ -44,13 +44,13 @@ def downgrade():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Postgres]:
-    with local.Postgres(tmp_path_factory.mktemp("migrated"), durable=False) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path_factory.mktemp("migrated"), durable=False) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def operator(server: local.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
+def operator(server: dev.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
     """The app as the command ``flask db`` has it."""
     app = make_app(database_url=server.url)
     with app.app_context():
@@ -61,7 +61,7 @@ def operator(server: local.Postgres, make_app: Callable[..., Flask]) -> Iterator
 
 @pytest.fixture(scope="module")
 def service(
-    server: local.Postgres, operator: Flask, serve: Callable[..., Service]
+    server: dev.Postgres, operator: Flask, serve: Callable[..., Service]
 ) -> Iterator[Service]:
     with serve(web_concurrency=2, database_url=server.url) as running:
         yield running
@@ -111,7 +111,7 @@ class LogIns:
 
 
 @contextlib.contextmanager
-def reader(server: local.Postgres, seconds: float) -> Iterator[None]:
+def reader(server: dev.Postgres, seconds: float) -> Iterator[None]:
     """Somebody who has read from the table, and does not end the transaction for a while."""
     with contextlib.closing(psycopg2.connect(server.url)) as connection:
         connection.cursor().execute("SELECT count(*) FROM users")
@@ -122,7 +122,7 @@ def reader(server: local.Postgres, seconds: float) -> Iterator[None]:
 
 
 def test_migrating_up_and_down_fails_no_request(
-    service: Service, server: local.Postgres, operator: Flask, someone: Person, tmp_path: Path
+    service: Service, server: dev.Postgres, operator: Flask, someone: Person, tmp_path: Path
 ) -> None:
     """Guard: ``lock_timeout`` in migrations/env.py, which is below that of a request."""
     directory = str(migrations(tmp_path))
@@ -152,7 +152,7 @@ def test_migrating_up_and_down_fails_no_request(
 
 
 def test_without_the_lock_timeout_requests_fail(
-    service: Service, server: local.Postgres, operator: Flask, someone: Person, tmp_path: Path
+    service: Service, server: dev.Postgres, operator: Flask, someone: Person, tmp_path: Path
 ) -> None:
     """The same reader and the same logins find it, so the test above can fail."""
     directory = str(migrations(tmp_path, (GUARD, "SET lock_timeout = 0")))

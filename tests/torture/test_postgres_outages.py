@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import dev
 from tests.conftest import Service
 from tests.onetime.topologies import until
 from tests.torture.ledger import trials
@@ -26,12 +27,12 @@ from tests.torture.outages import (
     sql,
 )
 from tests.torture.proxy import Proxy
-from tokenservice import local, ops
+from tokenservice.ops import probes
 
 
 @pytest.fixture(scope="module")
 def site(
-    serve: Callable[..., Service], postgres: local.Postgres, redis_server: local.Redis
+    serve: Callable[..., Service], postgres: dev.Postgres, redis_server: dev.Redis
 ) -> Iterator[Site]:
     with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
         yield running
@@ -66,7 +67,7 @@ ROWS = {
     "Postgres is 20 ms slow": Row(on_the_way("to_postgres", lambda to: to.slow(0.02)), {}, SOON),
     "the accounts are locked": Row(locked, LOCKED, SOON, last=STALE),
     # Both workers have looked again by then.
-    "Postgres is read-only": Row(read_only, NO_WRITES, SOON, last=ops.LOOK_AGAIN_SECONDS),
+    "Postgres is read-only": Row(read_only, NO_WRITES, SOON, last=probes.LOOK_AGAIN_SECONDS),
 }
 if trials(100) >= 10:  # To the service it is the same as one that hangs.
     ROWS["Postgres is 2 s slow"] = Row(

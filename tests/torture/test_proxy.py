@@ -8,20 +8,20 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+import dev
 from tests.torture.proxy import CUT, DELAY, KINDS, Proxy
-from tokenservice import local
 
 WAIT = 0.5  # seconds that a client waits for an answer
 
 
 @pytest.fixture
-def proxy(redis_server: local.Redis) -> Iterator[Proxy]:
+def proxy(redis_server: dev.Redis) -> Iterator[Proxy]:
     with Proxy(redis_server.port, late=2 * WAIT) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def client(proxy: Proxy, redis_server: local.Redis) -> Iterator[redis.Redis]:
+def client(proxy: Proxy, redis_server: dev.Redis) -> Iterator[redis.Redis]:
     """A client that sends nothing twice, on one connection."""
     url = f"redis://:{redis_server.password}@127.0.0.1:{proxy.port}/0"
     with redis.Redis.from_url(url, socket_timeout=WAIT, single_connection_client=True) as client:
@@ -30,7 +30,7 @@ def client(proxy: Proxy, redis_server: local.Redis) -> Iterator[redis.Redis]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_reply_is_lost_after_the_work_was_done(
-    kind: str, proxy: Proxy, client: redis.Redis, redis_server: local.Redis
+    kind: str, proxy: Proxy, client: redis.Redis, redis_server: dev.Redis
 ) -> None:
     name = f"lost:{kind}"
     assert client.incr(name) == 1
@@ -42,7 +42,7 @@ def test_one_reply_is_lost_after_the_work_was_done(
     redis.Redis.from_url(redis_server.url).delete(name)
 
 
-def test_what_comes_late_comes(proxy: Proxy, redis_server: local.Redis) -> None:
+def test_what_comes_late_comes(proxy: Proxy, redis_server: dev.Redis) -> None:
     """Or else DELAY would be but another SWALLOW."""
     url = f"redis://:{redis_server.password}@127.0.0.1:{proxy.port}/0"
     with redis.Redis.from_url(url, socket_timeout=10) as patient:

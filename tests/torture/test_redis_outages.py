@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import dev
 from tests.conftest import Service
 from tests.onetime import topologies
 from tests.onetime.topologies import until
@@ -29,13 +30,12 @@ from tests.torture.outages import (
     site_of,
 )
 from tests.torture.proxy import Proxy
-from tokenservice import local
 
 #: A write as it stands in Redis' log of writes.
 WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"
 
 
-class Redis(local.Redis):
+class Redis(dev.Redis):
     """One that has started already while it still loads its data."""
 
     def answers(self) -> bool:
@@ -55,7 +55,7 @@ class Redis(local.Redis):
 @pytest.fixture(scope="module")
 def site(
     serve: Callable[..., Service],
-    postgres: local.Postgres,
+    postgres: dev.Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     with (
@@ -133,7 +133,7 @@ def test_the_process_is_alive_while_redis_hangs(site: Site) -> None:
 
 
 def test_sentinels_that_know_no_master(
-    serve: Callable[..., Service], postgres: local.Postgres, tmp_path: Path
+    serve: Callable[..., Service], postgres: dev.Postgres, tmp_path: Path
 ) -> None:
     if trials(100) < 10:
         pytest.skip("takes a gunicorn and a sentinel of its own: the long run makes it")
@@ -165,7 +165,7 @@ def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
     Guard: ``role:master`` in prelude.lua.
     """
     follow = {"replicaof": f"127.0.0.1 {site.redis.port}", "masterauth": site.redis.password}
-    with local.Redis(tmp_path, None, follow, site.redis.password) as replica, admin(site) as master:
+    with dev.Redis(tmp_path, None, follow, site.redis.password) as replica, admin(site) as master:
 
         @contextlib.contextmanager
         def astray(site: Site) -> Iterator[None]:

@@ -13,17 +13,18 @@ import redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.utils import str_if_bytes
 
+import dev
 from tests.onetime import topologies
 from tests.onetime.topologies import Topology, until
 from tests.torture import deployed
 from tests.torture.ledger import record
-from tokenservice import counters, local
-from tokenservice.counters import Counters, Log
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable, TokenRefused, TooManyActive
-from tokenservice.onetime.records import Created, Party, Presented
 from tokenservice.onetime.scripts import SCRIPTS
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Created, Party, Presented
+from tokenservice.web import counters
+from tokenservice.web.counters import Counters, Log
 
 USER = deployed.REDIS_USER
 RULES = deployed.acl("users.acl")[USER]
@@ -36,14 +37,14 @@ BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Redis]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
     """One whose default user may do all, so that the test can look and change."""
-    with local.Redis(tmp_path_factory.mktemp("users")) as server:
+    with dev.Redis(tmp_path_factory.mktemp("users")) as server:
         yield server
 
 
 @pytest.fixture
-def admin(server: local.Redis) -> Iterator[redis.Redis]:
+def admin(server: dev.Redis) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
         client.script_flush()
@@ -133,13 +134,13 @@ def use_all_of_it(url: str, shards: int = 1) -> None:
     assert [verdict.remaining for verdict in known.verdicts] == [1]
 
 
-def test_all_of_it_works_and_nothing_is_refused(server: local.Redis, admin: redis.Redis) -> None:
+def test_all_of_it_works_and_nothing_is_refused(server: dev.Redis, admin: redis.Redis) -> None:
     admin.execute_command("ACL", "LOG", "RESET")
     use_all_of_it(as_user(server.url, db=1))
     assert admin.execute_command("ACL", "LOG") == []
 
 
-def test_none_of_the_commands_could_be_left_out(server: local.Redis, admin: redis.Redis) -> None:
+def test_none_of_the_commands_could_be_left_out(server: dev.Redis, admin: redis.Redis) -> None:
     """The twin of the test above: with any one command less, it fails."""
     needless = []
     for command in COMMANDS - OF_CLUSTERS:
@@ -151,7 +152,7 @@ def test_none_of_the_commands_could_be_left_out(server: local.Redis, admin: redi
     assert needless == []
 
 
-def test_nothing_else_is_permitted(server: local.Redis, admin: redis.Redis) -> None:
+def test_nothing_else_is_permitted(server: dev.Redis, admin: redis.Redis) -> None:
     """Guard: -@all in users.acl. Every other command that this server knows is refused."""
     others = [
         words for words in every_command(admin) if not COMMANDS & {words[0], "|".join(words[:2])}
@@ -187,7 +188,7 @@ def refused(client: redis.Redis, words: list[str]) -> bool:
     return False
 
 
-def test_no_other_key_can_be_reached(server: local.Redis, admin: redis.Redis) -> None:
+def test_no_other_key_can_be_reached(server: dev.Redis, admin: redis.Redis) -> None:
     """Guard: the two patterns in users.acl. A script is no way around them."""
     admin.set("session:1", "theirs")
     with redis.Redis.from_url(as_user(server.url)) as client:

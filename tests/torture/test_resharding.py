@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import dev
 from tests.conftest import lacks
 from tests.onetime import topologies
 from tests.onetime.slots import Slot
@@ -21,12 +22,11 @@ from tests.onetime.topologies import Node, Topology, until
 from tests.torture.coins import HONOURED, UNDECIDED, Coin, Fence, verdict
 from tests.torture.deployments import Cluster, is_master, unheard
 from tests.torture.ledger import record, trials
-from tokenservice import local
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import Party, Presented
 from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import Party, Presented
 
 LUIS, EVA = Party("luis"), Party("eva")
 CALLERS = 6
@@ -96,7 +96,7 @@ class Load:
 
 
 def redis_cli(topology: Topology, *words: object) -> subprocess.CompletedProcess[str]:
-    program = Path(local.find_redis()).with_name("redis-cli")
+    program = Path(dev.find_redis()).with_name("redis-cli")
     if not program.exists():
         lacks("redis-cli")
     return subprocess.run(

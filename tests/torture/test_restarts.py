@@ -17,13 +17,13 @@ import httpx
 import pytest
 import redis
 
+import dev
 from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.children import child
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, crowd, during
-from tokenservice import local
 
 #: A request that fails leaves its token behind.
 MANY = {"max_active": 1_000_000}
@@ -172,7 +172,7 @@ def test_sigterm_turns_readiness_first_and_lets_requests_finish(
 ) -> None:
     """Guard: ``when_ready`` in gunicorn.conf.py."""
     with (
-        local.Redis(tmp_path) as slow,
+        dev.Redis(tmp_path) as slow,
         serve(
             web_concurrency=1, drain_seconds=2, redis_url=slow.url, redis_timeout_ms=10_000
         ) as service,

@@ -26,13 +26,13 @@ import pytest
 import redis
 from flask import Flask
 
+import dev
 from tests.conftest import ROOT, Service, new_correo
 from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
 from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.outages import configured, follows_nobody, locked, sql
-from tokenservice import local
 from tokenservice.extensions import db
 
 #: Redis writes all that it can: a snapshot, the append-only file, and each call as a slow one.
@@ -60,8 +60,8 @@ def exposed(
         "redis_timeout_ms": "100",
     }
     with (
-        local.Postgres(tmp_path / "postgres", durable=False) as postgres,
-        local.Redis(tmp_path / "redis", settings=TALKATIVE) as redis_server,
+        dev.Postgres(tmp_path / "postgres", durable=False) as postgres,
+        dev.Redis(tmp_path / "redis", settings=TALKATIVE) as redis_server,
     ):
         with contextlib.closing(psycopg2.connect(postgres.url)) as connection:
             connection.autocommit = True

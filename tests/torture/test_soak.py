@@ -14,12 +14,12 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+import dev
 from tests.conftest import Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.children import child
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, Tally, crowd
-from tokenservice import local
 
 REQUESTS = 1_000_000 if FULL else trials(100_000, 2_000)
 LIFE, RECEIPT = 10, 60
@@ -96,7 +96,7 @@ class Soaked:
 @pytest.fixture(scope="module")
 def soaked(
     serve: Callable[..., Service],
-    postgres: local.Postgres,
+    postgres: dev.Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Soaked]:
     settings = {
@@ -107,7 +107,7 @@ def soaked(
         "max_active": 1_000_000,
     }
     with (
-        local.Redis(tmp_path_factory.mktemp("soak")) as store,
+        dev.Redis(tmp_path_factory.mktemp("soak")) as store,
         serve(web_concurrency=2, redis_url=store.url, **settings) as service,
     ):
         yield Soaked(service, redis.Redis.from_url(store.url), {store.port, postgres.port})

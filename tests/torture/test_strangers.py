@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import dev
 from tests.conftest import PASSWORD, Service, enrol, new_correo
 from tests.torture import ledger
 from tests.torture.children import child
@@ -14,7 +15,6 @@ from tests.torture.load import Plan, during
 from tests.torture.outages import STALL_SECONDS, Site, on_the_way, site_of
 from tests.torture.proxy import Proxy
 from tests.torture.strangers import Knock, knocking
-from tokenservice import local
 
 SECONDS = ledger.trials(60, least=4)
 hangs = on_the_way("to_postgres", Proxy.hang)
@@ -22,7 +22,7 @@ hangs = on_the_way("to_postgres", Proxy.hang)
 
 @pytest.fixture(scope="module")
 def site(
-    serve: Callable[..., Service], redis_server: local.Redis, postgres: local.Postgres
+    serve: Callable[..., Service], redis_server: dev.Redis, postgres: dev.Postgres
 ) -> Iterator[Site]:
     with site_of(serve, redis_server, postgres, rate_limit_login="off") as running:
         yield running

@@ -22,10 +22,12 @@ from packaging.requirements import Requirement
 from tests.conftest import ROOT, lacks
 from tests.torture.ledger import record
 
-RUNTIME = ROOT / "requirements.lock"
-LOCAL = ROOT / "requirements-local.lock"  # all of that, and what make run adds
+RUNTIME = ROOT / "requirements" / "service.lock"
+LOCAL = ROOT / "requirements" / "run.lock"  # all of that, and what make run adds
 # All that can name something to install. Tools and builds are elsewhere, and none of ours.
-LOCKS = sorted([*ROOT.glob("requirements*"), *(ROOT / "benchmarks").glob("**/requirements*.txt")])
+LOCKS = sorted(
+    [*(ROOT / "requirements").iterdir(), *(ROOT / "benchmarks").glob("**/requirements*.txt")]
+)
 NPM_LOCKS = [
     path
     for path in ROOT.glob("benchmarks/**/package-lock.json")
@@ -106,16 +108,17 @@ def test_what_is_installed_is_what_was_pinned() -> None:
 def test_each_lock_is_in_step_with_the_others_and_with_setup_cfg() -> None:
     """Guard: -c, which makes a lock keep to the versions of the one before."""
     shipped = pins_of(RUNTIME)
-    for lock in ROOT.glob("requirements-*.lock"):
-        if lock.name not in {"requirements-redis.lock", "requirements-servers.lock"}:
+    locks = ROOT / "requirements"
+    for lock in locks.glob("*.lock"):
+        if lock.name not in {"redis.lock", "servers.lock"}:
             assert shipped <= pins_of(lock), lock.name
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    wanted = {"requirements.lock": setup["options"]["install_requires"]}
+    wanted = {"service.lock": setup["options"]["install_requires"]}
     for extra, requirements in setup["options.extras_require"].items():
-        wanted[f"requirements-{extra}.lock"] = requirements
+        wanted[f"{extra}.lock"] = requirements
     for name, requirements in wanted.items():
-        pins = pins_of(ROOT / name)
+        pins = pins_of(locks / name)
         for line in re.sub(r"#.*", "", requirements).split("\n"):
             if line:
                 asked = Requirement(line)

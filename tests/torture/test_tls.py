@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+import dev
 from tests.conftest import lacks, needs
 from tests.onetime.topologies import SLOTS, Node, Watcher, port_of_a_node, until
 from tests.torture.ledger import record
-from tokenservice import local
 from tokenservice.extensions import db
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable
@@ -97,7 +97,7 @@ def readiness(make_app: Callable[..., Flask], **settings: str) -> dict[str, str]
 
 
 def test_redis_is_spoken_to_only_behind_a_certificate_that_is_trusted(
-    certificates: Path, app: Flask, make_app: Callable[..., Flask], redis_server: local.Redis
+    certificates: Path, app: Flask, make_app: Callable[..., Flask], redis_server: dev.Redis
 ) -> None:
     """S51. Guard: the defaults of the client, which nothing of ours loosens."""
     cases = [
@@ -189,7 +189,7 @@ def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
     assert "certificate" in seen["theirs"].lower()
 
 
-class PostgresWithTls(local.Postgres):
+class PostgresWithTls(dev.Postgres):
     """With the certificate that is put beside its data before it starts."""
 
     def __init__(self, directory: Path, certificate: Path) -> None:
@@ -213,7 +213,7 @@ def test_postgres_is_spoken_to_only_behind_a_certificate_that_is_trusted(
     certificates: Path,
     app: Flask,
     make_app: Callable[..., Flask],
-    postgres: local.Postgres,
+    postgres: dev.Postgres,
     tmp_path: Path,
 ) -> None:
     """S51. Guard: sslmode=verify-full, which is libpq's and reaches it."""
@@ -226,7 +226,7 @@ def test_postgres_is_spoken_to_only_behind_a_certificate_that_is_trusted(
             name = server.url.replace("127.0.0.1", "localhost")
             ask = f"?sslmode=verify-full&sslrootcert={certificates / 'ours'}.pem"
             seen["another name"] = readiness(make_app, database_url=name + ask)["postgres"]
-    except local.CannotStart as error:
+    except dev.CannotStart as error:
         if "SSL is not supported" in str(error):
             lacks("this Postgres was built without TLS")
         raise

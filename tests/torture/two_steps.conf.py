@@ -4,7 +4,7 @@ from pathlib import Path
 
 exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text())  # noqa: S102 - first of all
 
-from tokenservice import counters  # noqa: E402
+from tokenservice.web import counters  # noqa: E402
 
 
 def add(self: counters.Counters, key: str, seconds: int) -> tuple[int, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Never
 
 from tokenservice.onetime import errors
-from tokenservice.onetime.records import (
+from tokenservice.onetime.values import (
     Consumed,
     Introspection,
     Party,

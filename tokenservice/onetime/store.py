@@ -27,7 +27,8 @@ from tokenservice.onetime.format import (
     verifier,
 )
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.records import (
+from tokenservice.onetime.shards import Shards
+from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,
@@ -40,7 +41,6 @@ from tokenservice.onetime.records import (
     Terms,
     moment,
 )
-from tokenservice.onetime.shards import Shards
 
 UNBOUND = Terms()
 

@@ -1,0 +1,151 @@
+"""``make run``: the whole service on this machine, with a demo user, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dev import given, servers
+from dev.server import CannotStart, Server, is_free, kept_secret, tail
+
+DIRECTORY = Path(".local")
+DEMO = "demo@example.com"
+WELCOME = """\
+Token service: {url}
+Documentation: {url}/docs
+Demo login:    {demo}  {password}
+
+Log in, make a token, use it up:
+
+  field() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }}
+  json='Content-Type: application/json'
+  jwt=$(curl -s {url}/auth/login -H "$json" \\
+    -d '{{"correo": "{demo}", "password": "{password}"}}' | field access_token)
+  token=$(curl -s {url}/token/create -H "Authorization: Bearer $jwt" -H "$json" \\
+    -d '{{"expires_in": 60}}' | field token)
+  curl -s {url}/token/validate -H "Authorization: Bearer $jwt" -H "$json" \\
+    -d "{{\\"token\\": \\"$token\\"}}"; echo
+
+The last line works once. Logs: {directory}/*.log. Ctrl-C stops everything."""
+
+
+class Service(Server):
+    """This service under gunicorn."""
+
+    name = "service"
+    farewell = signal.SIGTERM  # finishes the requests in flight
+    farewell_seconds = 40.0
+
+    def __init__(self, directory: Path, port: int) -> None:
+        super().__init__(directory, port)
+        self.environment: dict[str, str] = {}
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"]
+
+    def options(self) -> dict[str, Any]:
+        return {"env": self.environment}
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            with contextlib.closing(connection):
+                connection.request("GET", "/readyz")
+                answer = connection.getresponse()
+                self.complaint = f"/readyz answers {answer.read().decode(errors='replace')}\n"
+                return answer.status == http.HTTPStatus.OK
+        return False
+
+
+def main() -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP, or until gunicorn ends.
+
+    :returns: the exit code: 0 after a signal, gunicorn's if it ended by itself, 1 if the
+        service cannot start
+    """
+    try:
+        port = chosen_port(*sys.argv[1:2])
+        service = Service(DIRECTORY, port)
+        # Only noted here and looked at between the steps: an exception out of a handler could
+        # come just when a server exists and nothing yet remembers that it must be stopped.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: setattr(service, "given_up", True))
+        service.claim(seconds=1)
+        if not is_free(port):
+            other = 9000 if port != 9000 else 9001
+            raise CannotStart(f"Port {port} is taken. Choose another: make run PORT={other}")
+        return serve(service)
+    except (CannotStart, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def serve(service: Service) -> int:
+    with servers(DIRECTORY, throwaway=False) as settings:
+        settings["secret_key"] = given("secret_key") or kept_secret(DIRECTORY / "secret_key", 48)
+        others = {key: value for key, value in os.environ.items() if key.lower() not in settings}
+        # Nothing in front of it asks whether it is about to stop.
+        service.environment = {"drain_seconds": "0"} | others | settings
+        password = kept_secret(DIRECTORY / "demo_password", 12)
+        seed = ["users", "create", "--nombre", "Demo", DEMO, "--password-stdin", "--if-missing"]
+        for step, text in ((["db", "upgrade"], ""), (seed, password)):
+            if not service.given_up:
+                flask(step, text, service.environment)
+        if service.given_up:
+            return 0
+        with service:
+            if not service.given_up:
+                url = f"http://127.0.0.1:{service.port}"
+                words = {"url": url, "demo": DEMO, "password": password, "directory": DIRECTORY}
+                print(WELCOME.format(**words), flush=True)
+            return attend(service)
+
+
+def flask(words: list[str], text: str, environment: dict[str, str]) -> None:
+    """:raises CannotStart: with what the command said"""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", *words],
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C lets it finish, as everything else
+        check=False,
+    )
+    if done.returncode:
+        raise CannotStart(f"flask {' '.join(words)} failed.\n{done.stdout}")
+
+
+def attend(service: Service) -> int:
+    """Wait for the end. :returns: the exit code"""
+    assert service.process
+    while service.process.poll() is None:
+        if service.given_up:
+            return 0
+        time.sleep(0.1)
+    code = service.process.returncode
+    print(
+        f"The service ended by itself, with code {code}.\n{tail(service.log)}",
+        file=sys.stderr,
+    )
+    return code if code >= 0 else 128 - code
+
+
+def chosen_port(argument: str | None = None) -> int:
+    """:raises CannotStart: when PORT is not a port"""
+    words = argument or os.environ.get("PORT") or "8000"
+    if words.isascii() and words.isdigit() and 0 < int(words) < 65_536:
+        return int(words)
+    raise CannotStart(f"PORT={words} is not a port from 1 to 65535.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

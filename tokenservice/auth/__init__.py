@@ -1,0 +1,1 @@
+"""Accounts, and how a caller proves to be one: the blueprint /auth."""

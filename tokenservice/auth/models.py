@@ -1,0 +1,40 @@
+"""The tables. No HTTP and no JSON here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from datetime import datetime
+
+from sqlalchemy import DateTime, String, UniqueConstraint, func, true
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tokenservice.auth import emails as correos
+from tokenservice.extensions import db
+
+
+def uuid7() -> uuid.UUID:
+    """Make a UUIDv7 (RFC 9562 section 5.7): milliseconds first, then 74 random bits.
+
+    Python has one from 3.14 on.
+    """
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp & (2**48 - 1)) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)
+
+
+class User(db.Model):  # type: ignore[name-defined]
+    """An account. ``correo`` is canonical; that it is unique is the database's decision."""
+
+    __tablename__ = "users"
+    __table_args__ = (UniqueConstraint("correo"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    nombre: Mapped[str] = mapped_column(String(100))
+    correo: Mapped[str] = mapped_column(String(correos.MAX_LENGTH))
+    password_hash: Mapped[str] = mapped_column(String(255))
+    is_active: Mapped[bool] = mapped_column(server_default=true(), default=True)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -1,0 +1,166 @@
+"""Passwords: what is accepted, how it is kept, and how many are hashed at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import resources
+from typing import TypeVar
+
+import zxcvbn.matching
+import zxcvbn.scoring
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from tokenservice.server.turns import turns
+
+MIN_LENGTH, MAX_LENGTH = 8, 128
+FEW_GUESSES = 10**8
+TOO_EASY = "Too easy to guess: use more words, and none of your name or e-mail address."
+QUEUE_SECONDS = 2.0
+NICE = 5
+Result = TypeVar("Result")
+
+SPANISH = resources.files("tokenservice.auth") / "words.txt"
+zxcvbn.matching.add_frequency_lists({"spanish": SPANISH.read_text(encoding="utf-8").split()})
+
+LOOK_ALIKES = zxcvbn.matching.L33T_TABLE
+PLAIN = {sign: letter for letter, signs in LOOK_ALIKES.items() for sign in signs}
+MOST_READINGS = 16
+
+
+class TooManyWaiting(Exception):
+    """The cores are taken and the queue before them is too long."""
+
+
+def normalized(password: str) -> str:
+    """Give the form that is hashed: NFKC, so that every keyboard writes the same password."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def is_guessable(password: str, context: Iterable[str]) -> bool:
+    """Tell whether a guesser who knows ``context`` (names, addresses) finds it soon.
+
+    Soon is 10^8 guesses, zxcvbn's score of 3 (ASVS 5.0 V6.2.4, V6.2.11). Only the first 72
+    characters are scored: more cannot make them weaker, and scoring slows with length.
+    """
+    scored = password[:72]
+    # zxcvbn tries every reading of every look-alike, and a text made for it has thousands: it
+    # would work for seconds. Beyond a few, one reading is enough, and stricter.
+    readings = zxcvbn.matching.relevant_l33t_subtable(scored, LOOK_ALIKES)
+    if math.prod(map(len, readings.values())) > MOST_READINGS:
+        scored = zxcvbn.matching.translate(scored, PLAIN)
+    known = {"token-service", "tokenservice"}
+    for text in (text.lower() for text in context):
+        parts = [part for part in re.split(r"[\W_]+", text) if part]
+        local = re.split(r"[\W_]+", text.partition("@")[0])
+        known |= {text, "".join(local), *parts}
+    # The package's own entry point keeps the context in a module global, which two threads
+    # would share.
+    dictionaries = {
+        **zxcvbn.matching.RANKED_DICTIONARIES,
+        "user_inputs": zxcvbn.matching.build_ranked_dict(known),
+    }
+    found = zxcvbn.matching.omnimatch(scored, dictionaries)
+    return bool(
+        zxcvbn.scoring.most_guessable_match_sequence(scored, found)["guesses"] < FEW_GUESSES
+    )
+
+
+class Passwords:
+    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), kept out of others' way.
+
+    Hashing is what makes logins dear. It runs at most one per core over all ``workers`` of the
+    machine, on threads that give way to every other (Linux), so that token calls do not wait for
+    logins. At most half of a worker's request ``threads`` wait for a hash: whoever comes then, or
+    would wait for more than two seconds, is told so.
+    """
+
+    def __init__(self, memory_kib: int, workers: int, threads: int) -> None:
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=memory_kib, parallelism=1)
+        cores = max(1, (os.cpu_count() or 1) // workers)
+        self._cores = ThreadPoolExecutor(cores, "argon2", initializer=give_way)
+        self._places = threading.BoundedSemaphore(max(1, threads // 2))
+        self._stand_ins: dict[str, str] = {}
+        self._remember(self._hasher.hash(os.urandom(16)))
+
+    def hash(self, password: str) -> str:
+        """:raises TooManyWaiting: when no core came free in time"""
+        return self._queued(self.hash_unqueued, password)
+
+    def hash_unqueued(self, password: str) -> str:
+        """Hash at once, for a command that has the machine's cores to itself."""
+        return self._hasher.hash(password)
+
+    def verify(self, stored: str | None, password: str) -> bool:
+        """Compare, and take the same time where there is nothing to compare with.
+
+        :param stored: the account's hash, or None where there is no such account
+        :raises TooManyWaiting: when no core came free in time
+        """
+        return self._queued(self._verify, stored or "", password)
+
+    def _verify(self, stored: str, password: str) -> bool:
+        """Compare with a hash of each cost that this process has met, so that all take the same.
+
+        Else a change of the parameters would tell the accounts from nobody, until their owners
+        have logged in: those have a hash of the old cost, and nobody has one of today's.
+        """
+        matches = False
+        stand_ins = self._stand_ins
+        try:
+            with suppress(VerificationError):
+                matches = bool(self._hasher.verify(stored, password))
+            self._remember(stored)
+        except InvalidHashError:
+            stored = ""
+        for cost, stand_in in stand_ins.items():
+            if cost != cost_of(stored):
+                with suppress(VerificationError):
+                    self._hasher.verify(stand_in, password)
+        return matches
+
+    def _remember(self, hashed: str) -> None:
+        """Have a stand-in for hashes that cost as much as this one."""
+        if cost_of(hashed) not in self._stand_ins:
+            rest, _, digest = hashed.rpartition("$")
+            # Replaced, not changed: another thread may be going through the old ones.
+            self._stand_ins = {**self._stand_ins, cost_of(hashed): f"{rest}${'A' * len(digest)}"}
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Tell whether ``stored`` was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def _queued(self, work: Callable[..., Result], *args: str) -> Result:
+        if not self._places.acquire(blocking=False):
+            raise TooManyWaiting
+        try:
+            turns.pass_on()
+            hashing = self._cores.submit(work, *args)
+            try:
+                return hashing.result(QUEUE_SECONDS)
+            except TimeoutError:
+                hashing.cancel()
+                raise TooManyWaiting from None
+        finally:
+            self._places.release()
+
+
+def cost_of(hashed: str) -> str:
+    """Give what stands before the salt: the algorithm, memory, passes and lanes."""
+    return hashed.rpartition("$")[0].rpartition("$")[0]
+
+
+def give_way() -> None:
+    """Let this thread have a core when no other wants it."""
+    if sys.platform == "linux":
+        this = threading.get_native_id()
+        given = os.getpriority(os.PRIO_PROCESS, this)
+        os.setpriority(os.PRIO_PROCESS, this, min(given + NICE, 19))

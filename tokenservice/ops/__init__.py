@@ -1,0 +1,1 @@
+"""For operators and readers: probes, metrics, pages and the terminal."""

@@ -1,0 +1,1 @@
+"""Postgres: how long a request waits for it, and when none asks."""

@@ -1,0 +1,1 @@
+"""One-time tokens over HTTP: the blueprint /token."""

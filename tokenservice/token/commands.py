@@ -1,0 +1,103 @@
+"""``flask tokens …``: what an operator may do with one-time tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tokenservice.auth.commands import account, checked
+from tokenservice.extensions import config, tokens
+from tokenservice.onetime.errors import OneTimeError
+from tokenservice.onetime.values import Party, Receipt, Terms
+from tokenservice.ops.terminal import Commands, show_line
+from tokenservice.token.creation import told
+from tokenservice.web import schemas, texts
+from tokenservice.web.problems import ONETIME_CODES
+
+NEW_TOKEN = schemas.NewToken()
+
+one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.")
+
+
+@one_time.command("create")
+@click.argument("correo")
+@click.option("--expires-in", type=click.IntRange(1), help="Life in seconds.")
+@click.option("--purpose", help="What alone it may be validated for.")
+@click.option("--audience", multiple=True, help="Who alone may validate it; may be repeated.")
+@click.option("--subject", help="Whom it speaks for.")
+def create_token(
+    correo: str,
+    expires_in: int | None,
+    purpose: str | None,
+    audience: tuple[str, ...],
+    subject: str | None,
+) -> None:
+    """Create a token of the account CORREO, and print it, once."""
+    owner = str(account(correo).id)
+    asked = {
+        "expires_in": expires_in or config.onetime_token_expire_seconds,
+        "purpose": purpose,
+        "audience": list(audience),
+        "subject": subject or owner,
+    }
+    given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
+    life = given.pop("expires_in")
+    if life > config.onetime_token_max_seconds:
+        raise click.ClickException("expires_in: Longer than this service allows.")
+    terms = Terms(**{**given, "audience": tuple(given.get("audience", ()))})
+    with reported():
+        token = tokens.create(owner, life_seconds=life, terms=terms)
+    show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
+
+
+@one_time.command("show")
+@click.argument("token_id", metavar="ID")
+def show_token(token_id: str) -> None:
+    """Show what became of the token ID."""
+    with reported():
+        show_receipt(tokens.receipt(token_id))
+
+
+@one_time.command("revoke")
+@click.argument("token_id", metavar="ID")
+def revoke_token(token_id: str) -> None:
+    """Revoke the token ID, whoever created it."""
+    with reported():
+        tokens.revoke_id(token_id, Party(tokens.receipt(token_id).owner))
+        show_receipt(tokens.receipt(token_id))
+
+
+@one_time.command("list")
+@click.argument("correo")
+@click.option("--state", type=click.Choice(schemas.STATES))
+@click.option("--purpose", default="")
+def list_tokens(correo: str, state: str | None, purpose: str) -> None:
+    """List the tokens of the account CORREO, newest first."""
+    owner, cursor = str(account(correo).id), ""
+    with reported():
+        while True:
+            page = tokens.list_for(owner, cursor=cursor, state=state or "", purpose=purpose)
+            for receipt in page.items:
+                show_receipt(receipt)
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Say why the engine refused in the words of the API.
+
+    :raises click.ClickException: it did
+    """
+    try:
+        yield
+    except OneTimeError as error:
+        code = ONETIME_CODES[type(error)]
+        raise click.ClickException(f"{code}: {texts.PROBLEMS[code].en.detail}") from None
+
+
+def show_receipt(receipt: Receipt) -> None:
+    show_line({"issued_by": receipt.owner, **schemas.Receipt().dump(told(receipt))})

@@ -1,0 +1,1 @@
+"""HTTP for every domain: bodies, headers, problems, limits and the OpenAPI document."""
