@@ -1,33 +1,64 @@
-"""Why the engine did not do what it was asked.
+"""The refusals and failures of the engine, each with its code.
 
 OneTimeError
-├── TokenRefused             the token was found wanting; nothing was consumed by this call
-│   ├── TokenMalformed       not a token at all; decided without asking Redis
-│   ├── TokenUnknown         no such record, or the secret is not its secret
+├── TokenRefused             the token is refused; this call consumed nothing
+│   ├── TokenMalformed       not a token; decided without Redis
+│   ├── TokenUnknown         no record, or a wrong secret
 │   ├── TokenNotForCaller    the caller is not in its audience
-│   ├── TokenMismatch        purpose, subject or bound action differ
+│   ├── TokenMismatch        its purpose, subject or bound action differs
 │   ├── TokenAlreadyUsed     consumed before
-│   ├── TokenReserved        someone holds a reservation of it
+│   ├── TokenReserved        another reservation holds it
 │   ├── TokenExpired         its life is over
-│   ├── TokenRevoked         its owner, or who held it, took it back
-│   ├── TokenLost            another server process issued it: single use cannot be proven
+│   ├── TokenRevoked         revoked before a consume
+│   ├── TokenLost            issued by another term: single use cannot be proven
 │   └── LeaseEnded           the reservation is over
-├── IdempotencyMismatch      this key was used for another request
-├── TooManyActive            the owner has as many outstanding tokens as one may have
-└── StoreUnavailable         Redis gave no answer that can be trusted; the outcome is unknown
+├── IdempotencyMismatch      the key belongs to another request
+├── TooManyActive            the owner has the most outstanding tokens allowed
+└── StoreUnavailable         Redis gave no trustworthy reply; the outcome is unknown
+
+A code is one word from Lua to the log: a script replies with it, a response carries it as ``code``
+and metrics label with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from tokenservice.onetime.values import moment
 
 
 class OneTimeError(Exception):
-    """Never raised itself."""
+    """The base of all; never raised itself.
+
+    :cvar code: the stable name of the outcome
+    :cvar kinds: the class of each code
+    :ivar seconds: the time after which a repeat may succeed, where it is known
+    """
+
+    code: ClassVar[str]
+    kinds: ClassVar[dict[str, type[OneTimeError]]] = {}
+    seconds: float | None = None
+
+    def __init_subclass__(cls, code: str = "") -> None:
+        if code:
+            cls.code = code
+            cls.kinds[code] = cls
+
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        """Build it from the facts that follow its code in a script's reply."""
+        return cls()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Public facts beside the code."""
+        return {}
 
 
 class TokenRefused(OneTimeError):
-    """Never raised itself.
+    """The base of the refusals; never raised itself.
 
     :param token_id: the public id, or "" where the text had none
     """
@@ -36,70 +67,98 @@ class TokenRefused(OneTimeError):
         super().__init__(token_id)
         self.token_id = token_id
 
-
-class TokenMalformed(TokenRefused):
-    """The text has not the shape of a token, or its checksum is wrong."""
-
-
-class TokenUnknown(TokenRefused):
-    """No record of it, or a wrong secret: the two are not told apart."""
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(token_id)
 
 
-class TokenNotForCaller(TokenRefused):
-    """The caller is not in its audience."""
+class TokenMalformed(TokenRefused, code="token_malformed"):
+    """The text lacks the shape of a token, or its checksum is wrong."""
 
 
-class TokenMismatch(TokenRefused):
-    """``field`` (purpose, subject or bind) is not what the token was created with."""
+class TokenUnknown(TokenRefused, code="token_unknown"):
+    """There is no record, or the secret is wrong: the two are not told apart."""
+
+
+class TokenNotForCaller(TokenRefused, code="token_not_for_caller"):
+    """The caller is not in the token's audience."""
+
+
+class TokenMismatch(TokenRefused, code="token_mismatch"):
+    """``field`` (purpose, subject or bind) differs from the token's."""
 
     def __init__(self, token_id: str, field: str) -> None:
         super().__init__(token_id)
         self.field = field
 
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(token_id, facts[0].decode())
 
-class TokenAlreadyUsed(TokenRefused):
-    """Someone consumed it at ``consumed_at``, by the server's clock."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"field": self.field}
+
+
+class TokenAlreadyUsed(TokenRefused, code="token_already_used"):
+    """The token was consumed at ``consumed_at``, by the server's clock."""
 
     def __init__(self, token_id: str, consumed_at: datetime) -> None:
         super().__init__(token_id)
         self.consumed_at = consumed_at
 
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(token_id, moment(facts[0]))
 
-class TokenReserved(TokenRefused):
-    """Someone holds it for ``seconds`` more, unless they let go before."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"consumed_at": self.consumed_at.isoformat()}
+
+
+class TokenReserved(TokenRefused, code="token_reserved"):
+    """A reservation holds the token for ``seconds`` more at most."""
 
     def __init__(self, token_id: str, seconds: float) -> None:
         super().__init__(token_id)
         self.seconds = seconds
 
-
-class TokenExpired(TokenRefused):
-    """Its life is over."""
-
-
-class TokenRevoked(TokenRefused):
-    """It was revoked before anyone consumed it."""
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(token_id, int(facts[0]) / 1000)
 
 
-class TokenLost(TokenRefused):
-    """The store restarted or failed over after it was created."""
+class TokenExpired(TokenRefused, code="token_expired"):
+    """The token's life is over."""
 
 
-class LeaseEnded(TokenRefused):
-    """The reservation ran out, was given back, or was replaced by a later one."""
+class TokenRevoked(TokenRefused, code="token_revoked"):
+    """The token was revoked before a consume."""
 
 
-class IdempotencyMismatch(OneTimeError):
-    """The same caller used the same key for another request of the same kind."""
+class TokenLost(TokenRefused, code="token_lost"):
+    """The store restarted, failed over or moved after it issued the token."""
 
 
-class TooManyActive(OneTimeError):
-    """There is room for what was asked in ``seconds`` at the latest."""
+class LeaseEnded(TokenRefused, code="lease_ended"):
+    """The reservation is overdue, released, or replaced by a later one."""
+
+
+class IdempotencyMismatch(OneTimeError, code="idempotency_mismatch"):
+    """The caller used the key for another request of the same kind."""
+
+
+class TooManyActive(OneTimeError, code="too_many_active"):
+    """There is room for the request in ``seconds`` at the latest."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"{seconds} s")
         self.seconds = seconds
 
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(int(facts[0]) / 1000)
 
-class StoreUnavailable(OneTimeError):
+
+class StoreUnavailable(OneTimeError, code="store_unavailable"):
     """Redis refused, timed out, or cannot write; the outcome is unknown, never "invalid"."""

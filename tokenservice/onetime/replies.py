@@ -1,10 +1,10 @@
-"""What the scripts' replies mean: lists of bytes into records, or into the errors they tell of."""
+"""Replies of the scripts, lists of bytes, as values or errors."""
 
 from __future__ import annotations
 
 from typing import Any, Never
 
-from tokenservice.onetime import errors
+from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
 from tokenservice.onetime.values import (
     Consumed,
     Introspection,
@@ -15,56 +15,31 @@ from tokenservice.onetime.values import (
     moment,
 )
 
-REFUSALS = {
-    b"unknown": errors.TokenUnknown,
-    b"not_for_caller": errors.TokenNotForCaller,
-    b"expired": errors.TokenExpired,
-    b"revoked": errors.TokenRevoked,
-    b"lost": errors.TokenLost,
-    b"lease_ended": errors.LeaseEnded,
-}
-
 
 def refuse(outcome: bytes, facts: list[Any], token_id: str = "") -> Never:
-    """:raises OneTimeError: the one that ``outcome`` names"""
-    if refusal := REFUSALS.get(outcome):
-        raise refusal(token_id)
-    match outcome:
-        case b"consumed_before":
-            raise errors.TokenAlreadyUsed(token_id, moment(facts[0]))
-        case b"reserved":
-            raise errors.TokenReserved(token_id, int(facts[0]) / 1000)
-        case b"mismatch":
-            raise errors.TokenMismatch(token_id, facts[0].decode())
-        case b"idempotency_mismatch":
-            raise errors.IdempotencyMismatch
-        case b"too_many_active":
-            raise errors.TooManyActive(int(facts[0]) / 1000)
-    raise errors.StoreUnavailable(f"no such outcome: {outcome!r}")
+    """:raises OneTimeError: the class whose code is ``outcome``"""
+    kind = OneTimeError.kinds.get(outcome.decode())
+    if kind is None:
+        raise StoreUnavailable(f"no such outcome: {outcome!r}")
+    raise kind.from_reply(token_id, facts)
 
 
 def consumed(token_id: str, facts: list[Any]) -> Consumed:
-    replayed, owner, subject, purpose, data, created, consumed_at = facts
+    replayed, *granted, consumed_at = facts
     return Consumed(
-        **granted(token_id, owner, subject, purpose, data, created),
-        consumed_at=moment(consumed_at),
-        replayed=bool(replayed),
+        **grant(token_id, *granted), consumed_at=moment(consumed_at), replayed=bool(replayed)
     )
 
 
 def reserved(token_id: str, text: str, facts: list[Any]) -> Reserved:
-    lease, owner, subject, purpose, data, created = facts
-    return Reserved(
-        **granted(token_id, owner, subject, purpose, data, created),
-        lease_expires_at=moment(lease),
-        text=text,
-    )
+    lease, *granted = facts
+    return Reserved(**grant(token_id, *granted), lease_expires_at=moment(lease), text=text)
 
 
-def granted(
+def grant(
     token_id: str, owner: bytes, subject: bytes, purpose: bytes, data: bytes, created: bytes
 ) -> dict[str, Any]:
-    """What whoever may use a token is told of it, consumed or held."""
+    """The fields of :class:`~tokenservice.onetime.values.Grant`."""
     return {
         "id": token_id,
         "owner": owner.decode(),
@@ -94,7 +69,7 @@ def receipt(facts: list[Any]) -> Receipt:
 
 
 class Seen:
-    """A record as ``look`` found it, before it is decided who may know what of it."""
+    """A record as ``look`` found it, before its readers are checked."""
 
     def __init__(self, facts: list[Any]) -> None:
         self.verifier, audience, bound, now, *rest = facts
@@ -103,7 +78,7 @@ class Seen:
         self._bound, self._now = bool(bound), moment(now)
 
     def names(self, party: Party) -> bool:
-        """Tell whether ``party`` is its owner or stands in its audience."""
+        """Tell whether ``party`` is the owner or in the audience."""
         return party.id == self.receipt.owner or bool({party.id, party.correo} & {*self.audience})
 
     def introspection(self) -> Introspection:

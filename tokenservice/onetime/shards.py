@@ -69,6 +69,9 @@ class Shards:
             keys = of_key[key]
             self.run("probe", keys, [keys.probe(kind) for kind in ("hash", "set", "text")])
 
+    def masters(self) -> list[dict[str, Any]]:
+        return self._connection.info()
+
     def _learn(self, tag: str, term: bytes, count: int) -> None:
         with self._lock:
             # Replaced and never changed: another thread may be reading it.

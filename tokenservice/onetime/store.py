@@ -120,7 +120,7 @@ class TokenStore:
         """
         token = Token.parse(given.text)
         outcome, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        if outcome != b"reserved_now":
+        if outcome != b"reserved":
             replies.refuse(outcome, facts, token.id)
         nonce, *facts = facts
         held = Reservation.held_by(caller.id, self._key, token.id, token.epoch, nonce.decode())
@@ -214,11 +214,18 @@ class TokenStore:
         return Page(tuple(replies.receipt(item) for item in items), next_cursor.decode())
 
     def probe(self) -> None:
-        """Try what the verbs need of Redis, room for a create included.
+        """Run every command that the verbs need, and check that a create has room.
 
         :raises StoreUnavailable: a verb would fail
         """
         self._shards.probe()
+
+    def masters(self) -> list[dict[str, Any]]:
+        """INFO of each master.
+
+        :raises StoreUnavailable: one of them does not respond
+        """
+        return self._shards.masters()
 
     def _issue(
         self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
@@ -285,7 +292,7 @@ class TokenStore:
         outcome, *facts = self._on_record(
             "revoke", token_id, proof, epoch, caller.id, caller.correo, self._receipt_ms
         )
-        if outcome != b"revoked_now":
+        if outcome != b"revoked":
             replies.refuse(outcome, facts, token_id)
 
     def _look(self, token_id: str) -> replies.Seen | None:

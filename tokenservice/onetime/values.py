@@ -1,4 +1,4 @@
-"""What the verbs take and give: frozen values, no Redis and no HTTP.
+"""Arguments and results of the verbs: frozen values without Redis or HTTP.
 
 Times are aware datetimes, read from the server's clock.
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a token is now. The last three are final, and so is ``consumed``."""
+    """The state of a token. ``consumed`` and ``revoked`` are final."""
 
     ACTIVE = "active"
     RESERVED = "reserved"
@@ -23,7 +23,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Someone who presents or owns tokens: an id, and an address they may be named by."""
+    """A presenter or an owner: its id, and the address that an audience may name."""
 
     id: str
     correo: str = ""
@@ -31,12 +31,12 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a new token is bound to; empty means not bound.
+    """The terms of a new token; empty means not bound.
 
-    :param audience: ids or addresses of those who alone may consume it
-    :param subject: whom it speaks for; empty means its owner
-    :param data: JSON text, handed to whoever consumes it
-    :param bind: hex SHA-256 of the action that it approves
+    :param audience: ids or addresses of the only parties that may consume it
+    :param subject: the party it speaks for; empty means its owner
+    :param data: JSON text for the consumer
+    :param bind: hex SHA-256 of the approved action
     """
 
     purpose: str = ""
@@ -48,7 +48,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token's text, and what its presenter takes it to be bound to."""
+    """A token's text, and the terms that its presenter expects."""
 
     text: str = field(repr=False)
     purpose: str = ""
@@ -58,7 +58,7 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new token, or (``replayed``) one told again. ``text`` is not printed."""
+    """A new token, or (``replayed``) an earlier one. ``text`` is not printed."""
 
     id: str
     created_at: datetime
@@ -67,9 +67,9 @@ class Created:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Consumed:
-    """The one first success of a token, or (``replayed``) that same answer again."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The fields common to a consumed and a reserved token."""
 
     id: str
     owner: str
@@ -77,27 +77,27 @@ class Consumed:
     purpose: str
     data: str = field(repr=False)
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumed(Grant):
+    """The one first success of a token, or (``replayed``) its replayed response."""
+
     consumed_at: datetime
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved(Grant):
     """A token held for one party until ``lease_expires_at``. ``text`` is not printed."""
 
-    id: str
-    owner: str
-    subject: str
-    purpose: str
-    data: str = field(repr=False)
-    created_at: datetime
     lease_expires_at: datetime
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a token. Nothing in it is secret."""
+    """The public state of a token. Nothing in it is secret."""
 
     id: str
     state: State
@@ -113,7 +113,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """An active token, as seen by someone who holds it and whom it is for."""
+    """An active token, as its holder may see it."""
 
     receipt: Receipt
     audience: tuple[str, ...]
@@ -123,7 +123,7 @@ class Introspection:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of an owner's receipts, newest first, and where to go on ("" at the end)."""
+    """Receipts of an owner, newest first, and the cursor of the next page ("" at the end)."""
 
     items: tuple[Receipt, ...]
     next_cursor: str

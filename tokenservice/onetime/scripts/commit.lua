@@ -9,8 +9,8 @@ if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
 if state == 'consumed' and record.nonce == nonce then
   if known then return reply(consumed(record, record.consumed, 1)) end
-  return reply({ 'consumed_before', record.consumed })
+  return reply({ 'token_already_used', record.consumed })
 end
-if state == 'lost' then return reply({ state }) end
+if state == 'lost' then return reply({ 'token_lost' }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
 return reply(consume(record, nonce, caller, name, request, window, receipt))

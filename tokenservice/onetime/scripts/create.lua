@@ -6,8 +6,7 @@ local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
 local added = (#ARGV - 13) / 2
 
--- What was issued in another term, or under the floor, is lost, and repeating it would help
--- nobody: issue anew.
+-- Tokens of another term, or under the floor, are lost: instead of replaying them, issue new ones.
 local issued_in = term_now .. (floor and ' ' .. floor .. ';' or '')
 local known = name ~= '' and redis.call('GET', idem)
 if known then
@@ -20,8 +19,8 @@ if known then
   end
 end
 
--- The live tokens of one term and floor stand together, under a mark that no time takes out.
--- What another issued is lost, and takes no place.
+-- A live set holds the tokens of one term and floor, and a mark of both that never expires. Tokens
+-- of another term are lost and take no place.
 local mark = term_now .. ' ' .. (floor or '')
 local stale = not redis.call('ZSCORE', live, mark)
 local active = stale and 0 or redis.call('ZCOUNT', live, '(' .. now, '(+inf')
@@ -33,8 +32,8 @@ if missing > 0 then
 end
 
 local expires = now + life
--- Scores are unique for one owner, so that one number is a cursor: microseconds, or one more
--- than the newest where several share one or the clock went back.
+-- Scores are unique within an owner, so that a number is a cursor: microseconds, or one more than
+-- the newest score where several share one or the clock went back.
 local newest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
 local score = math.max(now_us, newest[2] and newest[2] + 1 or 0)
 local alive, indexed, ids = {}, {}, {}
@@ -46,7 +45,7 @@ for i = 1, added do
     local value = ARGV[8 + place]
     if value ~= '' then record[#record + 1] = field; record[#record + 1] = value end
   end
-  -- The first write. On a full server it is refused, and with it all others.
+  -- The first write: a full server refuses it, and with it all others.
   redis.call('HSET', KEYS[3 + i], unpack(record))
   redis.call('PEXPIREAT', KEYS[3 + i], expires + receipt)
   ids[i] = id
@@ -68,8 +67,8 @@ if name ~= '' then
   redis.call('SET', idem, request .. issued_in .. ' ' .. table.concat(ids, ' '), 'PX', window)
 end
 
--- Now and then some ids are looked at, to take those of records that are gone out of the index:
--- on the average three for each that is added, or the index would grow.
+-- Now and then the caller sweeps some ids whose records are gone from the index: on average three
+-- for each id that is added, or the index would grow.
 local sample = {}
 if redis.call('ZCARD', index) % 32 < added then
   sample = redis.call('ZRANDMEMBER', index, 3 * math.max(32, added))

@@ -1,15 +1,17 @@
--- Put before the verbs that decide about one record.
+-- Stands before the verbs that decide about one record.
 -- KEYS: history, record, live (the owner's outstanding tokens), for reserve also index, and last
--- idem (what the idempotency key stands for) where the caller sent a key
+-- idem (the memory of the idempotency key) where the caller sends a key
+-- A refusal replies with its code and its facts; onetime/errors.py has a class for each code.
 local record_key, live, idem = KEYS[2], KEYS[3], KEYS[#KEYS]
 local id = string.sub(record_key, -18)
 
--- No record: it was issued in another term than this one, or never.
+-- No record: another term issued it, or nobody did.
 local function missing(epoch)
-  return { string.sub(redis.sha1hex(term_now), 1, #epoch) == epoch and 'unknown' or 'lost' }
+  local issued_here = string.sub(redis.sha1hex(term_now), 1, #epoch) == epoch
+  return { issued_here and 'token_unknown' or 'token_lost' }
 end
 
--- Without an audience every caller with the secret is admitted.
+-- A token without an audience admits every caller that has the secret.
 local function admits(record, caller, correo)
   if not record.audience then return true end
   local listed = '\n' .. record.audience .. '\n'
@@ -17,38 +19,39 @@ local function admits(record, caller, correo)
     or string.find(listed, '\n' .. correo .. '\n', 1, true)
 end
 
--- The first thing that the presenter got wrong. A subject need not be named; a purpose and an
--- action must be, where the token has one, and must not, where it has none.
+-- The first term that differs, or nil. The presenter may omit the subject; it must name the purpose
+-- and the action of a token that has them, and none of a token without.
 local function mismatch(record, purpose, subject, bind)
   if (record.purpose or '') ~= purpose then return 'purpose' end
   if subject ~= '' and record.subject ~= subject then return 'subject' end
   if (record.bind or '') ~= bind then return 'bind' end
 end
 
--- Why the presenter of this token may know nothing of it; nil where it may.
+-- The refusal of a presenter that may learn nothing of the token, or nil.
 local function turned_away(record, verifier, epoch, caller, correo)
   if not record.verifier then return missing(epoch) end
-  -- Both are SHA-256, and Lua compares interned strings by address: no timing to learn from. And
-  -- a made-up token is told the same, whether its id is somebody's or nobody's.
+  -- Both are SHA-256, and Lua compares interned strings by address: the time tells nothing. A
+  -- made-up token gets one reply, whether its id exists or not.
   if record.verifier ~= verifier then return missing(epoch) end
-  if not admits(record, caller, correo) then return { 'not_for_caller' } end
+  if not admits(record, caller, correo) then return { 'token_not_for_caller' } end
 end
 
--- Why it may not be used now, and not so; nil where it may. All that this writes is a count.
+-- The refusal of a token that is not active, or of terms that differ, or nil. The count of replays
+-- is its only write.
 local function unusable(record, state, purpose, subject, bind)
   if state == 'consumed' then
     redis.pcall('HINCRBY', record_key, 'replays', 1)
-    return { 'consumed_before', record.consumed }
+    return { 'token_already_used', record.consumed }
   end
-  if state ~= 'active' and state ~= 'reserved' then return { state } end
+  if state ~= 'active' and state ~= 'reserved' then return { 'token_' .. state } end
   local field = mismatch(record, purpose, subject, bind)
-  if field then return { 'mismatch', field } end
-  if state == 'reserved' then return { 'reserved', record.lease - now } end
+  if field then return { 'token_mismatch', field } end
+  if state == 'reserved' then return { 'token_reserved', record.lease - now } end
 end
 
--- Under an idempotency key (its name is '' where the caller sent none): whether this very request
--- was answered before, and with what. The record knows the last one that changed it, for as long
--- as it lives; the key's own memory knows what the key stands for, for a while.
+-- Under an idempotency key (its name is '' where the caller sends none): the earlier reply to this
+-- very request, if there is one. The record remembers the key of its last change as long as it
+-- lives; the key's own memory holds the request for a while.
 local function mark(name, request) return string.sub(name, 1, 32) .. string.sub(request, 1, 32) end
 
 local function recall(record, name, request)
@@ -63,25 +66,25 @@ local function recall(record, name, request)
   return 'repeated', string.sub(known, #request + 1)
 end
 
--- Every change of state begins so, and ends with the one HSET that decides. A user of Redis
--- without the right to a command is refused before that: nothing is decided by half.
--- HDEL changes nothing here, but opens a full server: Redis refuses a script's write when memory
--- is full, unless an earlier write of the script was one that it always allows.
+-- Every change of state begins here and ends with the one HSET that decides. A Redis user without
+-- the right to a command is refused before it, and nothing is half decided.
+-- HDEL changes nothing, but opens a full server: Redis refuses a script's write when memory is
+-- full, unless an earlier write of the script is one that it always allows.
 local function begin_change(name, request, answer, window)
   redis.call('HDEL', record_key, '')
   count = redis.call('HINCRBY', KEYS[1], 'count', 1)
   if name ~= '' then redis.call('SET', idem, request .. answer, 'PX', window) end
 end
 
--- Take the token out of the owner's live ones; false where it is not among them, as a record that
--- was put back alone. (One without `seq` was issued by the release before, which kept its live
--- tokens elsewhere.)
+-- Remove the token from its owner's live set; false where it is no member, as a record that was
+-- restored alone. (A record without `seq` comes from the previous release, whose live sets were
+-- elsewhere.)
 local function withdraw(record)
   return redis.call('ZREM', live, id) == 1 or not record.seq
 end
 
--- Once it is decided, the record stays as long as a receipt, or an account with tokens of a day
--- would fill Redis with used ones. That costs a command, which most have no need of.
+-- A decided record stays as long as a receipt: used tokens with a life of a day would fill Redis.
+-- Most records need no PEXPIRE, so most calls save it.
 local function keep(record, receipt)
   if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end
 end
@@ -91,11 +94,11 @@ local function consumed(record, at, replayed)
     record.data or '', record.created, at }
 end
 
--- `nonce`: of the reservation that is committed. One that ran out before has no part in this: its
--- holder is told that it ended.
+-- `nonce` is that of the committed reservation, or ''. An overdue reservation has no part in this:
+-- its holder gets lease_ended.
 local function consume(record, nonce, caller, name, request, window, receipt)
   begin_change(name, request, '', window)
-  if not withdraw(record) then return { 'lost' } end
+  if not withdraw(record) then return { 'token_lost' } end
   if name == '' and not record.nonce then
     redis.call('HSET', record_key, 'state', 'consumed', 'consumed', now, 'consumer', caller)
   else

@@ -1,5 +1,5 @@
 -- KEYS: history, index   ARGV: known, cursor (a score, exclusive; '' to begin), limit
--- The ids of one page of the index, newest first, and where the next one begins.
+-- The ids of one page of the index, newest first, and the cursor of the next page.
 local cursor, limit = unpack(ARGV, 2)
 local from = cursor == '' and '+inf' or '(' .. cursor
 local found = redis.call('ZREVRANGEBYSCORE', KEYS[2], from, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)

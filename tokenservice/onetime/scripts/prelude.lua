@@ -1,19 +1,31 @@
--- Put before every verb.
--- KEYS[1]: the shard's history   ARGV[1]: the counts that the caller knows of it, by term
--- A script touches the keys in KEYS and no other: while a slot of a cluster is open for a move,
--- Redis then answers TRYAGAIN before anything is written.
+-- Stands before every verb.
+--
+-- A record is a hash:
+--   verifier  SHA-256 of the secret          owner     account that issued it
+--   term      mastership that issued it      seq       change count of the shard at issue
+--   state     active, reserved, consumed or revoked
+--   created, expires                         milliseconds of the server's clock
+--   purpose, audience, subject, data, bind   terms; a field is absent where a token has none
+--   nonce, lease                             of the last reservation, and its end
+--   consumed, consumer                       time of the consume, and its caller
+--   mark      idempotency key and request of the last change, and a nonce
+--   replays   how often the consumed token was presented again
+--
+-- KEYS[1]: the shard's history   ARGV[1]: the change counts that the caller knows, by term
+-- A script touches the keys in KEYS and no others: while a cluster slot migrates, Redis then
+-- answers TRYAGAIN before any write.
 
--- One clock and one identity, those of the server process that runs the script, read inside
--- it: no connection and no failover can pair one server's answer with another's.
+-- One clock and one identity, both of the server process that runs the script and read inside
+-- it: no connection and no failover can pair one server's reply with another's.
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
 
--- The term: one unbroken mastership of one process. run_id is new at each process start, and
--- master_replid at each promotion; a process that was demoted, took another's data and was
--- promoted again has the first still and the second anew. (It is also new when a first replica
--- joins, and when the last one has been gone for long: outstanding tokens are lost then, which
--- is the safe direction.) 96 bits of each, to keep records small.
+-- The term is one unbroken mastership of one process. run_id is new at each process start and
+-- master_replid at each promotion: a process that is demoted, takes another's data and is promoted
+-- again keeps the first and changes the second. (master_replid also changes when a first replica
+-- attaches, and when the last one has been gone for long. Outstanding tokens are lost then, which
+-- is the safe direction.) 96 bits of each keep records small.
 local server, replication = redis.call('INFO', 'server'), redis.call('INFO', 'replication')
 local function begin(info, name)
   local _, last = string.find(info, name, 1, true)
@@ -21,9 +33,10 @@ local function begin(info, name)
 end
 local term_now = begin(server, '\nrun_id:') .. begin(replication, '\nmaster_replid:')
 
--- In a cluster also the configuration epoch: the process keeps both of the others while a slot
--- leaves it and comes back, but an import by the book takes an epoch above all others. A server
--- that does not say that it stands alone is asked, and one that cannot answer honours nothing.
+-- In a cluster the configuration epoch is a part of it: the process keeps run_id and master_replid
+-- while a slot leaves it and comes back, but an import by the book takes an epoch above all others.
+-- A server that does not report standalone mode is asked for its epoch; without one it honours
+-- nothing.
 local alone = string.find(server, '\nredis_mode:standalone\r', 1, true)
   or string.find(server, '\nserver_mode:standalone\r', 1, true)
 if not alone then
@@ -31,19 +44,19 @@ if not alone then
   term_now = term_now .. ':' .. epoch .. ':'
 end
 
--- A replica is no judge. What its master honours would be "lost" to it; so it says what Redis
--- says there of any write, and nothing is decided.
+-- A replica decides nothing: its master's tokens would be lost to it. It replies as Redis does to
+-- any write there.
 if not string.find(replication, '\nrole:master', 1, true) then
   return redis.error_reply('READONLY A replica judges no token.')
 end
 
--- The history of the shard: how many state changes it has seen. A caller that has seen more of
--- them in this very term knows that the data went back in time (a backup, FLUSHALL, SWAPDB, a
--- migration that was undone). All that was issued before is lost then: the count goes above any
--- that was seen, and the floor with it.
+-- The history of the shard is a count of its state changes. A caller that knows a higher count of
+-- this very term proves that the data went back in time (a backup, FLUSHALL, SWAPDB, an undone
+-- migration). Every earlier token is lost then: the count goes above the known one, and the floor
+-- with it.
 local history = redis.call('HMGET', KEYS[1], 'count', 'floor')
 local count, floor = history[1] or '0', history[2]
--- Nearly always the caller knows just this, which is quicker compared than read.
+-- Nearly always the caller knows just this, which is quicker compared than parsed.
 if ARGV[1] ~= term_now .. ' ' .. count .. ' ' then
   local _, last = string.find(ARGV[1], term_now, 1, true)
   local known = last and tonumber(string.match(ARGV[1], '^ (%d+)', last + 1)) or 0
@@ -60,9 +73,9 @@ local function read(key)
   return record
 end
 
--- What a record is now. Only the term that issued it may honour it, above its floor: elsewhere it
--- may have been consumed in a history that this process never saw (a lost snapshot, an
--- unreplicated write). A record that says consumed or revoked is believed whatever wrote it.
+-- The present state of a record. Only the term that issued it may honour it, above its floor:
+-- another history may hold its consume (a lost snapshot, an unreplicated write). The states
+-- consumed and revoked are final in every term.
 local function state_of(record)
   if record.state == 'consumed' or record.state == 'revoked' then return record.state end
   local held = record.state == 'reserved' and now < tonumber(record.lease)
@@ -72,7 +85,7 @@ local function state_of(record)
   return held and 'reserved' or 'active'
 end
 
--- What the caller learns of the history it sends along next time.
+-- Append the term and the count, which the caller sends along next time.
 local function reply(facts)
   facts[#facts + 1] = term_now
   facts[#facts + 1] = count

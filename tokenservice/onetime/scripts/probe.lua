@@ -1,6 +1,6 @@
 -- KEYS: history, and three keys of the probe's own   ARGV: known
--- Runs every command that the other scripts run. The first write is one that a full server
--- refuses, as it would refuse a create. The keys stay, so that a slot that moves has all of them.
+-- Runs every command of the other scripts. A full server refuses its first write, as it would
+-- refuse a create. The keys stay, so that a migrating slot has all of them.
 local hash, set, text = KEYS[2], KEYS[3], KEYS[4]
 redis.call('HSET', hash, 'a', 1)
 redis.call('DEL', hash)

@@ -1,4 +1,4 @@
--- Put before the verbs that tell what became of a token.
+-- Stands before the verbs that reply with receipts.
 local function receipt(record, live, id)
   local state = state_of(record)
   local alive = state == 'active' or state == 'reserved'

@@ -1,6 +1,5 @@
 -- KEYS: history, index, live, then records   ARGV: known, owner, state, purpose, then ids
--- The receipts of those that the filter lets through. Two owners may share an index, if their
--- handles are the same.
+-- The receipts that match the filter. Two owners with one handle share an index.
 local owner, state, purpose = unpack(ARGV, 2, 4)
 local items = {}
 for i = 4, #KEYS do

@@ -4,9 +4,9 @@ local record = read(record_key)
 if not record.verifier then return reply(missing(epoch)) end
 local state = state_of(record)
 if state == 'consumed' and record.nonce == nonce then
-  return reply({ 'consumed_before', record.consumed })
+  return reply({ 'token_already_used', record.consumed })
 end
-if state == 'lost' then return reply({ state }) end
+if state == 'lost' then return reply({ 'token_lost' }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
 
 begin_change('', '', '', 0)

@@ -10,29 +10,29 @@ local known, answer = recall(record, name, request)
 if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
 if known then
-  -- The answer is given again only while it is true.
+  -- A reply is replayed only while it is true.
   local holds = state == 'reserved' and record.nonce == answer
   if not holds then return reply({ 'lease_ended' }) end
 else
   refused = unusable(record, state, purpose, subject, bind)
   if refused then return reply(refused) end
-  if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'lost' }) end
+  if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'token_lost' }) end
 
   record.nonce, record.lease = nonce, now + lease
-  -- The record must outlive the lease, for a commit to be repeated as long as a validate; and
-  -- what names the record must outlive it, or it would be forgotten, or taken for lost.
+  -- The record must outlive the lease, so that a commit can be repeated as long as a validate; and
+  -- the sets that name it must outlive it, or it would be forgotten, or taken for lost.
   local last = math.max(tonumber(record.expires), record.lease)
   for _, key in ipairs({ record_key, live, KEYS[4] }) do
     if redis.call('PTTL', key) < last + receipt - now then
       redis.call('PEXPIREAT', key, last + receipt)
     end
   end
-  -- Before the key is remembered: a user without the right to it has then reserved nothing.
+  -- Before the key is remembered: a Redis user without the right to ZADD then reserves nothing.
   redis.call('HDEL', record_key, '')
   redis.call('ZADD', live, 'XX', last, id)
   begin_change(name, request, nonce, window)
   redis.call('HSET', record_key, 'state', 'reserved', 'nonce', nonce, 'lease', record.lease,
     'mark', name ~= '' and mark(name, request) .. nonce or '')
 end
-return reply({ 'reserved_now', record.nonce, record.lease, record.owner, record.subject,
+return reply({ 'reserved', record.nonce, record.lease, record.owner, record.subject,
   record.purpose or '', record.data or '', record.created })

@@ -4,22 +4,22 @@ local verifier, epoch, caller, correo, receipt = unpack(ARGV, 2)
 local record = read(record_key)
 if not record.verifier then return reply(missing(epoch)) end
 if verifier == '' then
-  if record.owner ~= caller then return reply({ 'unknown' }) end
+  if record.owner ~= caller then return reply({ 'token_unknown' }) end
 else
   if record.verifier ~= verifier then return reply(missing(epoch)) end
   if record.owner ~= caller and not admits(record, caller, correo) then
-    return reply({ 'not_for_caller' })
+    return reply({ 'token_not_for_caller' })
   end
 end
 
 local state = state_of(record)
-if state == 'revoked' then return reply({ 'revoked_now' }) end
-if state == 'consumed' then return reply({ 'consumed_before', record.consumed }) end
-if state == 'reserved' then return reply({ state, record.lease - now }) end
-if state ~= 'active' then return reply({ state }) end
+if state == 'revoked' then return reply({ state }) end
+if state == 'consumed' then return reply({ 'token_already_used', record.consumed }) end
+if state == 'reserved' then return reply({ 'token_reserved', record.lease - now }) end
+if state ~= 'active' then return reply({ 'token_' .. state }) end
 
 begin_change('', '', '', 0)
-if not withdraw(record) then return reply({ 'lost' }) end
+if not withdraw(record) then return reply({ 'token_lost' }) end
 redis.call('HSET', record_key, 'state', 'revoked')
 keep(record, receipt)
-return reply({ 'revoked_now' })
+return reply({ 'revoked' })
