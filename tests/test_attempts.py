@@ -274,7 +274,7 @@ def test_a_log_over_its_quota_has_room_when_enough_have_left(
     limited: Callable[..., FlaskClient],
 ) -> None:
     """As that of a network which is no longer known. Guard: ``count - quota`` in LOOK."""
-    counters = limited().application.extensions["counters"]
+    counters = limited().application.extensions["Counters"]
     for _ in range(5):
         first = counters.attempt([Log("login", "a", 5, 5, 60)])
         time.sleep(0.1)
@@ -288,7 +288,7 @@ def test_an_attempt_that_succeeds_takes_back_itself_and_no_other(
     limited: Callable[..., FlaskClient],
 ) -> None:
     """Guard: ZREM of the attempt in GIVE_BACK. Twice takes back no more than once."""
-    counters = limited().application.extensions["counters"]
+    counters = limited().application.extensions["Counters"]
     logs = [Log("login", "a", 5, 5, 60)]
     first = counters.attempt(logs)
     time.sleep(0.3)

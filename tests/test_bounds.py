@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.test_errors import FORM, JSON, head, problem_in, raw, read
 from tests.test_token import Caller, body_of
-from tokenservice.web.app import MAX_BODY_BYTES
+from tokenservice.web.bodies import MAX_BODY_BYTES
 
 SIZES = {MAX_BODY_BYTES - 1: 200, MAX_BODY_BYTES: 200, MAX_BODY_BYTES + 1: 413}
 

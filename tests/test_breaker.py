@@ -23,8 +23,8 @@ from tests.torture.outages import locked
 from tests.torture.proxy import Proxy
 from tokenservice.extensions import db
 from tokenservice.ops import probes
-from tokenservice.postgres.breaker import STANDSTILL_SECONDS, TRY_AGAIN_SECONDS
-from tokenservice.postgres.timeouts import REQUEST_SECONDS, asking
+from tokenservice.postgres.breaker import STANDSTILL_SECONDS, TRY_AGAIN_SECONDS, asking
+from tokenservice.postgres.timeouts import REQUEST_SECONDS
 
 #: More than a refusal takes, and less than a wait for an answer.
 AT_ONCE = 0.4

@@ -32,7 +32,8 @@ from tests.conftest import PASSWORD, Person, Service, enrol
 from tests.onetime.topologies import until
 from tests.torture.outages import locked
 from tests.torture.proxy import Proxy
-from tokenservice.auth.callers import LEEWAY_SECONDS, Callers
+from tokenservice.auth.callers import Callers
+from tokenservice.auth.jwts import LEEWAY_SECONDS
 from tokenservice.extensions import db
 
 DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
@@ -86,7 +87,7 @@ class Forge:
 
 
 # A token for the header "Authorization: Bearer …". Each is refused by the one decode in
-# callers.claims_of, with its list of one algorithm and its required claims.
+# jwts.claims_of, with its list of one algorithm and its required claims.
 ATTACKS: dict[str, Callable[[Forge], str]] = {
     # Algorithms (ASVS 5.0 V9.1.2, RFC 8725 sections 3.1 and 3.2).
     **{
@@ -242,7 +243,7 @@ def test_the_forge_writes_tokens_that_pass(client: FlaskClient, forge: Forge) ->
 def test_a_forged_token_is_refused(
     attack: Callable[[Forge], str], client: FlaskClient, forge: Forge
 ) -> None:
-    """Guard: the decode in ``callers.claims_of``."""
+    """Guard: the decode in ``jwts.claims_of``."""
     answer = client.post(
         "/token/create", headers={"Authorization": f"Bearer {attack(forge)}"}, json={}
     )
@@ -469,7 +470,7 @@ def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[.
     Guards: the ``except`` of ``Callers.find`` and its ``known``, and ``errors.on_database``.
     """
     app = make_app(database_url=own_postgres.url)
-    app.extensions["callers"] = Callers(stale_seconds=6)
+    app.extensions["Callers"] = Callers(stale_seconds=6)
     with app.app_context():
         flask_migrate.upgrade()
     client = app.test_client()

@@ -17,6 +17,8 @@ from flask_jwt_extended import create_access_token
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.conftest import PASSWORD, Person, Service, lacks, new_correo
+from tests.stage.catalogue import PROBLEMS
+from tokenservice.token.schemas import TOKEN_VALID
 from tokenservice.web import texts
 
 PROBLEM = "application/problem+json"
@@ -119,12 +121,12 @@ def test_newcomer_uses_a_token_up_by_clicking(browser: Browser, service: Service
 
     status, answer = execute(page, "token-validateToken", {"token": token})
     expect(status).to_have_text("200")
-    expect(answer).to_contain_text(texts.TOKEN_VALID["es"])
+    expect(answer).to_contain_text(TOKEN_VALID["es"])
 
     page.locator("#operations-token-validateToken button.execute").click()
     expect(status).to_have_text("409")
     expect(answer).to_contain_text('"code": "token_already_used"')
-    expect(answer).to_contain_text(texts.PROBLEMS["token_already_used"].es.detail)
+    expect(answer).to_contain_text(PROBLEMS["token_already_used"].es.detail)
 
     assert {urlsplit(url).netloc for url in visit.requested} == {urlsplit(visit.origin).netloc}
     # The browser itself notes each answer of 400 and up.
@@ -141,7 +143,7 @@ def test_problem_page_speaks_the_readers_language(
     answer = visit.page.goto("/problems/token_already_used")
     assert answer is not None
     assert answer.header_value("content-language") == language
-    text = texts.problem_text("token_already_used", language)
+    text = PROBLEMS["token_already_used"].text(language)
     expect(visit.page).to_have_title(text.title)
     expect(visit.page.get_by_role("heading", name=text.title, exact=True)).to_be_visible()
     expect(visit.page.get_by_text(text.detail, exact=True)).to_be_visible()
@@ -250,7 +252,7 @@ def test_spec_gives_every_problem_as_the_service_answers_it(spec: dict[str, Any]
                 assert value["code"] == code
                 assert value["status"] == int(status)
                 usual = 400 if status == "414" else int(status)
-                assert texts.PROBLEMS[code].status == usual
+                assert PROBLEMS[code].status == usual
                 assert value["type"] == f"/problems/{code}"
 
 

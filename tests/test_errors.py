@@ -17,10 +17,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
-from tokenservice.auth.callers import PUBLIC
+from tests.stage.catalogue import PROBLEMS, PUBLIC
 from tokenservice.onetime.format import ID
 from tokenservice.web import texts
-from tokenservice.web.app import MAX_BODY_BYTES, SECURITY_HEADERS
+from tokenservice.web.bodies import MAX_BODY_BYTES
+from tokenservice.web.headers import SECURITY_HEADERS
 
 CANARY = "canary7f3a"
 JSON = "application/json"
@@ -178,7 +179,7 @@ def problem_in(
     assert answer.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = json.loads(answer.text)
     assert body["status"] == answer.status_code
-    assert body["code"] in texts.PROBLEMS
+    assert body["code"] in PROBLEMS
     assert body["code"] == (code or body["code"])
     assert body["type"] == f"/problems/{body['code']}"
     assert body["title"]
@@ -286,14 +287,14 @@ def test_a_problem_speaks_the_readers_language(
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
-@pytest.mark.parametrize("code", texts.PROBLEMS)
+@pytest.mark.parametrize("code", PROBLEMS)
 def test_the_type_of_every_problem_resolves(
     client: FlaskClient, code: str, language: texts.Language
 ) -> None:
     answer = client.get(f"/problems/{code}", headers={"Accept-Language": language})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/html")
-    title, _ = texts.problem_text(code, language)
+    title, _ = PROBLEMS[code].text(language)
     assert title in answer.text
     assert code in answer.text
 

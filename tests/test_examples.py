@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Service
+from tests.stage.catalogue import PROBLEMS
 from tests.test_readme import CODE, FENCED, LINK, shape, tables
-from tokenservice.web import texts
 
 PAGES = [ROOT / "docs" / name for name in ("tickets.md", "tickets.es.md")]
 HAPPENS = {
@@ -148,11 +148,11 @@ def test_each_refusal_named_is_one_of_the_service(page: Path) -> None:
     [rows] = [rows for rows in tables(page.read_text("utf-8")) if "`token_expired`" in str(rows)]
     listed = {}
     for statuses, codes, *_ in rows[1:]:
-        assert {texts.PROBLEMS[code].status for code in CODE.findall(codes)} == {
+        assert {PROBLEMS[code].status for code in CODE.findall(codes)} == {
             int(status) for status in statuses.split(",")
         }
         listed.update(dict.fromkeys(CODE.findall(codes)))
-    of_tokens = {code for code in texts.PROBLEMS if code.startswith(("token_", "lease_"))}
+    of_tokens = {code for code in PROBLEMS if code.startswith(("token_", "lease_"))}
     assert of_tokens <= listed.keys()
 
 

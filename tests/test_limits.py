@@ -560,7 +560,7 @@ def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
     limited: Callable[..., FlaskClient], restored: dev.Redis
 ) -> None:
     """Redis may go or come between the two. Guard: ``Attempt.in_memory``."""
-    counters = limited(**DEFAULTS, web_concurrency=2).application.extensions["counters"]
+    counters = limited(**DEFAULTS, web_concurrency=2).application.extensions["Counters"]
     logs = [Log("login", "a", 5, 5, 60)]
 
     def remaining() -> int:

@@ -1,4 +1,4 @@
-"""Every code and every word that a client may read exists in both languages."""
+"""Every code and every text of a response exists in both languages."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ import pytest
 from flask import Flask
 from marshmallow import Schema, fields
 
+import tokenservice.auth.schemas
+import tokenservice.token.schemas
+from tests.stage.catalogue import FIELD_ERRORS, PROBLEMS
 from tokenservice.onetime import errors as onetime
-from tokenservice.web import problems, schemas, texts
+from tokenservice.web import problems, texts
+from tokenservice.web.schemas import Response
 
-PACKAGE = Path(texts.__file__).parent.parent
-SOURCES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+PACKAGE = Path(texts.__file__).parents[1]
+SOURCES = {
+    str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")
+}
+SCHEMAS = (tokenservice.auth.schemas, tokenservice.token.schemas)
 
 # marshmallow's own fallback for a validator that returns False; since version 4 none may.
 UNREACHABLE = {"validator_failed"}
 
 
 def requests() -> list[type[Schema]]:
-    """The schemas that read a body: all but those of answers."""
+    """The schemas that read a body: all but the responses."""
     return [
         schema
-        for _, schema in inspect.getmembers(schemas, inspect.isclass)
-        if issubclass(schema, Schema)
-        and not issubclass(schema, schemas.Answer)
-        and schema is not Schema
+        for module in SCHEMAS
+        for _, schema in inspect.getmembers(module, inspect.isclass)
+        if issubclass(schema, Schema) and not issubclass(schema, Response) and schema is not Schema
     ]
 
 
@@ -39,6 +45,8 @@ def said_by(field: fields.Field) -> Iterator[str]:  # type: ignore[type-arg]
         if reason not in UNREACHABLE and (reason != "required" or field.required):
             yield str(text)
     for validator in field.validators:
+        if inspect.isfunction(validator):
+            continue  # It raises a text of its own, see raised_texts.
         error = getattr(validator, "error", None)
         assert error, f"{validator} would speak marshmallow's English"
         yield str(error)
@@ -56,11 +64,11 @@ def said_by_schema(schema: type[Schema]) -> Iterator[str]:
 
 
 def constant(node: ast.expr, module: str) -> str | None:
-    """The text that a literal, or a constant of one of our modules, stands for."""
+    """The text of a literal, or of a constant in this module or a sibling."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        module = node.value.id
+        module = f"{Path(module).parent}/{node.value.id}.py"
         name = node.attr
     elif isinstance(node, ast.Name):
         name = node.id
@@ -78,7 +86,7 @@ def raised_texts() -> Iterator[tuple[str, str]]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            place = f"{module}.py:{node.lineno}"
+            place = f"{module}:{node.lineno}"
             if node.func.id == "ValidationError":
                 text = constant(node.args[0], module)
                 assert text, f"{place}: write the text out, so that it can be translated"
@@ -95,19 +103,21 @@ def raised_texts() -> Iterator[tuple[str, str]]:
 
 
 def problem_codes_in_use() -> Iterator[tuple[str, str]]:
-    """The first argument of every ``Problem("…")``, and of ``problems("…", …)`` in the docs."""
+    """The first argument of every ``Problem("…")``, and all but that of ``operation("…", …)``."""
     for module, tree in SOURCES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                arguments = {"Problem": node.args[:1], "problems": node.args}.get(node.func.id, [])
+                arguments = {"Problem": node.args[:1], "operation": node.args[1:]}.get(
+                    node.func.id, []
+                )
                 for argument in arguments:
                     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                        yield f"{module}.py:{node.lineno}", argument.value
+                        yield f"{module}:{node.lineno}", argument.value
 
 
-@pytest.mark.parametrize("code", texts.PROBLEMS)
+@pytest.mark.parametrize("code", PROBLEMS)
 def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
-    message = texts.PROBLEMS[code]
+    message = PROBLEMS[code]
     assert re.fullmatch(r"[a-z][a-z_]*", code)
     assert 400 <= message.status < 600
     for text in (*message.es, *message.en):
@@ -118,21 +128,21 @@ def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
 
 
 def test_every_code_that_the_error_handlers_choose_is_explained() -> None:
-    chosen = {*problems.HTTP_CODES.values(), *problems.ONETIME_CODES.values(), "bad_request"}
-    assert chosen <= set(texts.PROBLEMS)
+    chosen = {*problems.HTTP_CODES.values(), *onetime.OneTimeError.kinds, "bad_request"}
+    assert chosen <= set(PROBLEMS)
     for status, code in problems.HTTP_CODES.items():
-        assert texts.PROBLEMS[code].status == status
+        assert PROBLEMS[code].status == status
 
 
 def test_every_code_that_the_code_names_is_explained() -> None:
     used = set(problem_codes_in_use())
     assert len(used) > 10, "the search above finds nothing any more"
     for place, code in used:
-        assert code in texts.PROBLEMS, place
+        assert code in PROBLEMS, place
 
 
 def test_every_refusal_of_the_engine_has_a_code() -> None:
-    """Red when a leaf of the tree in ``onetime/errors.py`` is not in ``ONETIME_CODES``."""
+    """Red when a leaf of the tree in ``onetime/errors.py`` has none, or two share one."""
 
     def leaves(kind: type[onetime.OneTimeError]) -> Iterator[type[onetime.OneTimeError]]:
         if not kind.__subclasses__():
@@ -140,40 +150,48 @@ def test_every_refusal_of_the_engine_has_a_code() -> None:
         for below in kind.__subclasses__():
             yield from leaves(below)
 
-    assert set(leaves(onetime.OneTimeError)) == set(problems.ONETIME_CODES)
+    assert set(leaves(onetime.OneTimeError)) == set(onetime.OneTimeError.kinds.values())
 
 
 def test_no_schema_says_a_word_that_has_no_spanish_twin() -> None:
     said = {text for schema in requests() for text in said_by_schema(schema)}
     assert len(said) > 5
-    assert said - set(texts.FIELD_ERRORS) == set()
+    assert said - set(FIELD_ERRORS) == set()
 
 
 def test_no_raised_text_lacks_a_spanish_twin() -> None:
     raised = set(raised_texts())
     assert len(raised) > 3, "the search above finds nothing any more"
     for place, text in raised:
-        assert text in texts.FIELD_ERRORS, place
+        assert text in FIELD_ERRORS, place
 
 
 def test_every_translation_differs_from_its_original() -> None:
-    for english, spanish in texts.FIELD_ERRORS.items():
+    for english, spanish in FIELD_ERRORS.items():
         assert english != spanish
         assert spanish.endswith(".")
 
 
-def test_errors_keep_their_shape_when_translated() -> None:
+def test_errors_keep_their_shape_when_translated(app: Flask) -> None:
     tree = {"a": ["Unknown field."], 0: {"b": ["Not a valid string."]}, "c": ["…"]}
     assert texts.field_errors(tree, "en") == {
         "a": ["Unknown field."],
         "0": {"b": ["Not a valid string."]},
         "c": ["…"],
     }
-    assert texts.field_errors(tree, "es") == {
-        "a": ["Campo desconocido."],
-        "0": {"b": ["Debe ser un texto."]},
-        "c": ["…"],
-    }
+    with app.app_context():
+        assert texts.field_errors(tree, "es") == {
+            "a": ["Campo desconocido."],
+            "0": {"b": ["Debe ser un texto."]},
+            "c": ["…"],
+        }
+
+
+def test_an_app_knows_the_texts_of_every_domain(app: Flask) -> None:
+    """Guard: ``texts.register`` in the ``init_app`` of each domain."""
+    with app.app_context():
+        assert texts.catalogue.problems == PROBLEMS
+        assert texts.catalogue.fields == FIELD_ERRORS
 
 
 def test_of_many_mistakes_the_first_are_told() -> None:

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 
 import dev
 from tests.conftest import PASSWORD, enrol, new_correo, readiness
+from tests.stage.catalogue import PROBLEMS
 from tokenservice.extensions import db
 from tokenservice.web import texts
 
@@ -320,7 +321,7 @@ def test_without_docs_there_is_no_page(make_app: Callable[..., Flask]) -> None:
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
-@pytest.mark.parametrize("code", texts.PROBLEMS)
+@pytest.mark.parametrize("code", PROBLEMS)
 def test_every_problem_has_a_page_in_every_language(
     code: str, language: texts.Language, client: FlaskClient
 ) -> None:
@@ -332,9 +333,9 @@ def test_every_problem_has_a_page_in_every_language(
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     page = html.unescape(answer.text)
     assert f'lang="{language}"' in page
-    for part in (code, str(texts.PROBLEMS[code].status)):
+    for part in (code, str(PROBLEMS[code].status)):
         assert part in page
-    for part in texts.problem_text(code, language):
+    for part in PROBLEMS[code].text(language):
         assert part in page
 
 

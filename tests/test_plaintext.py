@@ -19,9 +19,10 @@ from tests.test_errors import problem_in
 from tests.test_token import Caller
 from tokenservice.auth.emails import canonical
 from tokenservice.auth.models import User
+from tokenservice.auth.schemas import RegisterRequest
 from tokenservice.extensions import db
 from tokenservice.onetime.values import Terms
-from tokenservice.web import schemas, texts
+from tokenservice.web import texts
 from tokenservice.web.plaintext import escaped, is_plain
 
 Run = Callable[..., click.testing.Result]
@@ -234,7 +235,7 @@ def test_the_account_of_an_older_name_gets_another_password(
 def test_an_older_subject_is_printed_as_plain_json(
     run: Run, app: Flask, person: Person, name: str
 ) -> None:
-    token = app.extensions["tokens"].create(
+    token = app.extensions["TokenStore"].create(
         person.id, life_seconds=60, terms=Terms(subject=REFUSED[name])
     )
     for words in (("list", person.correo), ("show", token.id), ("revoke", token.id)):
@@ -299,4 +300,4 @@ def test_a_password_that_is_no_text_is_refused_in_good_order(app: Flask) -> None
     assert "UTF-8" in printed(result)[-1]
     # As Python reads the same bytes where the locale is C.
     escaped_bytes = account("Ana") | {"password": "tres tristes \udcff tigres"}
-    assert set(schemas.Registration().validate(escaped_bytes)) == {"password"}
+    assert set(RegisterRequest().validate(escaped_bytes)) == {"password"}

@@ -19,9 +19,22 @@ from marshmallow import Schema
 
 from config import REDIS_SCHEMES, Config
 from tests.conftest import ROOT, Service, needs, new_correo
+from tests.stage.catalogue import PROBLEMS
 from tokenservice.auth import login_limits
-from tokenservice.web import schemas, texts
-from tokenservice.web.problems import ONETIME_CODES
+from tokenservice.auth.schemas import AccountResponse, LoginRequest, LoginResponse, RegisterRequest
+from tokenservice.onetime.errors import OneTimeError
+from tokenservice.token.schemas import (
+    STATES,
+    CreateTokenRequest,
+    CreateTokenResponse,
+    CreateTokensResponse,
+    ListResponse,
+    ReceiptResponse,
+    ReservationRequest,
+    ValidateRequest,
+    ValidateResponse,
+)
+from tokenservice.web import texts
 
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 SPANISH = (ROOT / "README.es.md").read_text(encoding="utf-8")
@@ -100,7 +113,7 @@ def codes(rows: Table) -> list[str]:
     """The codes of a table of problems, each beside the status that the service gives it."""
     listed = []
     for statuses, named, *_ in rows:
-        actual = {texts.PROBLEMS[code].status for code in CODE.findall(named)}
+        actual = {PROBLEMS[code].status for code in CODE.findall(named)}
         assert actual == {int(status) for status in statuses.split(",")}
         listed += CODE.findall(named)
     return listed
@@ -111,27 +124,27 @@ def test_error_codes_are_those_of_the_service(readme: str) -> None:
     """A problem that is added, dropped or given another status in texts.py turns this red."""
     of_tokens = codes(table(readme, "`token_not_for_caller`"))
     others = codes(table(readme, "`bad_request`"))
-    assert sorted(of_tokens) == sorted(ONETIME_CODES.values())
-    assert sorted(of_tokens + others) == sorted(texts.PROBLEMS)
+    assert sorted(of_tokens) == sorted(OneTimeError.kinds)
+    assert sorted(of_tokens + others) == sorted(PROBLEMS)
 
 
 @either_language
 def test_fields_of_a_new_token_are_those_of_the_schema(readme: str) -> None:
     """A field that is added to NewToken, or dropped, turns this red."""
     listed = [name for row in table(readme, "`expires_in`") for name in CODE.findall(row[0])]
-    assert sorted(listed) == sorted(schemas.NewToken().fields)
+    assert sorted(listed) == sorted(CreateTokenRequest().fields)
 
 
 #: Bodies and answers, by the call beside which the READMEs write their members in braces.
 SHAPES: dict[str, list[type[Schema] | None]] = {
-    "POST /token/create": [schemas.CreatedToken],
-    "POST /token/batch": [None, schemas.CreatedTokens],
-    "POST /token/validate": [schemas.PresentedToken, schemas.ConsumedToken],
-    "POST /token/commit": [schemas.Reservation],
-    "GET /token/{token_id}": [schemas.Receipt],
-    "GET /token": [schemas.Page],
-    "POST /auth/register": [schemas.Registration, schemas.Account],
-    "POST /auth/login": [schemas.Credentials, schemas.AccessToken],
+    "POST /token/create": [CreateTokenResponse],
+    "POST /token/batch": [None, CreateTokensResponse],
+    "POST /token/validate": [ValidateRequest, ValidateResponse],
+    "POST /token/commit": [ReservationRequest],
+    "GET /token/{token_id}": [ReceiptResponse],
+    "GET /token": [ListResponse],
+    "POST /auth/register": [RegisterRequest, AccountResponse],
+    "POST /auth/login": [LoginRequest, LoginResponse],
 }
 
 
@@ -154,7 +167,7 @@ def test_members_in_braces_are_those_of_the_schemas(readme: str) -> None:
 def test_calls_that_take_an_idempotency_key_are_named(readme: str, app: Flask) -> None:
     """A call whose description gains or loses the header turns this red."""
     [told] = [line for line in readme.splitlines() if line.startswith("Create, batch")]
-    paths = json.loads(app.extensions["openapi"])["paths"]
+    paths = json.loads(app.extensions["Document"].json)["paths"]
     taking = {
         path.rpartition("/")[2]
         for path, item in paths.items()
@@ -171,7 +184,7 @@ def test_calls_that_take_an_idempotency_key_are_named(readme: str, app: Flask) -
 @either_language
 def test_states_are_those_of_the_engine(readme: str) -> None:
     [told] = [line for line in prose(readme).splitlines() if "`state` " in line]
-    assert set(schemas.STATES) <= set(CODE.findall(told))
+    assert set(STATES) <= set(CODE.findall(told))
 
 
 @either_language
@@ -191,8 +204,8 @@ def test_example_of_an_error_is_the_text_of_the_service(language: texts.Language
     problem = json.loads(example)
     code = problem["code"]
     assert problem["type"] == f"/problems/{code}"
-    assert problem["status"] == texts.PROBLEMS[code].status
-    assert (problem["title"], problem["detail"]) == texts.problem_text(code, language)
+    assert problem["status"] == PROBLEMS[code].status
+    assert (problem["title"], problem["detail"]) == PROBLEMS[code].text(language)
 
 
 @either_language

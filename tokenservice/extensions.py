@@ -1,10 +1,14 @@
-"""The extensions, not yet bound to an app, and the parts that each app has of its own."""
+"""The extensions, not yet bound to an app, and the one object of a kind that each app has."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeVar, cast
 
-from flask import current_app
+from flask import Flask, current_app
+from flask_cors import CORS
+from flask_jwt_extended import JWTManager
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
@@ -12,13 +16,13 @@ from sqlalchemy.orm import DeclarativeBase
 from werkzeug.local import LocalProxy
 
 from config import Config
-from tokenservice.auth.passwords import Passwords
 from tokenservice.onetime.store import TokenStore
-from tokenservice.postgres.breaker import Breaker
+
+Part = TypeVar("Part")
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that migrations and errors can tell them apart."""
+    """Name every constraint, so that migrations and errors can tell them apart."""
 
     metadata = MetaData(
         naming_convention={
@@ -31,10 +35,24 @@ class Base(DeclarativeBase):
     )
 
 
-# What was read or returned by an insert is not read again after the commit: it could only fail.
+# A row that was read or inserted is not read again after the commit: that could only fail.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
-config = cast(Config, LocalProxy(lambda: current_app.extensions["config"]))
-breaker = cast(Breaker, LocalProxy(lambda: current_app.extensions["breaker"]))
-tokens = cast(TokenStore, LocalProxy(lambda: current_app.extensions["tokens"]))
-passwords = cast(Passwords, LocalProxy(lambda: current_app.extensions["passwords"]))
+jwt = JWTManager()
+cors = CORS()
+limiter = Limiter(get_remote_address, storage_uri="counters://", strategy="fixed-window")
+
+
+def add(app: Flask, *parts: object) -> None:
+    """Give ``app`` its one object of each kind."""
+    for part in parts:
+        app.extensions[type(part).__name__] = part
+
+
+def part(kind: type[Part]) -> Part:
+    """A proxy of the current app's object of ``kind``, in the manner of ``current_app``."""
+    return cast(Part, LocalProxy(lambda: current_app.extensions[kind.__name__]))
+
+
+config = part(Config)
+tokens = part(TokenStore)

@@ -15,20 +15,26 @@ from pathlib import Path
 import atheris
 from marshmallow import ValidationError
 
+from config import Config
+
 with atheris.instrument_imports(["tokenservice", "email_validator", "idna", "marshmallow"]):
-    from tokenservice import correo, schemas, strictjson
+    from tokenservice import create_app
+    from tokenservice.auth import emails
+    from tokenservice.auth.schemas import LoginRequest
     from tokenservice.onetime import format as tokens
     from tokenservice.onetime.errors import TokenMalformed
+    from tokenservice.token import schemas
+    from tokenservice.web import strictjson
 
 # Registration is not here: how long a password takes to judge is not about shapes.
 SCHEMAS = [
-    schemas.Credentials(),
-    schemas.NewToken(),
-    schemas.NewTokens(),
-    schemas.PresentedToken(),
-    schemas.ReservedToken(),
-    schemas.Reservation(),
-    schemas.ListQuery(),
+    LoginRequest(),
+    schemas.CreateTokenRequest(),
+    schemas.CreateTokensRequest(),
+    schemas.ValidateRequest(),
+    schemas.ReserveRequest(),
+    schemas.ReservationRequest(),
+    schemas.ListRequest(),
 ]
 
 
@@ -88,14 +94,14 @@ def body(data: bytes) -> None:
 def address(data: bytes) -> None:
     """A text has one canonical spelling, which is its own, or it is no address."""
     try:
-        spelling = correo.canonical(data.decode("utf-8", "surrogateescape"))
+        spelling = emails.canonical(data.decode("utf-8", "surrogateescape"))
     except ValueError:
         return
-    assert correo.canonical(spelling) == spelling
-    assert len(spelling) <= correo.MAX_LENGTH
+    assert emails.canonical(spelling) == spelling
+    assert len(spelling) <= emails.MAX_LENGTH
     assert spelling.isprintable()
     # Somebody's address may be spelt as a mask is.
-    assert correo.masked(spelling) != spelling or "***@" in spelling
+    assert emails.masked(spelling) != spelling or "***@" in spelling
     spelling.encode()
 
 
@@ -142,7 +148,8 @@ def sow(target: str, corpus: Path) -> None:
 def main(target: str, *options: str) -> None:
     sow(target, Path(options[-1]))
     atheris.Setup([sys.argv[0], *options], TARGETS[target])
-    atheris.Fuzz()
+    with create_app(Config(secret_key="k" * 32)).app_context():  # It connects to nothing.
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

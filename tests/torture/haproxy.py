@@ -14,7 +14,7 @@ from typing import Any
 
 from dev.server import Server, free_port
 from tests.conftest import ROOT, needs
-from tokenservice.web import texts
+from tests.stage.catalogue import PROBLEMS
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -98,8 +98,8 @@ def problem(answer: bytes) -> tuple[int, str]:
     assert found["request_id"] == headers["x-request-id"] != ""
     assert found["status"] == status
     assert found["type"] == f"/problems/{found['code']}"
-    assert found["title"] == texts.PROBLEMS[found["code"]].es.title
-    if texts.PROBLEMS[found["code"]].status == status:
-        assert found["detail"] == texts.PROBLEMS[found["code"]].es.detail
+    assert found["title"] == PROBLEMS[found["code"]].es.title
+    if PROBLEMS[found["code"]].status == status:
+        assert found["detail"] == PROBLEMS[found["code"]].es.detail
     assert (status in {429, 502, 503, 504}) == ("retry-after" in headers)
     return status, found["code"]

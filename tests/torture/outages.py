@@ -21,11 +21,11 @@ import redis
 
 import dev
 from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tests.stage.catalogue import PROBLEMS
 from tests.torture import ledger
 from tests.torture.ledger import FULL, trials
 from tests.torture.proxy import Proxy
 from tokenservice.postgres.breaker import TRY_AGAIN_SECONDS
-from tokenservice.web import texts
 
 SETTINGS: dict[str, Any] = {
     **{"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100},
@@ -103,7 +103,7 @@ class Site:
             return Call(OK, seconds, said)
         # Of an outage one is told in our own words, and when to try again.
         assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.status_code == texts.PROBLEMS[said["code"]].status
+        assert answer.status_code == PROBLEMS[said["code"]].status
         assert answer.status_code != 503 or answer.headers["Retry-After"] == "1"
         return Call(said["code"], seconds, said)
 

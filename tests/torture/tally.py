@@ -10,10 +10,10 @@ from collections.abc import Callable
 from tests.racing import Answer
 from tests.torture.caller import Caller
 from tokenservice.onetime import errors
+from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.format import ID
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
-from tokenservice.web.problems import ONETIME_CODES
 
 HONOURED, NO_ANSWER = "honoured", "no answer"
 UNDECIDED = {NO_ANSWER, "store_unavailable"}
@@ -42,7 +42,7 @@ def by_engine(store: TokenStore, caller: Party) -> Presenter:
                 store.validate(Presented(text), caller)
             return HONOURED
         except errors.OneTimeError as error:
-            return ONETIME_CODES[type(error)]
+            return OneTimeError.kinds[type(error)]
 
     return present
 

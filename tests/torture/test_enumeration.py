@@ -139,7 +139,7 @@ def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..
     client = unguarded.test_client()
 
     def post(path: str, body: dict[str, Any]) -> Answer:
-        unguarded.extensions["passwords"]._stand_ins = {}
+        unguarded.extensions["Passwords"]._stand_ins = {}
         started = time.process_time()
         answer = client.post(path, json=body)
         return answer.status_code, answer.get_json(), time.process_time() - started

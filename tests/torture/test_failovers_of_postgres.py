@@ -23,8 +23,8 @@ from tests.torture.ledger import trials
 from tests.torture.outages import OK, SETTINGS, STALL_SECONDS, Site
 from tests.torture.proxy import Proxy
 from tests.torture.replication import Pair, query
+from tokenservice import postgres
 from tokenservice.extensions import db
-from tokenservice.postgres import timeouts
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def register(client: FlaskClient) -> int:
 def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskClient, Any]) -> None:
     """A ping succeeds there. The first write fails, and the next finds the new primary.
 
-    Guard: ``timeouts.leave_read_only_server``.
+    Guard: ``postgres.leave_read_only_server``.
     """
     client, _ = pinned
     answers = [register(client) for _ in range(5)]
@@ -166,5 +166,5 @@ def test_a_probe_alone_makes_it_ready_again(pinned: tuple[FlaskClient, Any]) -> 
 def test_without_the_guard_it_stays(pinned: tuple[FlaskClient, Any]) -> None:
     client, _ = pinned
     with client.application.app_context():
-        event.remove(db.engine, "handle_error", timeouts.leave_read_only_server)
+        event.remove(db.engine, "handle_error", postgres.leave_read_only_server)
     assert {register(client) for _ in range(5)} == {503}

@@ -1,1 +1,24 @@
-"""Accounts, and how a caller proves to be one: the blueprint /auth."""
+"""Accounts, and the authentication of callers: the blueprint /auth."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_smorest import Api
+
+from config import Config
+from tokenservice.auth import callers, commands, jwts, login, problems, registration
+from tokenservice.auth.blueprint import blueprint
+from tokenservice.auth.passwords import Passwords
+from tokenservice.extensions import add
+
+VIEWS = (registration, login)
+
+
+def init_app(app: Flask, config: Config, api: Api) -> None:
+    add(app, Passwords(config.argon2_memory_kib, config.web_concurrency, config.web_threads))
+    problems.init_app(app)
+    jwts.init_app(app, config)
+    callers.init_app(app)
+    api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
+    api.register_blueprint(blueprint)
+    app.cli.add_command(commands.users)

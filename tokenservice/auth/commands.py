@@ -20,17 +20,25 @@ from marshmallow import EXCLUDE, Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from tokenservice.auth import emails as correos
+from tokenservice.auth import emails
 from tokenservice.auth.models import User, uuid7
-from tokenservice.extensions import db, passwords
+from tokenservice.auth.passwords import passwords
+from tokenservice.auth.schemas import (
+    AccountFields,
+    AccountResponse,
+    PasswordChange,
+    RegisterRequest,
+)
+from tokenservice.extensions import db
 from tokenservice.ops.terminal import Commands, show_line
-from tokenservice.web import schemas, strictjson
+from tokenservice.web import strictjson
 
 BATCH = 200
 SHOWN_MISTAKES = 20
-REGISTRATION = schemas.Registration(unknown=EXCLUDE)
-NEW_PASSWORD = schemas.NewPassword()
-JUDGED = schemas.Registered(unknown=EXCLUDE)
+ACCOUNT = AccountResponse()
+REGISTRATION = RegisterRequest(unknown=EXCLUDE)
+NEW_PASSWORD = PasswordChange()
+CHECKED = AccountFields(unknown=EXCLUDE)
 
 users = Commands("users", help="Accounts: create, seed, list, disable, enable, set-password.")
 password_stdin = click.option(
@@ -41,7 +49,7 @@ password_stdin = click.option(
 
 
 def read_password(from_stdin: bool) -> str:
-    """Read a password without it ever being a process argument."""
+    """Read a password, which is never a process argument."""
     if from_stdin:
         try:
             return sys.stdin.readline().rstrip("\n")
@@ -51,7 +59,7 @@ def read_password(from_stdin: bool) -> str:
 
 
 def checked(given: dict[str, Any], schema: Schema = REGISTRATION) -> dict[str, Any]:
-    """:raises click.ClickException: naming what is wrong with each field"""
+    """:raises click.ClickException: naming the mistakes of each field"""
     try:
         return dict(schema.load(given))
     except ValidationError as error:
@@ -66,13 +74,13 @@ def mistakes_of(error: ValidationError) -> str:
 
 
 def account(correo: str) -> User:
-    """:raises click.ClickException: where there is no such account"""
+    """:raises click.ClickException: there is no such account"""
     try:
-        spelling = correos.canonical(correo)
+        spelling = emails.canonical(correo)
     except ValueError:
         spelling = correo
     user = None
-    with contextlib.suppress(UnicodeEncodeError):  # What is no text is nobody's address.
+    with contextlib.suppress(UnicodeEncodeError):  # No account has an address that is not text.
         user = db.session.scalar(select(User).where(User.correo == spelling))
     if user is None:
         raise click.ClickException(f"no account has the address {correo}")
@@ -80,7 +88,7 @@ def account(correo: str) -> User:
 
 
 def show(user: User) -> None:
-    show_line(schemas.Account().dump(user))
+    show_line(ACCOUNT.dump(user))
 
 
 @users.command("create")
@@ -125,8 +133,8 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
     if dry_run:
         click.echo(f"{total} accounts are well formed; nothing was written.")
         return
-    # Hashing many takes long. Until all are hashed, no transaction keeps others from registering
-    # their addresses, and they are in a file because memory may not hold them.
+    # Hashing takes long. Until it is done, no transaction blocks other registrations, and the
+    # hashes wait in a file because memory may not hold them.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         with click.progressbar(length=total, label="Hashing", file=sys.stderr) as bar:
             for batch in batches(lines):
@@ -150,9 +158,9 @@ def made_up(count: int, password: str) -> Iterator[dict[str, str]]:
 
 
 def numbered(file: Path) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
-    """Read FILE line by line; give each line's number, and its values or what is wrong.
+    """Read FILE line by line: the number of each line, and its values or its error.
 
-    :raises click.ClickException: it cannot be read any further
+    :raises click.ClickException: the rest is unreadable
     """
     number = 0
     try:
@@ -181,7 +189,7 @@ def json_object(line: str) -> dict[str, Any] | ValueError:
 
 
 def check_lines(file: Path) -> int:
-    """Check every line before anything is written, keeping none of them.
+    """Check every line before anything is written, and count them.
 
     :raises click.ClickException: naming the bad lines by their numbers
     """
@@ -206,7 +214,7 @@ def entries(file: Path) -> Iterator[dict[str, str]]:
     for number, values in numbered(file):
         if isinstance(values, ValueError):
             raise click.ClickException(f"line {number} has changed since it was checked")
-        yield dict(JUDGED.load(values))
+        yield dict(CHECKED.load(values))
 
 
 def batches(lines: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
@@ -216,16 +224,16 @@ def batches(lines: Iterable[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
 
 
 def missing(batch: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Those of ``batch`` that have no account."""
+    """The entries of ``batch`` without an account."""
     wanted = {given["correo"]: given for given in batch}
     existing = set(db.session.scalars(select(User.correo).where(User.correo.in_(wanted))))
-    db.session.rollback()  # Hashing comes next, and no lock may last as long.
+    db.session.rollback()  # Hashing comes next; no lock may last that long.
     return [given for correo, given in wanted.items() if correo not in existing]
 
 
 def hashed(batch: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows of ``batch``, hashed on all cores."""
-    # Looked up here: the threads have no app to look it up in.
+    # Looked up here: the threads have no app context.
     hash_one = passwords.hash_unqueued
     with ThreadPoolExecutor(os.cpu_count()) as cores:
         hashes = list(cores.map(hash_one, (given["password"] for given in batch)))
@@ -236,7 +244,7 @@ def hashed(batch: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def insert_missing(rows: list[dict[str, str]]) -> int:
-    """Insert those of ``rows`` that have no account; count them.
+    """Insert the rows without an account; count them.
 
     The caller commits: a seed is written whole or not at all.
     """

@@ -1,4 +1,4 @@
-"""The one spelling of an e-mail address that counts as an identity."""
+"""The canonical spelling of an e-mail address, which is the identity of an account."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MAX_LENGTH = 254
 
 
 def canonical(text: str) -> str:
-    """Give the spelling under which ``text`` is stored, compared and counted.
+    """The spelling under which ``text`` is stored, compared and counted.
 
     Trimmed, NFKC, lower case, internationalised domain in its Unicode form, so that two
     spellings of one mailbox are one account (ASVS 5.0 V1.1.1). Letters that only look alike,
     such as a dotless i, stay different: they are different mailboxes.
 
-    :raises ValueError: if it is not an e-mail address
+    :raises ValueError: it is not an e-mail address
     """
     folded = unicodedata.normalize("NFKC", text.strip()).lower()
     if len(folded) > MAX_LENGTH:
@@ -33,6 +33,6 @@ def canonical(text: str) -> str:
 
 
 def masked(correo: str) -> str:
-    """Give a form that is safe in a log: ``a***@example.com``."""
+    """A form that is safe in a log: ``a***@example.com``."""
     local, _, domain = correo.partition("@")
     return f"{local[:1]}***@{domain}"

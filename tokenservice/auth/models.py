@@ -10,14 +10,14 @@ from datetime import datetime
 from sqlalchemy import DateTime, String, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tokenservice.auth import emails as correos
+from tokenservice.auth import emails
 from tokenservice.extensions import db
 
 
 def uuid7() -> uuid.UUID:
-    """Make a UUIDv7 (RFC 9562 section 5.7): milliseconds first, then 74 random bits.
+    """A new UUIDv7 (RFC 9562 section 5.7): milliseconds first, then 74 random bits.
 
-    Python has one from 3.14 on.
+    Python has its own from 3.14 on.
     """
     stamp = time.time_ns() // 1_000_000
     value = (stamp & (2**48 - 1)) << 80 | secrets.randbits(80)
@@ -27,14 +27,14 @@ def uuid7() -> uuid.UUID:
 
 
 class User(db.Model):  # type: ignore[name-defined]
-    """An account. ``correo`` is canonical; that it is unique is the database's decision."""
+    """An account. ``correo`` is canonical; a constraint keeps it unique."""
 
     __tablename__ = "users"
     __table_args__ = (UniqueConstraint("correo"),)
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
     nombre: Mapped[str] = mapped_column(String(100))
-    correo: Mapped[str] = mapped_column(String(correos.MAX_LENGTH))
+    correo: Mapped[str] = mapped_column(String(emails.MAX_LENGTH))
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true(), default=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

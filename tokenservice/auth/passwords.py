@@ -1,4 +1,4 @@
-"""Passwords: what is accepted, how it is kept, and how many are hashed at once."""
+"""Passwords: their rules, their hashes, and the queue for hashing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import zxcvbn.scoring
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from tokenservice.extensions import part
 from tokenservice.server.turns import turns
 
 MIN_LENGTH, MAX_LENGTH = 8, 128
@@ -37,23 +38,23 @@ MOST_READINGS = 16
 
 
 class TooManyWaiting(Exception):
-    """The cores are taken and the queue before them is too long."""
+    """The cores are busy and the queue for them is full."""
 
 
 def normalized(password: str) -> str:
-    """Give the form that is hashed: NFKC, so that every keyboard writes the same password."""
+    """The form that is hashed: NFKC, so that every keyboard writes the same password."""
     return unicodedata.normalize("NFKC", password)
 
 
 def is_guessable(password: str, context: Iterable[str]) -> bool:
-    """Tell whether a guesser who knows ``context`` (names, addresses) finds it soon.
+    """Tell whether 10^8 guesses find it, given ``context`` (names, addresses).
 
-    Soon is 10^8 guesses, zxcvbn's score of 3 (ASVS 5.0 V6.2.4, V6.2.11). Only the first 72
-    characters are scored: more cannot make them weaker, and scoring slows with length.
+    10^8 is zxcvbn's score of 3 (ASVS 5.0 V6.2.4, V6.2.11). Only the first 72 characters are scored:
+    more cannot make them weaker, and scoring slows with length.
     """
     scored = password[:72]
-    # zxcvbn tries every reading of every look-alike, and a text made for it has thousands: it
-    # would work for seconds. Beyond a few, one reading is enough, and stricter.
+    # zxcvbn tries every reading of every look-alike, and a hostile text has thousands, which take
+    # seconds. Beyond a few, one reading is enough, and stricter.
     readings = zxcvbn.matching.relevant_l33t_subtable(scored, LOOK_ALIKES)
     if math.prod(map(len, readings.values())) > MOST_READINGS:
         scored = zxcvbn.matching.translate(scored, PLAIN)
@@ -62,8 +63,7 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
         parts = [part for part in re.split(r"[\W_]+", text) if part]
         local = re.split(r"[\W_]+", text.partition("@")[0])
         known |= {text, "".join(local), *parts}
-    # The package's own entry point keeps the context in a module global, which two threads
-    # would share.
+    # Not zxcvbn.zxcvbn, which keeps the context in a module global that threads share.
     dictionaries = {
         **zxcvbn.matching.RANKED_DICTIONARIES,
         "user_inputs": zxcvbn.matching.build_ranked_dict(known),
@@ -75,12 +75,12 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
 
 
 class Passwords:
-    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), kept out of others' way.
+    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), in a bounded queue.
 
-    Hashing is what makes logins dear. It runs at most one per core over all ``workers`` of the
-    machine, on threads that give way to every other (Linux), so that token calls do not wait for
-    logins. At most half of a worker's request ``threads`` wait for a hash: whoever comes then, or
-    would wait for more than two seconds, is told so.
+    Hashing dominates the cost of a login. It runs at most once per core over all ``workers`` of the
+    machine, on threads of low priority (Linux), so that token calls do not wait for logins. At most
+    half of a worker's request ``threads`` wait for a hash; further requests, and waits of more than
+    two seconds, are refused.
     """
 
     def __init__(self, memory_kib: int, workers: int, threads: int) -> None:
@@ -92,26 +92,26 @@ class Passwords:
         self._remember(self._hasher.hash(os.urandom(16)))
 
     def hash(self, password: str) -> str:
-        """:raises TooManyWaiting: when no core came free in time"""
+        """:raises TooManyWaiting: no core came free in time"""
         return self._queued(self.hash_unqueued, password)
 
     def hash_unqueued(self, password: str) -> str:
-        """Hash at once, for a command that has the machine's cores to itself."""
+        """Hash at once, for a command that may use all cores."""
         return self._hasher.hash(password)
 
     def verify(self, stored: str | None, password: str) -> bool:
-        """Compare, and take the same time where there is nothing to compare with.
+        """Compare, in the same time for an account that does not exist.
 
-        :param stored: the account's hash, or None where there is no such account
-        :raises TooManyWaiting: when no core came free in time
+        :param stored: the account's hash, or None
+        :raises TooManyWaiting: no core came free in time
         """
         return self._queued(self._verify, stored or "", password)
 
     def _verify(self, stored: str, password: str) -> bool:
-        """Compare with a hash of each cost that this process has met, so that all take the same.
+        """Compare with one hash of each cost in use, so that every login takes the same time.
 
-        Else a change of the parameters would tell the accounts from nobody, until their owners
-        have logged in: those have a hash of the old cost, and nobody has one of today's.
+        Otherwise, after a change of the parameters, time would tell an account with a hash of the
+        old cost from one that does not exist.
         """
         matches = False
         stand_ins = self._stand_ins
@@ -128,14 +128,14 @@ class Passwords:
         return matches
 
     def _remember(self, hashed: str) -> None:
-        """Have a stand-in for hashes that cost as much as this one."""
+        """Keep a stand-in for hashes of this cost."""
         if cost_of(hashed) not in self._stand_ins:
             rest, _, digest = hashed.rpartition("$")
-            # Replaced, not changed: another thread may be going through the old ones.
+            # Replaced, not changed: another thread may be iterating.
             self._stand_ins = {**self._stand_ins, cost_of(hashed): f"{rest}${'A' * len(digest)}"}
 
     def needs_rehash(self, stored: str) -> bool:
-        """Tell whether ``stored`` was made with other parameters than today's."""
+        """Tell whether ``stored`` has other parameters than today's."""
         return self._hasher.check_needs_rehash(stored)
 
     def _queued(self, work: Callable[..., Result], *args: str) -> Result:
@@ -153,13 +153,16 @@ class Passwords:
             self._places.release()
 
 
+passwords = part(Passwords)
+
+
 def cost_of(hashed: str) -> str:
-    """Give what stands before the salt: the algorithm, memory, passes and lanes."""
+    """The part before the salt: algorithm, memory, passes and lanes."""
     return hashed.rpartition("$")[0].rpartition("$")[0]
 
 
 def give_way() -> None:
-    """Let this thread have a core when no other wants it."""
+    """Lower the priority of this thread."""
     if sys.platform == "linux":
         this = threading.get_native_id()
         given = os.getpriority(os.PRIO_PROCESS, this)

@@ -1,4 +1,4 @@
-"""What commands write: plain text alone, to a terminal or not, whatever the database holds."""
+"""Output of commands: JSON lines of plain text, whatever the database holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenservice.web.plaintext import escaped
 
 
 class Commands(AppGroup):
-    """A group of commands whose complaints may quote what they were given."""
+    """A group of commands whose error messages may quote their input."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,1 +1,65 @@
-"""Postgres: how long a request waits for it, and when none asks."""
+"""Postgres: the engine's options, time limits, the breaker and standby handling."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg2.extensions
+from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import Config
+from tokenservice.extensions import add, db, migrate
+from tokenservice.postgres import timeouts
+from tokenservice.postgres.breaker import Breaker
+
+MIGRATIONS = Path(__file__).parents[2] / "migrations"
+READ_ONLY = "25006"
+
+
+def leave_read_only_server(context: ExceptionContext) -> None:
+    """Drop the pool when its server has become a standby.
+
+    A ping still succeeds there, so without this every write would fail until a restart.
+    """
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def end_session(_: BaseException | None) -> None:
+    """Roll back the open transaction of a request.
+
+    The response exists already: a server that is gone by now, or hangs, must not turn it into a
+    500.
+    """
+    with suppress(SQLAlchemyError):
+        db.session.remove()
+    timeouts.patience.seconds = math.inf
+
+
+def init_app(app: Flask, config: Config) -> None:
+    breaker = Breaker(config.web_threads)
+    add(app, breaker)
+    app.config["SQLALCHEMY_DATABASE_URI"] = config.sqlalchemy_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_size": breaker.places + 1,  # One connection more is for /readyz.
+        "max_overflow": 0,
+        "pool_timeout": 1,
+        "pool_pre_ping": True,
+        "hide_parameters": True,
+        "connect_args": timeouts.SERVER_LIMITS,
+    }
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    # Every wait of this process has a bound: psycopg2 knows only one way to wait.
+    psycopg2.extensions.set_wait_callback(timeouts.wait)
+    app.before_request(timeouts.begin_request)
+    # After db.init_app: the last registered teardown runs first.
+    app.teardown_appcontext(end_session)
+    with app.app_context():
+        event.listen(db.engine, "do_connect", timeouts.connect)
+        event.listen(db.engine, "handle_error", leave_read_only_server)

@@ -1,4 +1,4 @@
-"""How many requests may wait for Postgres at once, and that none does while it does not answer."""
+"""A circuit breaker before Postgres: bounded places, and no waiting while it does not respond."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy import exc as database
 
+from tokenservice.extensions import db, part
 from tokenservice.server.turns import turns
-from tokenservice.web.problems import is_outage
 
-#: After a failure, how soon Postgres is tried again, by one request at a time.
+#: The time from a failure to the next trial, one request at a time.
 TRY_AGAIN_SECONDS = 0.25
-#: How long a request waits for a place, from when the last one was taken or given back. Where that
-#: was longer ago, it does not wait at all.
+#: The longest wait for a place, counted from the last take or release of one.
 STANDSTILL_SECONDS = 0.5
-#: The same for the one place that there is after a failure: for a trial that is about to succeed.
+#: The same for the single place after a failure: for a trial that is about to succeed.
 TRIAL_SECONDS = 0.1
 
 
 class NotAsked(database.TimeoutError):
-    """Postgres did not answer lately, or earlier requests still wait for it."""
+    """Postgres failed a moment ago, or too many requests wait for it."""
 
 
 class Breaker:
-    """Stands before Postgres, one for each process.
+    """The breaker of a process.
 
     A quarter of the request ``threads`` may wait for Postgres, and half of them for a hash (see
-    :mod:`tokenservice.passwords`): the rest is for requests that need neither.
+    :mod:`tokenservice.auth.passwords`); the rest serve requests that need neither.
     """
 
     def __init__(self, threads: int) -> None:
@@ -41,9 +41,9 @@ class Breaker:
 
     @contextmanager
     def asking(self, try_again_seconds: float) -> Iterator[None]:
-        """Hold a place in the block, and learn from what becomes of it.
+        """Hold a place in the block, and learn from its outcome.
 
-        :raises NotAsked: at once where Postgres failed, unless so much time has passed since
+        :raises NotAsked: Postgres failed less than ``try_again_seconds`` ago, or no place came free
         """
         place = self._take_place(try_again_seconds)
         try:
@@ -58,7 +58,7 @@ class Breaker:
             place.release()
 
     def learn(self, error: database.SQLAlchemyError) -> None:
-        """Break where ``error`` says that the next request would wait in vain."""
+        """Open the circuit if ``error`` means that the next request would wait in vain."""
         if is_away(error):
             self._failed_at = time.monotonic()
 
@@ -79,15 +79,43 @@ class Breaker:
             if self._failed_at == failed_at:
                 self._moved_at = time.monotonic()
                 return place
-            # While this request waited, Postgres failed, or was found to be back.
+            # Postgres failed, or came back, during the wait.
             place.release()
 
 
-def is_away(error: database.SQLAlchemyError) -> bool:
-    """Tell a Postgres that answers nobody from one that refuses a statement.
+breaker = part(Breaker)
 
-    What a write waits for may be a single row. A read of the accounts waits only where all of them
-    are locked, or the server is too slow.
+
+@contextmanager
+def asking(try_again_seconds: float = TRY_AGAIN_SECONDS) -> Iterator[None]:
+    """Let a request query Postgres in the block, and hold no connection after it.
+
+    :raises NotAsked: too many requests wait for it, or wait in vain
+    """
+    with breaker.asking(try_again_seconds):
+        try:
+            yield
+        finally:
+            db.session.close()
+
+
+def is_outage(error: database.SQLAlchemyError) -> bool:
+    """Tell a database that is away, slow or read-only from a bug."""
+    if isinstance(
+        error,
+        database.TimeoutError | database.OperationalError | database.InterfaceError,
+    ):
+        return True
+    return isinstance(error, database.DBAPIError) and (
+        error.connection_invalidated or isinstance(error.orig, ReadOnlySqlTransaction)
+    )
+
+
+def is_away(error: database.SQLAlchemyError) -> bool:
+    """Tell a Postgres that responds to nobody from one that refuses a statement.
+
+    A write may wait for a single row. A read of the accounts waits only where all of them are
+    locked, or the server is too slow.
     """
     if not (is_outage(error) and isinstance(error, database.DBAPIError)):
         return False

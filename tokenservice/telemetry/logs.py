@@ -1,8 +1,8 @@
-"""JSON lines on standard error: one for each answer, and whatever the libraries have to say.
+"""JSON lines on standard error: one for each response, and those of the libraries.
 
-An answer's line carries the request id, the caller, the endpoint, the status, the time taken
+The line of a response carries the request id, the caller, the endpoint, the status, the time taken
 and one event that the view names with :func:`note` (``token.created``, ``auth.login_failed``).
-One line an answer means that counting lines counts answers.
+Counting lines counts responses.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import logging.config
 import re
 import secrets
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import structlog
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Response, current_app, g, has_request_context, request
 from structlog.typing import EventDict, Processor
 
 from tokenservice.telemetry.stderr import stderr
 
+View = TypeVar("View", bound=Callable[..., Any])
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-QUIET = frozenset({"ops.healthz", "ops.readyz", "ops.metrics"})
 
 SECRET_NAMES = frozenset(
     {"password", "token", "reservation", "access_token", "authorization", "secret_key"}
@@ -35,39 +37,39 @@ SECRET_TEXTS = re.compile(
     r"|(?<=password=)[^\s&\"]+"  # a password among its options
 )
 
-#: What Postgres quotes of a statement or a row: a name, an address, a password's hash.
+#: Quotes of a statement or a row in an error of Postgres: a name, an address, a password hash.
 QUOTED = re.compile(r"^(DETAIL|CONTEXT|LINE \d+):.*$", re.MULTILINE)
 
 log = structlog.get_logger()
 
 
 def redact(_: Any, __: str, event: EventDict) -> EventDict:
-    """Blank what its name says must never be read in a log (ASVS 5.0 V16.2.5)."""
+    """Blank the values whose names are secret (ASVS 5.0 V16.2.5)."""
     for name in SECRET_NAMES & event.keys():
         event[name] = "[redacted]"
     return event
 
 
 def leave_out_quotes(_: Any, __: str, event: EventDict) -> EventDict:
-    """Cut the quotes out of an exception's text: ``hide_parameters`` does not reach that far."""
+    """Cut the quotes out of an exception's text, which ``hide_parameters`` does not reach."""
     if "exception" in event:
         event["exception"] = QUOTED.sub(r"\1: [redacted]", event["exception"])
     return event
 
 
 def render(_: Any, __: str, event: EventDict) -> str:
-    """Write a line, and blank in it what looks like a secret, whoever put it there."""
+    """Write a line, and blank every text in it that has the shape of a secret."""
     return SECRET_TEXTS.sub("[redacted]", ENCODER.encode(event))
 
 
 def name_request(_: Any, __: str, event: EventDict) -> EventDict:
-    """Say which request a line is about, whoever writes it."""
+    """Add the request id to every line of a request."""
     if has_request_context():
         event["request_id"] = request_id()
     return event
 
 
-# Made once: json.dumps makes one for each call that is not all defaults.
+# Built once: json.dumps builds one per call unless all options are defaults.
 ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 SHARED: list[Processor] = [
@@ -81,9 +83,9 @@ RENDER: list[Processor] = [redact, render]
 
 
 def dict_config(level: str) -> dict[str, Any]:
-    """Describe standard logging so that libraries and gunicorn write the same lines."""
+    """The standard logging configuration: libraries and gunicorn write the same lines."""
     destination = {"handlers": ["lines"], "level": level.upper()}
-    # At "debug" it writes down the head of each request that was cut short, credentials and all.
+    # At "debug" gunicorn logs the head of each incomplete request, credentials included.
     gunicorn = "INFO" if level == "debug" else level.upper()
     return {
         "version": 1,
@@ -108,9 +110,9 @@ def dict_config(level: str) -> dict[str, Any]:
         "root": destination,
         "loggers": {
             "gunicorn.error": {**destination, "level": gunicorn, "propagate": False},
-            # Each answer has its line already.
+            # Each response has its line already.
             "gunicorn.access": {"handlers": [], "propagate": False},
-            # Alembic and the limiter tell at "info" what the answer's line tells too.
+            # At "info" Alembic and the limiter repeat the line of the response.
             "alembic": {"level": "WARNING"},
             "flask-limiter": {"level": "ERROR"},
         },
@@ -119,7 +121,7 @@ def dict_config(level: str) -> dict[str, Any]:
 
 def configure(level: str) -> None:
     logging.config.dictConfig(dict_config(level))
-    logging.captureWarnings(True)  # They would be written to standard error as text, and wait.
+    logging.captureWarnings(True)  # Else they would block on standard error, as text.
     structlog.configure(
         processors=[*SHARED, *RENDER],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -128,26 +130,32 @@ def configure(level: str) -> None:
     )
 
 
+def quiet(view: View) -> View:
+    """Log no line for a view's responses below 400."""
+    view.is_quiet = True  # type: ignore[attr-defined]
+    return view
+
+
 def note(event: str, **facts: Any) -> None:
-    """Name what this request did; the answer's line says so."""
+    """Set the event of this request's line, and add facts to it."""
     g.event = event
-    told = {name: value for name, value in facts.items() if value not in (None, "")}
-    g.facts = {**g.get("facts", {}), **told}
+    known = {name: value for name, value in facts.items() if value not in (None, "")}
+    g.facts = {**g.get("facts", {}), **known}
 
 
 def request_id() -> str:
-    """Give this request's id: the caller's if it is sane, else its trace's, else a new one."""
+    """This request's id: the client's if well formed, else its trace's, else a new one."""
     found: str | None = g.get("request_id")
     if found is None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")
-        is_sane = REQUEST_ID.fullmatch(given) and not SECRET_TEXTS.search(given)
-        found = given if is_sane else trace_id() or secrets.token_hex(16)
+        is_well_formed = REQUEST_ID.fullmatch(given) and not SECRET_TEXTS.search(given)
+        found = given if is_well_formed else trace_id() or secrets.token_hex(16)
         g.request_id = found
     return found
 
 
 def trace_id() -> str | None:
-    """Give the trace that W3C ``traceparent`` names, if it is well formed."""
+    """The trace id of a well-formed W3C ``traceparent``."""
     found = TRACEPARENT.fullmatch(request.environ.get("HTTP_TRACEPARENT", ""))
     return found[1] if found and set(found[1]) != {"0"} else None
 
@@ -162,7 +170,8 @@ def init_app(app: Flask) -> None:
         response.headers.add("X-Request-ID", request_id())
         asked, known = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]
         status = response.status_code
-        if asked.endpoint in QUIET and status < 400:
+        view = current_app.view_functions.get(asked.endpoint)
+        if status < 400 and hasattr(view, "is_quiet"):
             return response
         facts = dict(known.get("facts", {}))
         if caller_id := known.get("caller_id"):

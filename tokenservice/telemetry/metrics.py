@@ -1,4 +1,4 @@
-"""What Prometheus reads. Labels are endpoints and codes, never paths or people."""
+"""Prometheus metrics. Labels are endpoints and codes, never paths or accounts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ POOL = Gauge(
 
 @functools.cache
 def labelled(metric: Any, *values: object) -> Any:
-    """The one of ``metric`` with these labels, of which there are few."""
+    """The child of ``metric`` with these labels, which have few values."""
     return metric.labels(*values)
 
 
@@ -55,10 +55,9 @@ def init_app(app: Flask) -> None:
 
 
 class RedisCall:
-    """Entered around one call to Redis: times it.
+    """A context manager that times one call to Redis.
 
-    Connections are not counted here. Each thread that needs one has its own, so that there is
-    no pool to run dry.
+    It counts no connections: each thread has its own, and there is no pool to exhaust.
     """
 
     def __init__(self, call: str) -> None:
@@ -72,7 +71,7 @@ class RedisCall:
 
 
 def watch_engine(engine: Engine) -> None:
-    """Time every query of ``engine`` and count the connections that are out of its pool."""
+    """Time every query of ``engine`` and count the connections in use."""
     in_use = POOL.labels("postgres")
 
     @event.listens_for(engine, "checkout")
@@ -107,7 +106,7 @@ def watch_engine(engine: Engine) -> None:
 
 
 def exposition() -> bytes:
-    """Write all metrics in Prometheus' text form, summed over gunicorn's workers."""
+    """All metrics in Prometheus' text format, summed over gunicorn's workers."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -116,6 +115,6 @@ def exposition() -> bytes:
         try:
             return generate_latest(registry)
         except struct.error:
-            # A worker that is just starting makes its file before it fills it.
+            # A starting worker creates its file before it fills it.
             time.sleep(0.01)
     return generate_latest(registry)

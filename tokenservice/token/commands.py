@@ -1,4 +1,4 @@
-"""``flask tokens …``: what an operator may do with one-time tokens."""
+"""``flask tokens …``: create, show, revoke and list one-time tokens as an operator."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import click
 
 from tokenservice.auth.commands import account, checked
-from tokenservice.extensions import config, tokens
+from tokenservice.extensions import tokens
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.values import Party, Receipt, Terms
 from tokenservice.ops.terminal import Commands, show_line
-from tokenservice.token.creation import told
-from tokenservice.web import schemas, texts
-from tokenservice.web.problems import ONETIME_CODES
+from tokenservice.token.schemas import STATES, CreateTokenRequest, ReceiptResponse
+from tokenservice.web.texts import catalogue
 
-NEW_TOKEN = schemas.NewToken()
+NEW_TOKEN = CreateTokenRequest()
+RECEIPT = ReceiptResponse()
 
 one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.")
 
@@ -37,15 +37,13 @@ def create_token(
     """Create a token of the account CORREO, and print it, once."""
     owner = str(account(correo).id)
     asked = {
-        "expires_in": expires_in or config.onetime_token_expire_seconds,
+        "expires_in": expires_in,
         "purpose": purpose,
         "audience": list(audience),
         "subject": subject or owner,
     }
     given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
     life = given.pop("expires_in")
-    if life > config.onetime_token_max_seconds:
-        raise click.ClickException("expires_in: Longer than this service allows.")
     terms = Terms(**{**given, "audience": tuple(given.get("audience", ()))})
     with reported():
         token = tokens.create(owner, life_seconds=life, terms=terms)
@@ -71,7 +69,7 @@ def revoke_token(token_id: str) -> None:
 
 @one_time.command("list")
 @click.argument("correo")
-@click.option("--state", type=click.Choice(schemas.STATES))
+@click.option("--state", type=click.Choice(STATES))
 @click.option("--purpose", default="")
 def list_tokens(correo: str, state: str | None, purpose: str) -> None:
     """List the tokens of the account CORREO, newest first."""
@@ -88,16 +86,16 @@ def list_tokens(correo: str, state: str | None, purpose: str) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Say why the engine refused in the words of the API.
+    """Report a refusal of the engine in the words of the API.
 
-    :raises click.ClickException: it did
+    :raises click.ClickException: the engine refused
     """
     try:
         yield
     except OneTimeError as error:
-        code = ONETIME_CODES[type(error)]
-        raise click.ClickException(f"{code}: {texts.PROBLEMS[code].en.detail}") from None
+        detail = catalogue.problems[error.code].en.detail
+        raise click.ClickException(f"{error.code}: {detail}") from None
 
 
 def show_receipt(receipt: Receipt) -> None:
-    show_line({"issued_by": receipt.owner, **schemas.Receipt().dump(told(receipt))})
+    show_line({"issued_by": receipt.owner, **RECEIPT.dump(receipt)})

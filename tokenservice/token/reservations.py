@@ -1,29 +1,26 @@
-"""Reservations: a token held for one caller while the action that it allows is carried out."""
+"""Reserve a token for one caller during an action; then commit or release it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask_smorest import Blueprint
-
+from tokenservice.auth.callers import by_caller, caller
 from tokenservice.extensions import tokens
+from tokenservice.onetime.values import Consumed, Reserved
 from tokenservice.telemetry import logs
-from tokenservice.token.creation import (
-    PRESENT_REFUSALS,
-    consumed,
-    granted,
-    idempotency_key,
-    party,
-    presented,
+from tokenservice.token.blueprint import reservations as blueprint
+from tokenservice.token.problems import PRESENTATION_REFUSALS, consuming
+from tokenservice.token.schemas import (
+    ReservationRequest,
+    ReserveRequest,
+    ReserveResponse,
+    ValidateResponse,
 )
-from tokenservice.web import schemas
-from tokenservice.web.limits import by_caller, limited
-from tokenservice.web.openapi import BEARER, IDEMPOTENCY_KEY, WITH_BODY, WITH_CALLER, problems
+from tokenservice.token.validation import consumed, presented
+from tokenservice.web.limits import limited
+from tokenservice.web.views import operation, repeatable
 
-blueprint = Blueprint("lease", __name__, url_prefix="/token", description="Reservations of tokens")
-blueprint.ARGUMENTS_PARSER = schemas.parser
-
-LEASE_REFUSALS = (
+REFUSALS = (
     "token_malformed",
     "token_unknown",
     "token_already_used",
@@ -35,56 +32,40 @@ LEASE_REFUSALS = (
 
 @blueprint.route("/reserve", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.ReservedToken())
-@blueprint.response(200, schemas.HeldToken())
-@blueprint.doc(
-    operationId="reserveToken",
-    security=BEARER,
-    parameters=[IDEMPOTENCY_KEY],
-    responses=problems(*WITH_BODY, *WITH_CALLER, *PRESENT_REFUSALS, "lease_ended"),
-)
-def reserve(given: dict[str, Any]) -> dict[str, Any]:
+@blueprint.arguments(ReserveRequest())
+@blueprint.response(200, ReserveResponse())
+@operation("reserveToken", *PRESENTATION_REFUSALS, "lease_ended")
+@repeatable
+@consuming
+def reserve(given: dict[str, Any], key: str) -> Reserved:
     """Hold a token while the action that it allows is carried out
 
     Commit the reservation when it is done, or release it when it failed. The lease ends by
     itself, and the token can then be used again while its life remains.
     """
-    held = tokens.reserve(
-        presented(given), party(), lease_seconds=given["lease_seconds"], key=idempotency_key()
-    )
+    lease = given["lease_seconds"]
+    held = tokens.reserve(presented(given), caller(), lease_seconds=lease, key=key)
     logs.note("token.reserved", token_id=held.id)
-    return {
-        "reservation": held.text,
-        "lease_expires_at": held.lease_expires_at,
-        **granted(held),
-    }
+    return held
 
 
 @blueprint.route("/commit", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.Reservation())
-@blueprint.response(200, schemas.ConsumedToken())
-@blueprint.doc(
-    operationId="commitToken",
-    security=BEARER,
-    parameters=[IDEMPOTENCY_KEY],
-    responses=problems(*WITH_BODY, *WITH_CALLER, *LEASE_REFUSALS, "idempotency_mismatch"),
-)
-def commit(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+@blueprint.arguments(ReservationRequest())
+@blueprint.response(200, ValidateResponse())
+@operation("commitToken", *REFUSALS, "idempotency_mismatch")
+@repeatable
+@consuming
+def commit(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
     """Use up the token that a reservation holds"""
-    token = tokens.commit(given["reservation"], party(), key=idempotency_key())
-    return consumed("token.committed", token)
+    return consumed("token.committed", tokens.commit(given["reservation"], caller(), key=key))
 
 
 @blueprint.route("/release", methods=["POST"])
 @limited("validate", by_caller)
-@blueprint.arguments(schemas.Reservation())
+@blueprint.arguments(ReservationRequest())
 @blueprint.response(204)
-@blueprint.doc(
-    operationId="releaseToken",
-    security=BEARER,
-    responses=problems(*WITH_BODY, *WITH_CALLER, *LEASE_REFUSALS),
-)
+@operation("releaseToken", *REFUSALS)
 def release(given: dict[str, Any]) -> None:
     """Give back the token that a reservation holds"""
-    logs.note("token.released", token_id=tokens.release(given["reservation"], party()))
+    logs.note("token.released", token_id=tokens.release(given["reservation"], caller()))

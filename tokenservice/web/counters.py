@@ -1,9 +1,9 @@
-"""Counting in Redis, and in this process's memory while Redis is away.
+"""Counters of calls and attempts: in Redis, and in process memory while Redis is away.
 
 Failure policy: while Redis cannot count, each process counts for itself, with its share of the
-limit, so that all of a host together allow no more than the limit (or one call per process, where
-there are more processes than the limit has calls). Never unlimited; but a window in which Redis
-goes has two counts, and allows up to twice the limit.
+limit, so that a whole host allows no more than the limit (or one call per process, where there are
+more processes than the limit has calls). Never unlimited; but a window in which Redis goes away has
+two counts, and allows up to twice the limit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOOK = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
--- A log's place among KEYS, its quota, what it holds of its window, and when it has room again.
+-- A log's place among KEYS, its quota, the count of its window, and the time until it has room.
 local function look(place, quota, window)
   local key, from = KEYS[place], now - window + 1
   local count = redis.call('ZCOUNT', key, from, '+inf')
@@ -52,11 +52,11 @@ local function look(place, quota, window)
 end
 """
 
-# KEYS: logs, and perhaps the networks that an account is known to use.
-# ARGV: the attempt, its network, for how long a network is known; and for each log its quota, its
+# KEYS: logs, and perhaps the known networks of an account.
+# ARGV: the attempt, its network, the life of a known network; and for each log its quota, its
 # quota for a known network (0 where that is not counted), and its window.
-# Nothing is written where one log is full. ZADD comes first, for a full Redis lets a script go on
-# that has written.
+# A full log prevents every write. ZADD comes first: a full Redis lets a script continue after a
+# write.
 ATTEMPT = (
     LOOK
     + """
@@ -87,8 +87,8 @@ return { 1, unpack(states) }
 """
 )
 
-# KEYS: logs, and the account's networks where this one is to be remembered.
-# ARGV: the attempt, its network, for how long a network is known, how many are; and for each log
+# KEYS: logs, and the account's known networks where this one is to be remembered.
+# ARGV: the attempt, its network, the life of a known network, the most of them; and for each log
 # its quota and its window.
 GIVE_BACK = (
     LOOK
@@ -113,10 +113,10 @@ SCRIPTS = (COUNT, ATTEMPT, GIVE_BACK)
 
 
 class Log(NamedTuple):
-    """The attempts that one limit counts: at most ``quota`` in any ``seconds``.
+    """The attempts of one limit: at most ``quota`` in any ``seconds``.
 
-    :param known_quota: the quota for a network that the account is known to use; 0 where such an
-        attempt does not count here
+    :param known_quota: the quota for a known network of the account; 0 where its attempts do not
+        count here
     """
 
     name: str
@@ -127,10 +127,10 @@ class Log(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a limit says of a call.
+    """The decision of a limit on a call.
 
-    :param remaining: how many more it would let through now
-    :param room_at: when it lets one more through than now, in seconds of the monotonic clock
+    :param remaining: the calls that it would still admit now
+    :param room_at: the time at which it admits one more than now, in seconds of the monotonic clock
     """
 
     name: str
@@ -142,11 +142,11 @@ class Verdict(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """An attempt: counted in each of ``logs``, or else refused by the first and counted nowhere.
+    """An attempt: counted in each of ``logs``, or refused by the first and counted in none.
 
-    :param id: in a log of Redis; in memory it is the time, ``at``
-    :param network: whence it came, and ``networks`` where those are kept that its account is known
-        to use; empty where there is no account
+    :param id: its name in a log of Redis; in memory it is the time, ``at``
+    :param network: its network, and ``networks`` the key of its account's known networks; empty
+        where there is no account
     """
 
     id: str
@@ -165,9 +165,9 @@ class Attempt(NamedTuple):
 class Counters:
     """Fixed windows, and logs of attempts, in Redis; and in memory while Redis is away.
 
-    :param workers: how many processes of this host share the limits while Redis is away
-    :param secret: without it nobody can tell whom a key is about
-    :param timed: entered around each call to Redis
+    :param workers: the processes of this host, which share the limits while Redis is away
+    :param secret: hides addresses in the names of keys
+    :param timed: a context manager around each call to Redis
     """
 
     def __init__(
@@ -185,20 +185,20 @@ class Counters:
         self._away_until = 0.0
 
     def pseudonym(self, text: str) -> str:
-        """What a person's address is called in Redis."""
+        """The name of an address in Redis: a keyed hash."""
         return hashlib.blake2b(text.encode(), key=self._secret, digest_size=8).hexdigest()
 
     def add(self, key: str, seconds: int) -> tuple[int, float]:
-        """Count a call under ``key``; give the count and the seconds left of its window."""
+        """Count a call under ``key``; return the count and the seconds left of its window."""
         told = self._ask(self._count, [key], seconds * 1000)
         if told is None:
             return self._memory.add(key, seconds)
         return told[0], told[1] / 1000
 
     def attempt(self, logs: Sequence[Log], network: str = "", networks: str = "") -> Attempt:
-        """Count an attempt in each of ``logs``; in none, where one is full.
+        """Count an attempt in each of ``logs``, or in none where one is full.
 
-        Of several that are full, the one refuses that is full for longest. All keys share a slot.
+        Of several full logs, the one that stays full for longest refuses. All keys share a slot.
         """
         attempt, at = secrets.token_hex(6), time.monotonic()
         quotas = (n for log in logs for n in (log.quota, log.known_quota, log.seconds * SECOND))
@@ -210,9 +210,9 @@ class Counters:
         return Attempt(attempt, at, judged, verdicts, network, networks, told is None)
 
     def give_back(self, attempt: Attempt, *, remember: bool) -> list[Verdict]:
-        """Take back an attempt that was no failure; give what the limits say now.
+        """Take back an attempt that did not fail; return the verdicts after it.
 
-        :param remember: whether its account is known to use its network from now on
+        :param remember: whether its network becomes a known one of its account
         """
         logs = attempt.logs
         states: Any
@@ -248,10 +248,11 @@ def verdict(log: Log, state: Sequence[int], refused: bool = False) -> Verdict:
 
 
 class Memory:
-    """Counts of one of ``workers`` processes. It knows no networks, and answers as the scripts do.
+    """Counters in the memory of one of ``workers`` processes, with the replies of the scripts.
 
-    Each length of window has ``SLOTS`` slots, 40 MB when all are full, whatever strangers send. Two
-    keys that meet in a slot are counted as one: too strictly, and never too loosely.
+    It knows no networks. Each length of window has ``SLOTS`` slots, 40 MB when all are full,
+    whatever strangers send. Two keys in one slot are counted as one: too strictly, never too
+    loosely.
     """
 
     def __init__(self, workers: int) -> None:
@@ -295,7 +296,7 @@ class Memory:
         return count if count <= 1 else count * self._workers
 
     def _held(self, log: Log) -> array[float]:
-        """The times of what a log holds of its window."""
+        """The times of a log's entries within its window."""
         held = self._logs.setdefault(slot(log.key, log.seconds), array("d"))
         since = time.monotonic() - log.seconds
         while held and held[0] <= since:
@@ -309,5 +310,5 @@ class Memory:
 
 
 def slot(key: str, seconds: int) -> tuple[int, int]:
-    # Python hashes with a secret of the process, so that nobody outside can tell who meets whom.
+    # Python's hash has a secret of the process, so that collisions cannot be planned.
     return seconds, hash(key) % SLOTS

@@ -1,87 +1,64 @@
-"""What the API says of itself: the parts of its OpenAPI document that no view can know."""
+"""The OpenAPI document: what its views declare, and what follows from their marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from flask import Flask
 from flask_smorest import Api
 
-from tokenservice.web import schemas, texts
+from tokenservice.extensions import add, part
+from tokenservice.web import texts
 from tokenservice.web.problems import MEDIA_TYPE, TYPE_PREFIX
+from tokenservice.web.schemas import ProblemResponse
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
-#: What every operation that reads a body, and is limited, may answer too.
-WITH_BODY = (
+BODY_REFUSALS = (
     "validation_failed",
     "not_json",
     "payload_too_large",
     "unsupported_media_type",
-    "rate_limited",
 )
-#: What every operation that needs a caller may answer too.
-WITH_CALLER = (
-    "not_authenticated",
-    "access_token_invalid",
-    "access_token_expired",
-    "database_unavailable",
-)
-
 IDEMPOTENCY_KEY = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
-    "description": "Repeat a call whose answer was lost with the same key, and get that answer.",
+    "description": "Repeat a call after a lost response with the same key, and get that response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
-LOGIN_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": {"$ref": "#/components/schemas/Credentials"}},
-        schemas.FORM: {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "grant_type": {"type": "string", "enum": ["password"]},
-                    "username": {"type": "string", "format": "email"},
-                    "password": {"type": "string", "format": "password"},
-                },
-                "required": ["username", "password"],
-            }
-        },
-    },
-}
+
+class Document:
+    """The document of an app, as the text that is served."""
+
+    def __init__(self, json: str) -> None:
+        self.json = json
+
+
+document = part(Document)
 
 
 def options(title: str) -> dict[str, Any]:
-    """Give what the document holds beside its operations."""
+    """The parts of the document beside its operations."""
     return {
         "title": title,
         "version": "1",
         "openapi_version": "3.1.0",
         "info": {
-            "description": "Tokens that are honoured at most once: create one, hand it over, and "
-            "whoever validates it uses it up. Log in with *Authorize* to try it here."
-        },
-        "components": {
-            "securitySchemes": {
-                "bearer": {
-                    "type": "oauth2",
-                    "description": "**username** is your *correo*. Leave client_id and "
-                    "client_secret empty.",
-                    "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
-                }
-            }
+            "description": "Single-use tokens, honoured at most once: create one, hand it over, "
+            "and its validation consumes it. Log in with *Authorize* to try it here."
         },
     }
 
 
-def problems(*codes: str) -> dict[str, Any]:
-    """Describe the problems that an operation answers with, and an example of each."""
+def problems(codes: Iterable[str]) -> dict[str, Any]:
+    """Describe the problem responses of an operation, with an example of each."""
     responses: dict[str, Any] = {}
-    for code in (*codes, "internal_error"):
-        message = texts.PROBLEMS[code]
+    for code in codes:
+        message = texts.catalogue.problems[code]
         examples = responses.setdefault(str(message.status), {})
         examples[code] = {
             "summary": message.en.title,
@@ -108,30 +85,59 @@ def problems(*codes: str) -> dict[str, Any]:
     }
 
 
-def operations(written: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those of a whole document."""
-    for path in written["paths"].values():
-        yield from (operation for method, operation in path.items() if method != "parameters")
+def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each operation of a written document, behind the view that serves it."""
+    for rule in app.url_map.iter_rules():
+        path = written["paths"].get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
+        for method in rule.methods or ():
+            if operation := path.get(method.lower()):
+                yield app.view_functions[rule.endpoint], operation
 
 
-def document(api: Api) -> dict[str, Any]:
-    """Give the whole document, without flask-smorest's own shape of error."""
-    api.spec.components.schema("Problem", schema=schemas.ProblemDetails)
-    api.spec.components.schema("Credentials", schema=schemas.Credentials)
+def complete(
+    view: Callable[..., Any], operation: dict[str, Any], caller_refusals: Iterable[str]
+) -> None:
+    """Add what follows from a view's marks: its name, security, Idempotency-Key and problems."""
+    query = [given for given in operation.get("parameters", []) if given["in"] == "query"]
+    codes: list[str] = []
+    if hasattr(view, "operation"):
+        operation["operationId"] = view.operation
+    if "requestBody" in operation:
+        codes += BODY_REFUSALS
+    if query:
+        codes.append("validation_failed")
+    if hasattr(view, "limit"):
+        codes.append("rate_limited")
+    if not hasattr(view, "is_public"):
+        operation["security"] = BEARER
+        codes += caller_refusals
+    if hasattr(view, "is_repeatable"):
+        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    codes += getattr(view, "refusals", ())
+    responses = operation["responses"]
+    responses.pop("default")
+    responses.pop("422", None)  # flask-smorest's own shape of error.
+    responses |= problems([*codes, "internal_error"])
+    for parameter in query:
+        parameter["allowEmptyValue"] = True  # A parameter without a value is as none.
+    if query:
+        # A query can make an address longer than gunicorn takes, see server/worker.py.
+        responses["414"] = problems(["bad_request"])["400"]
+        examples = responses["414"]["content"][MEDIA_TYPE]["examples"]
+        examples["bad_request"]["value"]["status"] = 414
+
+
+def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
+    """Write the document, after every view is registered.
+
+    :param caller_refusals: the problem codes of any view that is not public
+    """
+    api.spec.components.schema("Problem", schema=ProblemResponse)
     written: dict[str, Any] = api.spec.to_dict()
     del written["components"]["responses"]
     for unused in ("Error", "PaginationMetadata"):
         del written["components"]["schemas"][unused]
-    # A query can make an address longer than gunicorn takes, see worker.STATUS.
-    too_long = problems("bad_request")["400"]
-    too_long["content"][MEDIA_TYPE]["examples"]["bad_request"]["value"]["status"] = 414
-    for operation in operations(written):
-        responses = operation["responses"]
-        responses.pop("default")
-        responses.get("422", {}).pop("$ref", None)
-        query = [each for each in operation.get("parameters", []) if each["in"] == "query"]
-        for parameter in query:
-            parameter["allowEmptyValue"] = True  # See schemas.ListQuery.
-        if query:
-            responses["414"] = too_long
-    return written
+    with app.app_context():
+        for view, operation in operations(app, written):
+            complete(view, operation, caller_refusals)
+    add(app, Document(json.dumps(written, ensure_ascii=False)))

@@ -1,7 +1,7 @@
-"""Plain text: what a field that people read may hold, and all that a terminal is given.
+"""Plain text: the characters of a field for people, and of all output to a terminal.
 
-A text is handed on to pages, logs and terminals that this service knows nothing of. So what acts
-on them, or hides in them, is no part of it (compare FreeformClass, RFC 8264 section 4.3):
+Texts reach pages, logs and terminals that this service does not know. So characters that control
+them, or hide in them, are refused (compare FreeformClass, RFC 8264 section 4.3):
 
 - controls, C1 among them: U+009B begins a command to a terminal
 - format characters: those that turn the direction of writing show one text for another, and
@@ -28,7 +28,7 @@ MARKS = frozenset({"Mn", "Me"})
 JOINERS = "\u200c\u200d"
 BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159"
 REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-#: Unassigned for good, or kept for what will not show (Unicode, sections 5.21 and 23.7).
+#: Noncharacters, and code points reserved for invisible characters (Unicode, 5.21 and 23.7).
 RESERVED = (
     range(0x2065, 0x2066),
     range(0xFDD0, 0xFDF0),
@@ -45,12 +45,12 @@ def is_plain(text: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Write what is not plain as JSON's escapes, so that a line of JSON is still the same."""
+    """Escape the other characters as JSON does, so that a line of JSON keeps its meaning."""
     return "".join(each if allowed else json.dumps(each)[1:-1] for each, allowed in judged(text))
 
 
 def judged(text: str) -> Iterator[tuple[str, bool]]:
-    """Each character, and whether a plain text may have it there."""
+    """Each character, and whether plain text may have it there."""
     marks = MOST_MARKS
     for each in text:
         category = unicodedata.category(each)

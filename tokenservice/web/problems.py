@@ -1,25 +1,21 @@
-"""Every error of every library becomes one shape: problem+json (RFC 9457).
+"""The one error shape: every error of every library as problem+json (RFC 9457).
 
-``code`` is stable and is what clients switch on. A problem says what the client may know;
-what happened in detail goes to the log.
+``code`` is stable; clients switch on it. A problem carries facts that the client may know; the log
+has the details. A domain registers its texts and its exceptions here.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, g, request
-from flask_limiter import RateLimitExceeded
-from psycopg2.errors import ReadOnlySqlTransaction
-from sqlalchemy import exc as database
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from tokenservice.auth.passwords import TooManyWaiting
-from tokenservice.onetime import errors as onetime
-from tokenservice.telemetry import logs, metrics
+from tokenservice.postgres.breaker import is_outage
+from tokenservice.telemetry import logs
 from tokenservice.web import texts
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,32 +31,15 @@ HTTP_CODES = {
     422: "validation_failed",
     500: "internal_error",
 }
-#: Where a token is shown to be used: a used one is a replay there, and a mistake elsewhere.
-PRESENTING = ("token.validate", "lease.reserve", "lease.commit")
-ONETIME_CODES: Mapping[type[onetime.OneTimeError], str] = {
-    onetime.TokenMalformed: "token_malformed",
-    onetime.TokenUnknown: "token_unknown",
-    onetime.TokenNotForCaller: "token_not_for_caller",
-    onetime.TokenMismatch: "token_mismatch",
-    onetime.TokenAlreadyUsed: "token_already_used",
-    onetime.TokenReserved: "token_reserved",
-    onetime.TokenExpired: "token_expired",
-    onetime.TokenRevoked: "token_revoked",
-    onetime.TokenLost: "token_lost",
-    onetime.LeaseEnded: "lease_ended",
-    onetime.IdempotencyMismatch: "idempotency_mismatch",
-    onetime.TooManyActive: "too_many_active",
-    onetime.StoreUnavailable: "store_unavailable",
-}
 
 
 class Problem(Exception):
-    """A refusal to answer with.
+    """An error response.
 
-    :param code: a key of :data:`texts.PROBLEMS`
-    :param errors: what is wrong with each field, in English
+    :param code: a registered code, see :mod:`tokenservice.web.texts`
+    :param errors: the mistakes of each field, in English
     :param headers: more response headers
-    :param facts: more members of the answer (RFC 9457 section 3.2)
+    :param facts: more members of the response (RFC 9457 section 3.2)
     """
 
     def __init__(
@@ -81,8 +60,9 @@ class Problem(Exception):
 def respond(problem: Problem, status: int | None = None) -> Response:
     """Write ``problem`` in the language that the request prefers."""
     language = texts.language()
-    title, detail = texts.problem_text(problem.code, language)
-    status = status or texts.PROBLEMS[problem.code].status
+    message = texts.catalogue.problems[problem.code]
+    title, detail = message.text(language)
+    status = status or message.status
     body: dict[str, Any] = {
         "type": TYPE_PREFIX + problem.code,
         "title": title,
@@ -120,7 +100,7 @@ def on_http(error: HTTPException) -> Response | HTTPException:
     if "not_json" in data:
         code = "not_json"
     fields = data.get("messages", {})
-    # webargs files a body's errors under the part of the request that it read them from.
+    # webargs files the errors of a body under the part of the request that it read.
     problem = Problem(code, errors=next(iter(fields.values())) if fields else None)
     response = respond(problem, error.code)
     headers = error.get_headers(request.environ)
@@ -128,49 +108,11 @@ def on_http(error: HTTPException) -> Response | HTTPException:
     return response
 
 
-def on_rate_limit(error: RateLimitExceeded) -> Response:
-    # Retry-After and the RateLimit fields are added to every limited answer in limits.py.
-    logs.note("limit.exceeded")
-    return respond(Problem("rate_limited"))
-
-
-def on_onetime(error: onetime.OneTimeError) -> Response:
-    code = ONETIME_CODES[type(error)]
-    if isinstance(error, onetime.StoreUnavailable):
-        logs.note("store.unavailable", why=str(error))
-        return respond(Problem(code, headers=RETRY_SOON))
-    metrics.REFUSED.labels(code).inc()
-    logs.note("token.refused", token_id=getattr(error, "token_id", None))
-    match error:
-        case onetime.TokenAlreadyUsed():
-            if request.endpoint in PRESENTING:
-                logs.note("token.replayed")
-            return respond(Problem(code, consumed_at=error.consumed_at.isoformat()))
-        case onetime.TokenMismatch():
-            return respond(Problem(code, field=error.field))
-        case onetime.TokenReserved() | onetime.TooManyActive():
-            wait = max(1, math.ceil(error.seconds))
-            return respond(Problem(code, headers={"Retry-After": str(wait)}))
-    return respond(Problem(code))
-
-
-def on_database(error: database.SQLAlchemyError) -> Response:
+def on_database(error: SQLAlchemyError) -> Response:
     if not is_outage(error):
         return on_unexpected(error)
     logs.note("database.unavailable", why=type(error).__name__)
     return respond(Problem("database_unavailable", headers=RETRY_SOON))
-
-
-def is_outage(error: database.SQLAlchemyError) -> bool:
-    """Tell a database that is away, slow or read-only from a mistake of ours."""
-    if isinstance(
-        error,
-        database.TimeoutError | database.OperationalError | database.InterfaceError,
-    ):
-        return True
-    return isinstance(error, database.DBAPIError) and (
-        error.connection_invalidated or isinstance(error.orig, ReadOnlySqlTransaction)
-    )
 
 
 def on_unexpected(error: Exception) -> Response:
@@ -181,10 +123,5 @@ def on_unexpected(error: Exception) -> Response:
 def init_app(app: Flask) -> None:
     app.register_error_handler(Problem, respond)
     app.register_error_handler(HTTPException, on_http)
-    app.register_error_handler(RateLimitExceeded, on_rate_limit)
-    app.register_error_handler(onetime.OneTimeError, on_onetime)
-    app.register_error_handler(database.SQLAlchemyError, on_database)
-    app.register_error_handler(
-        TooManyWaiting, lambda _: respond(Problem("busy", headers=RETRY_SOON))
-    )
+    app.register_error_handler(SQLAlchemyError, on_database)
     app.register_error_handler(Exception, on_unexpected)

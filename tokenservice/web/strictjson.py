@@ -1,9 +1,8 @@
-"""JSON as this service reads and writes it.
+"""Strict JSON (RFC 8259; I-JSON, RFC 7493 section 2).
 
-Python's reader is generous: it takes NaN, keeps the last of two equal names, follows any
-nesting until the stack is gone and passes lone surrogates on to whoever encodes them next.
-Each of those has been a 500 somewhere, so each is refused here as "not JSON" (RFC 8259,
-I-JSON RFC 7493 section 2).
+Python's reader takes NaN, keeps the last of two equal names, follows any nesting until the stack
+overflows, and passes lone surrogates on to the next encoder. Each of these has been a 500
+somewhere, so each is refused here as "not JSON".
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_DEPTH = 32
 def loads(body: str | bytes) -> Any:
     """Read one JSON value in UTF-8.
 
-    :raises ValueError: for what is not strict JSON
+    :raises ValueError: the body is not strict JSON
     """
     if isinstance(body, bytes):
         body = body.decode("utf-8")
@@ -50,7 +49,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-# Made once: json.loads makes one for each call that is not all defaults.
+# Built once: json.loads builds one per call unless all options are defaults.
 DECODER = json.JSONDecoder(
     object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_finite
 )
@@ -74,7 +73,7 @@ def _check_text_and_depth(value: Any) -> None:
 
 
 class StrictJSON(DefaultJSONProvider):
-    """Flask's JSON: strict to read, plain UTF-8 to write, names in their own order."""
+    """Flask's JSON provider: strict reading, UTF-8 output, members in the order of the schema."""
 
     ensure_ascii = False
     sort_keys = False

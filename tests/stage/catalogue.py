@@ -1,0 +1,27 @@
+"""All texts of the service, and the exact set of its public endpoints."""
+
+from __future__ import annotations
+
+from tokenservice.auth import problems as auth
+from tokenservice.token import problems as token
+from tokenservice.web import texts
+
+PROBLEMS = {**texts.PROBLEMS, **auth.PROBLEMS, **token.PROBLEMS}
+FIELD_ERRORS = {**texts.FIELD_ERRORS, **auth.FIELD_ERRORS, **token.FIELD_ERRORS}
+
+#: Every other view needs a caller.
+PUBLIC = frozenset(
+    {
+        "auth.register",
+        "auth.login",
+        "ops.home",
+        "ops.healthz",
+        "ops.readyz",
+        "ops.metrics",  # guarded by its own bearer, or open to loopback only
+        "ops.openapi",
+        "ops.docs",
+        "ops.docs_asset",
+        "ops.problem",
+        "static",
+    }
+)

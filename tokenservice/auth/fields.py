@@ -1,0 +1,36 @@
+"""Field types of an account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+from tokenservice.auth import emails, passwords
+
+
+class Correo(fields.String):
+    """An e-mail address, read in its canonical spelling."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        try:
+            return emails.canonical(super()._deserialize(value, *args, **kwargs))
+        except ValueError:
+            raise ValidationError("Not an e-mail address.") from None
+
+
+class Password(fields.String):
+    """A password, NFKC, never trimmed, truncated or folded (ASVS 5.0 V6.2.8).
+
+    Its length is checked before and after NFKC, which makes two characters of some.
+    """
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs)
+        self._validate(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # From a command, whose input Python decodes leniently in some locales.
+            raise ValidationError("Not a valid utf-8 string.") from None
+        return passwords.normalized(text)

@@ -1,0 +1,88 @@
+"""Log in with a password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Request
+from flask_jwt_extended import create_access_token
+from sqlalchemy import exc as database
+from sqlalchemy import select, update
+
+from tokenservice.auth.blueprint import blueprint
+from tokenservice.auth.emails import masked
+from tokenservice.auth.login_limits import limited_login
+from tokenservice.auth.models import User
+from tokenservice.auth.passwords import TooManyWaiting, passwords
+from tokenservice.auth.schemas import LoginRequest, LoginResponse
+from tokenservice.extensions import config, db
+from tokenservice.postgres.breaker import asking
+from tokenservice.telemetry import logs
+from tokenservice.web.bodies import FORM, BodyParser
+from tokenservice.web.problems import Problem
+from tokenservice.web.views import operation, public
+
+BODIES = {
+    "application/json": {"schema": LoginRequest},
+    FORM: {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "grant_type": {"type": "string", "enum": ["password"]},
+                "username": {"type": "string", "format": "email"},
+                "password": {"type": "string", "format": "password"},
+            },
+            "required": ["username", "password"],
+        }
+    },
+}
+
+
+class CredentialsParser(BodyParser):
+    """Read a login as JSON, or as the password form of OAuth 2 (RFC 6749 section 4.3.2)."""
+
+    def load_json(self, req: Request, schema: Any) -> Any:
+        if req.mimetype != FORM:
+            return super().load_json(req, schema)
+        names = {"username": "correo", "password": "password"}
+        return {field: req.form[name] for name, field in names.items() if name in req.form}
+
+
+@blueprint.route("/login", methods=["POST"])
+@public
+@limited_login
+@CredentialsParser().use_args(LoginRequest())
+@blueprint.response(200, LoginResponse())
+@blueprint.doc(requestBody={"required": True, "content": BODIES})
+@operation("login", "invalid_credentials", "database_unavailable", "busy")
+def login(given: dict[str, str]) -> dict[str, Any]:
+    """Log in with JSON, or with the OAuth 2 password form"""
+    with asking():
+        user = db.session.scalar(select(User).where(User.correo == given["correo"]))
+    matches = passwords.verify(user.password_hash if user else None, given["password"])
+    # One response, after the same work, for a wrong password, a disabled account and no account
+    # at all (ASVS 5.0 V6.3.8).
+    if user is None or not matches or not user.is_active:
+        logs.note("auth.login_failed", correo=masked(given["correo"]))
+        raise Problem("invalid_credentials")
+    if passwords.needs_rehash(user.password_hash):
+        rehash(user, given["password"])
+    logs.note("auth.login", user_id=str(user.id))
+    return {
+        "access_token": create_access_token(identity=str(user.id)),
+        "token_type": "bearer",
+        "expires_in": config.access_token_expire_minutes * 60,
+    }
+
+
+def rehash(user: User, password: str) -> None:
+    """Store the password under today's parameters; a failure does not fail the login."""
+    # Only in place of the verified hash: it may have changed meanwhile.
+    same = (User.id == user.id, User.password_hash == user.password_hash)
+    try:
+        hashed = passwords.hash(password)
+        with asking():
+            db.session.execute(update(User).where(*same).values(password_hash=hashed))
+            db.session.commit()
+    except (database.SQLAlchemyError, TooManyWaiting) as error:
+        logs.log.warning("auth.rehash_failed", why=type(error).__name__)

@@ -1,0 +1,87 @@
+"""The problems of /auth, and of a caller without valid credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Flask
+
+from tokenservice.auth.passwords import TooManyWaiting
+from tokenservice.web.problems import RETRY_SOON, Problem, respond
+from tokenservice.web.texts import Message, Text, register
+
+#: The refusals of every view that needs a caller.
+CALLER_REFUSALS = (
+    "not_authenticated",
+    "access_token_invalid",
+    "access_token_expired",
+    "database_unavailable",
+)
+
+PROBLEMS: Mapping[str, Message] = {
+    "not_authenticated": Message(
+        401,
+        Text(
+            "Falta la autenticación",
+            "Envía la cabecera Authorization: Bearer con el access_token que da /auth/login.",
+        ),
+        Text(
+            "Authentication is missing",
+            "Send the header Authorization: Bearer with the access_token from /auth/login.",
+        ),
+    ),
+    "access_token_invalid": Message(
+        401,
+        Text(
+            "El access_token no es válido",
+            "No lo emitió este servicio, está alterado o su cuenta ya no está activa.",
+        ),
+        Text(
+            "The access_token is not valid",
+            "This service did not issue it, it was altered, or its account is no longer active.",
+        ),
+    ),
+    "access_token_expired": Message(
+        401,
+        Text("El access_token caducó", "Inicia sesión de nuevo en /auth/login."),
+        Text("The access_token has expired", "Log in again at /auth/login."),
+    ),
+    "invalid_credentials": Message(
+        401,
+        Text("Credenciales incorrectas", "El correo o la contraseña no son correctos."),
+        Text("Wrong credentials", "The e-mail address or the password is not right."),
+    ),
+    "email_taken": Message(
+        409,
+        Text("El correo ya está registrado", "Ya existe una cuenta con ese correo."),
+        Text(
+            "The e-mail address is taken",
+            "There is an account with this e-mail address.",
+        ),
+    ),
+    "busy": Message(
+        503,
+        Text(
+            "Servicio ocupado",
+            "Hay demasiadas peticiones en espera. Inténtalo de nuevo en unos instantes.",
+        ),
+        Text("Service busy", "Too many requests are waiting. Try again shortly."),
+    ),
+}
+
+FIELD_ERRORS: Mapping[str, str] = {
+    "Not an e-mail address.": "No es una dirección de correo.",
+    "Takes 1 to 100 characters.": "Admite de 1 a 100 caracteres.",
+    "Takes 8 to 128 characters.": "Admite de 8 a 128 caracteres.",
+    "Too easy to guess: use more words, and none of your name or e-mail address.": (
+        "Demasiado fácil de adivinar: usa más palabras, y ninguna de tu nombre o correo."
+    ),
+    "Takes up to 256 characters.": "Admite hasta 256 caracteres.",
+}
+
+
+def init_app(app: Flask) -> None:
+    register(app, PROBLEMS, FIELD_ERRORS)
+    app.register_error_handler(
+        TooManyWaiting, lambda _: respond(Problem("busy", headers=RETRY_SOON))
+    )

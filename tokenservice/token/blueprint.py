@@ -1,0 +1,10 @@
+"""The blueprints of /token. Reservations keep a name of their own, which metrics and logs carry."""
+
+from __future__ import annotations
+
+from tokenservice.web.bodies import Blueprint
+
+blueprint = Blueprint("token", __name__, url_prefix="/token", description="One-time tokens")
+reservations = Blueprint(
+    "lease", __name__, url_prefix="/token", description="Reservations of tokens"
+)

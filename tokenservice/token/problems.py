@@ -1,0 +1,190 @@
+"""The problems of /token: the errors of the engine as responses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from flask import Flask, Response, request
+
+from tokenservice.onetime.errors import OneTimeError, StoreUnavailable, TokenAlreadyUsed
+from tokenservice.telemetry import logs, metrics
+from tokenservice.web.problems import RETRY_SOON, Problem, respond
+from tokenservice.web.texts import Message, Text, register
+from tokenservice.web.views import View, has
+
+#: The refusals of any call that presents a token.
+REFUSALS = (
+    "token_malformed",
+    "token_unknown",
+    "token_not_for_caller",
+    "token_already_used",
+    "token_reserved",
+    "token_expired",
+    "token_revoked",
+    "token_lost",
+    "store_unavailable",
+)
+#: The refusals of a call that consumes or reserves a token.
+PRESENTATION_REFUSALS = (*REFUSALS, "token_mismatch", "idempotency_mismatch")
+
+PROBLEMS: Mapping[str, Message] = {
+    "token_malformed": Message(
+        422,
+        Text(
+            "Token mal formado",
+            "Ese texto no es un token ni una reserva: revisa que esté completo.",
+        ),
+        Text(
+            "Malformed token",
+            "This text is neither a token nor a reservation: check that it is whole.",
+        ),
+    ),
+    "token_unknown": Message(
+        404,
+        Text("Token desconocido", "Este token no existe o ya no queda registro de él."),
+        Text("Unknown token", "This token does not exist, or no record of it is left."),
+    ),
+    "token_not_for_caller": Message(
+        403,
+        Text(
+            "Token para otra persona", "Este token es para otros destinatarios. No se ha gastado."
+        ),
+        Text("Token for someone else", "This token is for others. It was not used up."),
+    ),
+    "token_mismatch": Message(
+        403,
+        Text(
+            "El token es para otra cosa",
+            "El campo field dice qué es lo que no coincide. El token no se ha gastado.",
+        ),
+        Text(
+            "The token is for something else",
+            "The member field says what differs. The token was not used up.",
+        ),
+    ),
+    "token_already_used": Message(
+        409,
+        Text("Token ya utilizado", "Este token ya fue utilizado."),
+        Text("Token already used", "This token has been used."),
+    ),
+    "token_reserved": Message(
+        409,
+        Text(
+            "Token reservado",
+            "Alguien lo tiene reservado. Puede quedar libre tras los segundos de Retry-After.",
+        ),
+        Text(
+            "Token reserved",
+            "Someone holds a reservation of it. It may be free after Retry-After seconds.",
+        ),
+    ),
+    "token_expired": Message(
+        410,
+        Text("Token caducado", "La vida de este token terminó. Hace falta otro."),
+        Text("Token expired", "The life of this token is over. A new one is needed."),
+    ),
+    "token_revoked": Message(
+        410,
+        Text("Token revocado", "Este token fue revocado antes de usarse. Hace falta otro."),
+        Text("Token revoked", "This token was revoked before it was used. A new one is needed."),
+    ),
+    "token_lost": Message(
+        410,
+        Text(
+            "Token perdido",
+            "El almacén se reinició, cambió de maestro o de nodo después de crearlo y ya no se "
+            "puede probar que se use una sola vez. Hace falta otro.",
+        ),
+        Text(
+            "Token lost",
+            "The store restarted, failed over or moved after it was created, so single use can no "
+            "longer be proven. A new one is needed.",
+        ),
+    ),
+    "lease_ended": Message(
+        409,
+        Text("La reserva terminó", "La reserva venció, se devolvió o fue sustituida por otra."),
+        Text("The lease has ended", "The reservation ran out, was given back or was replaced."),
+    ),
+    "idempotency_mismatch": Message(
+        422,
+        Text(
+            "La clave de idempotencia es de otra petición",
+            "Esta Idempotency-Key se usó hace poco para otra petición. Usa una nueva.",
+        ),
+        Text(
+            "The idempotency key is of another request",
+            "This Idempotency-Key was used recently for a different request. Use a new one.",
+        ),
+    ),
+    "too_many_active": Message(
+        429,
+        Text(
+            "Demasiados tokens pendientes",
+            "Superarías el número de tokens sin usar que se te permite. Usa o revoca alguno, o "
+            "espera.",
+        ),
+        Text(
+            "Too many outstanding tokens",
+            "This would be more unused tokens than you may have. Use or revoke some, or wait.",
+        ),
+    ),
+    "store_unavailable": Message(
+        503,
+        Text(
+            "Almacén de tokens no disponible",
+            "Redis no dio una respuesta fiable y el resultado no se conoce: repite la llamada con "
+            "la misma Idempotency-Key.",
+        ),
+        Text(
+            "Token store unavailable",
+            "Redis gave no answer that can be trusted, so the outcome is unknown: repeat the call "
+            "with the same Idempotency-Key.",
+        ),
+    ),
+}
+
+FIELD_ERRORS: Mapping[str, str] = {
+    "Takes at least 1 second.": "Debe ser de 1 segundo como mínimo.",
+    "Takes up to 4096 bytes of JSON.": "Admite hasta 4096 bytes de JSON.",
+    "Takes 1 to 64 of a-z, 0-9 and ._:- only.": "De 1 a 64 caracteres, solo a-z, 0-9 y ._:-.",
+    "Takes 1 to 255 characters.": "Admite de 1 a 255 caracteres.",
+    "Takes 64 hexadecimal characters.": "Deben ser 64 caracteres hexadecimales.",
+    "Takes 1 to 16 members.": "Admite de 1 a 16 elementos.",
+    "Takes 1 to 60 seconds.": "Admite de 1 a 60 segundos.",
+    "Takes 1 to 100.": "Admite de 1 a 100.",
+    "Takes 1 to 20.": "Admite de 1 a 20.",
+    "Not a user id or an e-mail address.": "No es un id de usuario ni una dirección de correo.",
+    "Not a state of a token.": "No es un estado de un token.",
+    "Not a cursor of this list.": "No es un cursor de esta lista.",
+    "Longer than this service allows.": "Es más de lo que permite este servicio.",
+    "More than max_active: an account may not have so many outstanding tokens.": (
+        "Es más que max_active: una cuenta no puede tener tantos tokens sin usar."
+    ),
+}
+
+
+def consuming(view: View) -> View:
+    """Mark a view that consumes a token: only there is "already used" logged as a replay."""
+    view.is_consuming = True  # type: ignore[attr-defined]
+    return view
+
+
+def on_onetime(error: OneTimeError) -> Response:
+    if isinstance(error, StoreUnavailable):
+        logs.note("store.unavailable", why=str(error))
+        return respond(Problem(error.code, headers=RETRY_SOON))
+    metrics.REFUSED.labels(error.code).inc()
+    logs.note("token.refused", token_id=getattr(error, "token_id", None))
+    if isinstance(error, TokenAlreadyUsed) and has(request.endpoint, "is_consuming"):
+        logs.note("token.replayed")
+    headers = {}
+    if error.seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.seconds)))
+    return respond(Problem(error.code, headers=headers, **error.facts))
+
+
+def init_app(app: Flask) -> None:
+    register(app, PROBLEMS, FIELD_ERRORS)
+    app.register_error_handler(OneTimeError, on_onetime)

@@ -1,0 +1,181 @@
+"""Requests and responses of /token. No look-ups here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, pre_load, validate
+
+from tokenservice.extensions import config
+from tokenservice.onetime.values import State
+from tokenservice.token.fields import Bind, JsonObject, Member, purpose_field
+from tokenservice.web import texts
+from tokenservice.web.fields import OptionalText, Text, matching
+from tokenservice.web.schemas import Response
+
+STATES = [state.value for state in State]
+
+
+def within_longest_life(seconds: int) -> None:
+    if seconds > config.onetime_token_max_seconds:
+        raise ValidationError("Longer than this service allows.")
+
+
+class CreateTokenRequest(Schema):
+    """The terms of a token. Every field is optional."""
+
+    expires_in = fields.Integer(
+        strict=True,
+        load_default=lambda: config.onetime_token_expire_seconds,
+        validate=[validate.Range(min=1, error="Takes at least 1 second."), within_longest_life],
+        metadata={"description": "life in seconds", "example": 60},
+    )
+    purpose = purpose_field()
+    audience = fields.List(
+        Member(metadata={"example": "luis@example.com"}),
+        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
+        metadata={"description": "the only accounts that may validate it"},
+    )
+    subject = Text(
+        1, 255, metadata={"description": "the party it speaks for", "example": "order 7"}
+    )
+    data = JsonObject(metadata={"description": "handed to its consumer", "example": {"room": 7}})
+    bind = Bind(metadata={"description": "SHA-256 of the approved action", "example": "0f" * 32})
+
+
+class CreateTokensRequest(CreateTokenRequest):
+    """A batch of tokens with the same terms."""
+
+    count = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(1, 100, error="Takes 1 to 100."),
+        metadata={"example": 3},
+    )
+
+
+class CreateTokenResponse(Response):
+    token = fields.String(metadata={"description": "shown once", "example": "ott_0042…"})
+    id = fields.String(metadata={"description": "public; safe in logs and URLs"})
+    expires_in = fields.Integer(metadata={"description": "seconds"})
+    expires_at = fields.DateTime()
+    server_time = fields.DateTime()
+    purpose = OptionalText()
+    audience = fields.List(fields.String(), allow_none=True)
+    subject = fields.String()
+
+
+class CreateTokensResponse(Response):
+    tokens = fields.List(fields.Nested(CreateTokenResponse))
+
+
+class TokenRequest(Schema):
+    """A token."""
+
+    token = fields.String(required=True, metadata={"example": "ott_0042…"})
+
+
+class ValidateRequest(TokenRequest):
+    """A token, and the terms that its presenter expects."""
+
+    purpose = purpose_field()
+    subject = Text(1, 255, metadata={"example": "order 7"})
+    bind = Bind(metadata={"example": "0f" * 32})
+
+
+class ReserveRequest(ValidateRequest):
+    lease_seconds = fields.Integer(
+        strict=True,
+        load_default=30,
+        validate=validate.Range(1, 60, error="Takes 1 to 60 seconds."),
+        metadata={"description": "how long it is held", "example": 30},
+    )
+
+
+class ReservationRequest(Schema):
+    """A reservation."""
+
+    reservation = fields.String(required=True, metadata={"example": "otr_0042…"})
+
+
+class GrantResponse(Response):
+    """Fields common to a consumed and a reserved token."""
+
+    id = fields.String()
+    subject = fields.String()
+    purpose = OptionalText()
+    data = JsonObject(allow_none=True)
+    issued_by = fields.String(attribute="owner")
+    created_at = fields.DateTime()
+
+
+class ValidateResponse(GrantResponse):
+    message = fields.Function(
+        lambda _: TOKEN_VALID[texts.language()],
+        metadata={"type": "string", "example": "Token válido: queda utilizado."},
+    )
+    valid = fields.Constant(True, metadata={"type": "boolean", "example": True})
+    consumed_at = fields.DateTime()
+    replayed = fields.Boolean(metadata={"description": "the response to an earlier call"})
+
+
+class ReserveResponse(GrantResponse):
+    reservation = fields.String(
+        attribute="text", metadata={"description": "shown once", "example": "otr_0042…"}
+    )
+    lease_expires_at = fields.DateTime()
+
+
+class IntrospectResponse(Response):
+    """RFC 7662: ``{"active": false}`` and nothing more, or the state of the token."""
+
+    active = fields.Boolean(required=True)
+    id = fields.String()
+    state = fields.String()
+    expires_in = fields.Float(metadata={"description": "seconds left"})
+    expires_at = fields.DateTime()
+    created_at = fields.DateTime()
+    purpose = OptionalText()
+    audience = fields.List(fields.String(), allow_none=True)
+    subject = fields.String()
+    issued_by = fields.String()
+    bound = fields.Boolean(metadata={"description": "it approves one action only"})
+
+
+class ReceiptResponse(Response):
+    id = fields.String()
+    state = fields.String(validate=validate.OneOf(STATES))
+    purpose = OptionalText()
+    subject = fields.String()
+    created_at = fields.DateTime()
+    expires_at = fields.DateTime()
+    consumed_at = fields.DateTime(allow_none=True)
+    consumed_by = fields.String(allow_none=True)
+    replays = fields.Integer(metadata={"description": "how often it was presented again"})
+
+
+class ListRequest(Schema):
+    """A filter of one's own tokens; a parameter without a value is as none."""
+
+    state = fields.String(validate=validate.OneOf(STATES, error="Not a state of a token."))
+    purpose = purpose_field()
+    cursor = matching("[0-9]{1,20}", "Not a cursor of this list.")
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 20, error="Takes 1 to 20."))
+
+    @pre_load
+    def empty_is_absent(self, given: Any, **_: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value}
+
+
+class ListResponse(Response):
+    items = fields.List(fields.Nested(ReceiptResponse))
+    next_cursor = OptionalText(metadata={"description": "null at the end"})
+
+
+TOKEN_VALID: Mapping[texts.Language, str] = {
+    "es": "Token válido: queda utilizado.",
+    "en": "Valid token: it is now used up.",
+}

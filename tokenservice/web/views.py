@@ -1,0 +1,62 @@
+"""Marks of a view, from which authentication and the OpenAPI document are derived."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flask import current_app, request
+
+from tokenservice.web.problems import Problem
+
+View = TypeVar("View", bound=Callable[..., Any])
+KEY = re.compile(r"[!-~]{1,255}")
+
+
+def public(view: View) -> View:
+    """Serve a view without authentication. Every other view needs a caller."""
+    view.is_public = True  # type: ignore[attr-defined]
+    return view
+
+
+def is_public(endpoint: str) -> bool:
+    return has(endpoint, "is_public")
+
+
+def has(endpoint: str | None, mark: str) -> bool:
+    """Tell whether the view of ``endpoint`` carries a mark."""
+    return hasattr(current_app.view_functions.get(endpoint or ""), mark)
+
+
+def operation(name: str, *refusals: str) -> Callable[[View], View]:
+    """Name a view's operation in the OpenAPI document, and the problem codes of its own."""
+
+    def mark(view: View) -> View:
+        view.operation, view.refusals = name, refusals  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def repeatable(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the request's Idempotency-Key, or "", to the view as ``key``."""
+
+    @functools.wraps(view)
+    def keyed(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, key=idempotency_key(), **kwargs)
+
+    keyed.is_repeatable = True  # type: ignore[attr-defined]
+    return keyed
+
+
+def idempotency_key() -> str:
+    """:raises Problem: the key is not 1 to 255 visible ASCII characters"""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return ""
+    if not KEY.fullmatch(key):
+        wrong = ["Takes 1 to 255 visible ASCII characters."]
+        raise Problem("validation_failed", errors={"Idempotency-Key": wrong})
+    return key
