@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.docs.pages import ROOT, TWINS, read
 
 TESTS = ROOT / "tests"
-ENGLISH = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-SPANISH = (ROOT / "SECURITY.es.md").read_text(encoding="utf-8")
+ENGLISH = read("SECURITY.md")
+SPANISH = read(TWINS["SECURITY.md"])
 REQUIREMENTS = [f"S{number:02}" for number in range(1, 63)]
 ANSWERS = ("met", "limit", "not applicable")
 ROWS = {

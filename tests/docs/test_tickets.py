@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Service
+from tests.conftest import Service
+from tests.docs.pages import CODE, FENCED, LINK, ROOT, either_language, read, tables
 from tests.stage.catalogue import PROBLEMS
-from tests.test_readme import CODE, FENCED, LINK, shape, tables
 
-PAGES = [ROOT / "docs" / name for name in ("tickets.md", "tickets.es.md")]
+PAGE = "docs/tickets.md"
 HAPPENS = {
     "websocket_handoff.py": [
         "the page has a ticket for 10 s",
@@ -126,14 +126,9 @@ def test_the_handshake_is_that_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> No
     assert handoff.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-either_language = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-@either_language
-def test_the_canonical_action_has_the_hash_shown(page: Path) -> None:
-    [shown] = [
-        text for _, text in FENCED.findall(page.read_text("utf-8")) if "amount_cents" in text
-    ]
+@either_language(PAGE)
+def test_the_canonical_action_has_the_hash_shown(page: str) -> None:
+    [shown] = [text for _, text in FENCED.findall(read(page)) if "amount_cents" in text]
     action, digest = shown.splitlines()
     assert hashlib.sha256(action.encode()).hexdigest() == digest
     again = json.dumps(
@@ -142,10 +137,10 @@ def test_the_canonical_action_has_the_hash_shown(page: Path) -> None:
     assert again == action
 
 
-@either_language
-def test_each_refusal_named_is_one_of_the_service(page: Path) -> None:
+@either_language(PAGE)
+def test_each_refusal_named_is_one_of_the_service(page: str) -> None:
     """A code that is renamed or given another status in texts.py turns this red."""
-    [rows] = [rows for rows in tables(page.read_text("utf-8")) if "`token_expired`" in str(rows)]
+    [rows] = [rows for rows in tables(read(page)) if "`token_expired`" in str(rows)]
     listed = {}
     for statuses, codes, *_ in rows[1:]:
         assert {PROBLEMS[code].status for code in CODE.findall(codes)} == {
@@ -156,15 +151,9 @@ def test_each_refusal_named_is_one_of_the_service(page: Path) -> None:
     assert of_tokens <= listed.keys()
 
 
-@either_language
-def test_the_page_leads_to_each_script(page: Path) -> None:
-    links = [urllib.parse.urlsplit(link) for link in LINK.findall(page.read_text("utf-8"))]
+@either_language(PAGE)
+def test_the_page_leads_to_each_script(page: str) -> None:
+    links = [urllib.parse.urlsplit(link) for link in LINK.findall(read(page))]
     for link in links:
-        assert link.scheme or (page.parent / link.path).is_file(), link.geturl()
+        assert link.scheme or ((ROOT / page).parent / link.path).is_file(), link.geturl()
     assert {name for link in links if (name := Path(link.path).name).endswith(".py")} >= {*HAPPENS}
-
-
-def test_both_languages_have_the_same_shape() -> None:
-    """One page that is changed without the other turns this red."""
-    english, spanish = (shape(page.read_text("utf-8")) for page in PAGES)
-    assert english == spanish
