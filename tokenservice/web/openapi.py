@@ -48,8 +48,8 @@ def options(title: str) -> dict[str, Any]:
         "version": "1",
         "openapi_version": "3.1.0",
         "info": {
-            "description": "Single-use tokens, honoured at most once: create one, hand it over, "
-            "and its validation consumes it. Log in with *Authorize* to try it here."
+            "description": "Short-lived tokens, each of them honoured at most once: create one, "
+            "hand it over, and validate consumes it. Log in with *Authorize* to try it here."
         },
     }
 
