@@ -1,4 +1,4 @@
-"""Write what the long run found into docs/reliability.md: ``python -m tests.torture RESULTS``."""
+"""Write the results of a long run into results.md: ``python -m tests.torture FILE``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tests.torture.ledger import Entry
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).with_name("results.md")
 BEGIN, END = "<!-- results: written by make torture -->\n", "<!-- end of results -->\n"
 HEADING = "### "
 HEAD = "\n| claim | n | failures | 95 % bound | figures |\n|---|---|---|---|---|\n"
 
 
 def bound(entry: Entry) -> str:
-    """The 95 % upper bound of the rate of failure after no failure in n: the rule of three."""
+    """The 95 % upper bound of the failure rate after no failure in n: the rule of three."""
     return f"< {3 / entry.n:.1g}" if entry.n and not entry.failures else ""
 
 
@@ -27,14 +27,13 @@ def row(entry: Entry) -> str:
 
 
 def section(entries: list[Entry]) -> str:
-    """What one file of tests found, under a heading that says how long it ran."""
+    """The results of one test file, under a heading that names the length of a shortened run."""
     shortened = "" if entries[0].length == 1 else f", at {entries[0].length:g} of its length"
     return f"{HEADING}{entries[0].part}{shortened}\n{HEAD}{''.join(map(row, entries))}\n"
 
 
 def written(page: str, found: list[Entry]) -> str:
-    """The page with what was found. A part that was run takes the place of what it had found
-    before, and the others stay."""
+    """The page with the results ``found``: a part replaces its earlier results, the others stay."""
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     sections = {}

@@ -1,16 +1,16 @@
-"""What becomes of the results of the long run."""
+"""The results of a long run, as tests/torture/results.md shows them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.torture.__main__ import BEGIN, END, written
+from tests.torture.__main__ import BEGIN, END, PAGE, written
 from tests.torture.ledger import Entry
 
 CRASH = Entry("crash", 1, "no token is honoured twice", 300, 0, "")
 
 
-def test_a_part_that_was_run_takes_the_place_of_what_it_had_found() -> None:
+def test_a_part_replaces_its_earlier_results() -> None:
     page = written(
         f"before\n{BEGIN}{END}after\n",
         [CRASH, replace(CRASH, part="clock", n=50), replace(CRASH, claim="it ends")],
@@ -25,3 +25,10 @@ def test_a_part_that_was_run_takes_the_place_of_what_it_had_found() -> None:
     assert "it ends" not in again
     assert "| no token is honoured twice | 50 | 0 | < 0.06 |  |" in again
     assert written(again, [CRASH, replace(CRASH, claim="it ends")]) == page
+
+
+def test_the_page_has_one_place_for_the_results() -> None:
+    """A page without its markers would be written twice over. No result changes no page."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert (page.count(BEGIN), page.count(END)) == (1, 1)
+    assert written(page, []) == page
