@@ -1,5 +1,5 @@
--- Two roles: the owner makes and changes tables, the application reads and writes rows.
--- For psql, as a superuser, in the service's database; may be run again. See ../README.md.
+-- Two roles: the owner creates and changes tables, the application reads and writes rows.
+-- Run with psql, as a superuser, in the service's database; safe to run again. See ../README.md.
 
 \getenv password db_password
 
@@ -8,15 +8,15 @@ DO $$ BEGIN CREATE ROLE token_service_app; EXCEPTION WHEN duplicate_object THEN 
 ALTER ROLE token_service_owner LOGIN;
 ALTER ROLE token_service_app LOGIN PASSWORD :'password';
 
--- By default everyone may connect, make temporary tables and, before Postgres 15, any others.
+-- By default every role may connect, create temporary tables and, before Postgres 15, any others.
 REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"DBNAME" TO token_service_owner, token_service_app;
 GRANT USAGE, CREATE ON SCHEMA public TO token_service_owner;
 GRANT USAGE ON SCHEMA public TO token_service_app;
 
--- Alembic uses this table if it is there. What the migrations make comes later, and is granted by
--- default; this one the application may only read.
+-- Alembic uses this table if it exists, and the application may only read it. The tables of later
+-- migrations are granted by the default privileges below.
 CREATE TABLE IF NOT EXISTS alembic_version (
     version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY
 );
