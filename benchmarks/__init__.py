@@ -1,1 +1,1 @@
-"""How fast the service is: see README.md. ``python -m benchmarks``, or ``make bench``."""
+"""The benchmark: ``make bench`` or ``python -m benchmarks``; see README.md."""

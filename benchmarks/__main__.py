@@ -1,4 +1,4 @@
-"""``make bench``: the service beside its floor and peers, on throw-away servers; see README.md."""
+"""Measure the service beside its floor and peers, on throw-away servers; see README.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEVER_HIT = 100_000_000  # a minute
 def main() -> None:
     options = arguments()
     if not wrk.is_there():
-        sys.exit("There is no wrk, which makes the load. On Debian: apt-get install wrk")
+        sys.exit("wrk, which makes the load, is not installed. On Debian: apt-get install wrk")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that every "with" ends
     rows: dict[str, list[Row]] = {}
     with staged() as stage:
@@ -50,20 +50,22 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of each load")
-    parser.add_argument("--save", action="store_true", help=f"keep {RESULTS.name} and the chart")
+    parser.add_argument("--seconds", type=int, default=2, help="length of each load")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name} and the chart")
     options = parser.parse_args()
     options.parts = options.parts or list(PARTS)
     if unknown := set(options.parts) - PARTS.keys():
-        parser.error(f"there is no part {', '.join(unknown)}")
+        parser.error(f"no such part: {', '.join(unknown)}")
     return options
 
 
 @contextlib.contextmanager
 def staged() -> Iterator[Stage]:
-    """Run the stores that all servers share."""
+    """Run the stores that all servers share, migrated."""
     with contextlib.ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         postgres = running.enter_context(dev.Postgres(directory, durable=False))
@@ -78,10 +80,10 @@ def staged() -> Iterator[Stage]:
             "access_token_expire_minutes": "1440",
             "max_active": "1000000",
             **{f"rate_limit_{name}": often for name in ("create", "validate", "register", "login")},
-            # A busy machine may stall for longer than the default; work is what is measured.
+            # A busy machine may stall for longer than the default, and only work is measured.
             "redis_connect_timeout_ms": "5000",
             "redis_timeout_ms": "5000",
-            # What only the peers read.
+            # Read by the peers only.
             "calls_per_minute": str(NEVER_HIT),
             "onetime_token_expire_seconds": str(wrk.LIFE),
         }

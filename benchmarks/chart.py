@@ -1,4 +1,4 @@
-"""The rates of the servers as bars, for a page: an SVG that needs nothing else."""
+"""The rates of the servers as a bar chart, in one self-contained SVG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.servers import Row
 
 CHART = Path(__file__).with_name("pairs.svg")
 WIDTH, BAR, GAP, LEFT, RIGHT = 640, 26, 14, 130, 150
-#: On light pages and on dark ones.
+#: For light and dark pages.
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #57606a }
 .bar { fill: #8c959f } .ours { fill: #0969da } line { stroke: #57606a }
@@ -19,7 +19,7 @@ text { font: 14px system-ui, sans-serif; fill: #57606a }
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Draw the median rate of pairs, and the range of the turns as a line."""
+    """Draw the median rate of pairs as a bar, and its range over the turns as a line."""
     measured = {
         row.server: [one.rate for one in turns.of(rows, row.server)]
         for row in rows

@@ -1,4 +1,4 @@
-"""This service, its floor, and its peers: rates, costs, and latency at half of the peak."""
+"""The service, its floor and its peers: rates, costs, and latency at half of the peak."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from benchmarks.report import spread, table
 from benchmarks.servers import BetterAuth, FastapiSeed, Floor, Measured, Row, Stage
 
 KINDS = ("pair", "create", "validate")
-CALM = {"connections": 32}  # enough that few of them ever wait for their turn
+CALM = {"connections": 32}  # enough that requests rarely wait for their turn
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
-    """:returns: the rows, and the tables that tell of them"""
+    """:returns: the rows, and their tables"""
     kinds: list[type[Measured]] = [Measured, Floor, FastapiSeed]
     if BetterAuth.is_there():
         kinds.append(BetterAuth)
     else:
-        print("better_auth is skipped: node, or what it needs, is not there.")
+        print("better_auth is skipped: node or its packages are not installed.")
     servers = [kind(stage.directory, stage.environment) for kind in kinds]
     with stage.running(*servers):
-        # Half as long, so that validate never runs out of what create made.
+        # Half as long, so that validate never runs out of created tokens.
         loads = ("pair", seconds), ("create", seconds), ("validate", max(1, seconds // 2))
         rows = turns.take_turns(stage, servers, rounds, *loads)
         calm = at_half_of_the_peak(stage, servers, rows, rounds, seconds)
@@ -34,8 +34,8 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
             costs(rows, memory),
             latencies(calm),
             "\nThe load generator: wrk gets "
-            f"{statistics.median(row.rate for row in bare):,.0f} answers a second out of the "
-            "floor when it asks nothing of Redis, and uses "
+            f"{statistics.median(row.rate for row in bare):,.0f} responses a second from the "
+            "floor without a call to Redis, and uses "
             f"{statistics.median(row.wrk_cpu / row.seconds for row in bare):.0%} of a core for it.",
         ]
     )
@@ -44,7 +44,7 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
 def at_half_of_the_peak(
     stage: Stage, servers: Sequence[Measured], rows: Sequence[Row], rounds: int, seconds: int
 ) -> list[Row]:
-    """Each at half of its own peak; and the first peer also at half of the service's."""
+    """Measure each at half of its own peak, and the first peer also at half of the service's."""
     halves = {server: turns.rate(rows, server.label) for server in servers}  # a pair is two
     service, seed = servers[0], servers[2]
     calm = []
@@ -84,8 +84,8 @@ def costs(rows: Sequence[Row], memory: dict[str, float]) -> str:
         cells.append([server, *cpu, *redis, f"{megabytes:.0f}"])
     heads = "server|CPU s|of Redis|of Postgres|Redis commands|Redis bytes|MB"
     return table(
-        "What it takes: CPU seconds for 1,000 requests of pairs; a request's Redis commands "
-        "(those inside of scripts too) and bytes; resident memory of the largest process",
+        "Cost: CPU seconds of 1,000 requests of pairs; Redis commands (those inside scripts "
+        "too) and bytes of one request; resident memory of the largest process",
         heads,
         cells,
     )
@@ -95,12 +95,12 @@ def latencies(calm: Sequence[Row]) -> str:
     cells = []
     for server, kind in dict.fromkeys((row.server, row.kind) for row in calm):
         chosen = turns.of(calm, server, kind)
-        # What is behind the rate that was asked for: an overloaded server answers late and less.
+        # The rate in fact, which an overloaded server keeps below the one asked for.
         asked = statistics.median(row.requests / row.seconds for row in chosen)
         times = (spread([getattr(row, name) for row in chosen]) for name in ("p50", "p99", "p999"))
         cells.append([server, kind, f"{asked:,.0f}", *times])
     return table(
-        "Latency in ms, of requests at half of each one's peak, 32 connections",
+        "Latency in ms of requests at half of each server's peak, 32 connections",
         "server|rate|requests/s|p50|p99|p99.9",
         cells,
     )

@@ -1,7 +1,7 @@
-"""The floor: what a token call costs when nothing but the engine is there.
+"""The floor: the cost of a token call with nothing but the engine.
 
-A bare WSGI function that makes one script call a request, under the same gunicorn and on the
-same Redis as the service. No callers, limits, schemas, logs or metrics.
+A bare WSGI function with one script call a request, under the same gunicorn and on the same Redis
+as the service. No callers, limits, schemas, logs or metrics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ store = TokenStore(redis, secret=config.secret_key.encode(), max_active=1_000_00
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
-    # Any other path asks nothing of Redis: that is what the load generator is checked with.
+    # Any other path makes no call to Redis, to check the load generator.
     status, body = "200 OK", {"status": "alive"}
     if path == "/token/create":
         life = json.loads(environ["wsgi.input"].read())["expires_in"]
@@ -37,7 +37,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     elif path == "/token/validate":
         token = json.loads(environ["wsgi.input"].read())["token"]
         body = {"id": store.validate(Presented(token), CALLER).id}
-    answer = json.dumps(body).encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
+    payload = json.dumps(body).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(payload)))]
     start_response(status, headers)
-    return [answer]
+    return [payload]

@@ -1,4 +1,4 @@
-"""Whether a call stays as cheap as it was: with more tokens, more accounts, more data."""
+"""The cost of a call as tokens, accounts and data grow."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ OF_ONE_OWNER = 1_000
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
-    """:returns: the rows, and the tables that tell of them"""
+    """:returns: the rows, and their tables"""
     parts = (
         (tokens, "Outstanding tokens: pairs", "pair"),
-        (users, "Accounts: GET /auth/me, one look-up each", "read"),
+        (users, "Accounts: GET /auth/me, one query each", "read"),
         (payloads, "Data that a token carries: pairs", "pair"),
     )
     rows, told = [], []
@@ -39,7 +39,7 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
 
 
 def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
-    """A Redis for each number of tokens, so that they can take turns."""
+    """Measure pairs with a Redis for each number of tokens, so that these can take turns."""
     with contextlib.ExitStack() as running:
         servers, stages = [], {}
         for count in TOKENS:
@@ -64,7 +64,7 @@ def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
 
 
 def issue(url: str, secret: str, count: int) -> None:
-    """Make ``count`` tokens that outlast the run."""
+    """Create ``count`` tokens that outlast the run."""
     connection = Connection(url, connect_ms=5000, read_ms=60_000, connections=1)
     store = TokenStore(connection, secret=secret.encode(), max_active=1_000_000)
     terms = Terms(subject="growth")
@@ -74,7 +74,7 @@ def issue(url: str, secret: str, count: int) -> None:
 
 
 def users(stage: Stage, rounds: int, seconds: int) -> list[Row]:
-    """A database for each number of accounts."""
+    """Measure look-ups with a database for each number of accounts."""
     servers = []
     for count in USERS:
         name = f"users_{count}"
@@ -83,7 +83,7 @@ def users(stage: Stage, rounds: int, seconds: int) -> list[Row]:
         environment = stage.environment | {"database_url": url}
         flask(["db", "upgrade"], "", environment)
         execute(url, ACCOUNTS, (count,))
-        # Its columns' statistics, as autovacuum would have them by the time that there are many.
+        # Column statistics, as autovacuum would have them by then.
         execute(url, "VACUUM ANALYZE users")
         servers.append(Measured(stage.directory, environment, f"{count:,} users"))
     with stage.running(*servers):
@@ -117,7 +117,7 @@ def payloads(stage: Stage, rounds: int, seconds: int) -> list[Row]:
 
 
 def body(size: int) -> str:
-    """A create whose ``data`` is a JSON object of ``size`` bytes."""
+    """The body of a create whose ``data`` is a JSON object of ``size`` bytes."""
     text = "x" * (size - len('{"a":""}'))
     return f'{{"expires_in": {LIFE}' + (f', "data": {{"a": "{text}"}}}}' if size else "}")
 

@@ -1,6 +1,6 @@
--- What wrk asks, and what it tells of the answers: one line of "name value" pairs on standard
--- output. BENCH_KIND is pair (create, then validate what that gave), create, validate (what
--- BENCH_TOKENS holds, each once), read (a GET) or refused (whatever the answer is, it counts).
+-- The requests of wrk, and its summary: one line of "name value" pairs on standard output.
+-- BENCH_KIND is pair (create, then validate that token), create, validate (each token of
+-- BENCH_TOKENS once) or read (a GET).
 local ffi = require("ffi")
 ffi.cdef [[
   typedef struct { long seconds; long nanoseconds; } moment;
@@ -8,12 +8,12 @@ ffi.cdef [[
 ]]
 
 local kind = os.getenv("BENCH_KIND")
-local rate = tonumber(os.getenv("BENCH_RATE")) -- calls a second, or nil for as many as go through
-local kept = os.getenv("BENCH_TOKENS") -- the file that create writes and validate reads
+local rate = tonumber(os.getenv("BENCH_RATE")) -- calls a second, or nil for as many as possible
+local kept = os.getenv("BENCH_TOKENS") -- the file of tokens that create writes and validate reads
 local tokens, headers = {}, { ["Content-Type"] = "application/json" }
 local create, read
 local slot
--- What done() asks a thread for has to be global.
+-- done() can read only global variables of a thread.
 created, others, unexpected, first = 0, 0, 0, nil
 
 local function now()
@@ -44,7 +44,7 @@ function init()
   end
 end
 
--- Slots of 1/rate seconds, so that a slow answer does not lower the rate that is asked for.
+-- Slots of 1/rate seconds, so that a slow response does not lower the rate.
 if rate then
   function delay()
     local at = now()

@@ -1,4 +1,4 @@
-"""Whether token calls stay quick while many people try to log in."""
+"""The latency of token calls while many logins are attempted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ A_SECOND = 50
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
-    """:returns: the rows, and the table that tells of them"""
-    # Limits would turn most of them away before they cost anything.
+    """:returns: the rows, and their table"""
+    # Limits would refuse most of them before they cost anything.
     off = {"rate_limit_login": "off", "web_concurrency": 2}
     server = Measured(stage.directory, stage.environment, "logins", **off)
     rows: list[Row] = []
-    answers: Counter[int] = Counter()
+    responses: Counter[int] = Counter()
     with stage.running(server):
         peak = stage.measure(0, server, server.load("pair", seconds)).rate * 2
         for turn in range(1, rounds + 1):
@@ -30,7 +30,7 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
             rows.append(named(stage.measure(turn, server, load), "alone"))
             with Storm(server) as storm:
                 rows.append(named(stage.measure(turn, server, load), "with logins"))
-            answers += storm.answers
+            responses += storm.responses
     alone, beside = (
         [row.p99 for row in turns.of(rows, server.label, kind)] for kind in ("alone", "with logins")
     )
@@ -40,7 +40,7 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
         asked = statistics.median(row.requests / row.seconds for row in its)
         times = (spread([getattr(row, name) for row in its]) for name in ("p50", "p99", "p999"))
         cells.append([kind, f"{asked:,.0f}", *times])
-    told = ", ".join(f"{count} answered {status}" for status, count in sorted(answers.items()))
+    told = ", ".join(f"{count} got {status}" for status, count in sorted(responses.items()))
     ratio = spread([b / a for a, b in zip(alone, beside, strict=True)])
     return rows, (
         table(
@@ -54,10 +54,10 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
 
 
 class Storm:
-    """Logins at a fixed rate, for as long as the ``with`` lasts."""
+    """Logins at a fixed rate, while the ``with`` lasts."""
 
     def __init__(self, server: Measured) -> None:
-        self.answers: Counter[int] = Counter()
+        self.responses: Counter[int] = Counter()
         self._server = server
         self._over = threading.Event()
         self._callers = ThreadPoolExecutor(A_SECOND)
@@ -65,7 +65,7 @@ class Storm:
 
     def __enter__(self) -> Storm:
         self._clock.start()
-        time.sleep(1)  # until it blows
+        time.sleep(1)  # until the rate is reached
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,4 +82,4 @@ class Storm:
     def _log_in(self) -> None:
         account = {name: self._server.account[name] for name in ("correo", "password")}
         _, body = self._server.post("/auth/login", account)
-        self.answers[body.get("status", 200)] += 1
+        self.responses[body.get("status", 200)] += 1

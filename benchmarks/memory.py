@@ -1,4 +1,4 @@
-"""How much memory a worker takes, at its start and after very many requests."""
+"""Resident memory of a worker, at its start and after many requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REQUESTS = 200_000
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
-    """:returns: the rows, and the table that tells of them"""
+    """:returns: the rows, and their table"""
     server = Measured(stage.directory, stage.environment, "memory")
     rows: list[Row] = []
     with stage.running(server):

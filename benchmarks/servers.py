@@ -1,4 +1,4 @@
-"""What is measured: this service, its floor, and what people could use instead."""
+"""The measured servers: the service, its floor, and its peers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.wrk import Calls, Load
 from dev.__main__ import Service
 from dev.server import free_port
 
-# Each peer's packages are installed apart: the service must not see them.
+# The packages of each peer are installed apart, because the service must not see them.
 PEER_A = Path(".venv/peer-a")
 PEER_B = Path(".venv/peer-b")
 
@@ -53,10 +53,10 @@ class Row:
 
 
 class Measured(Service):
-    """This service, or another server that does the same for a caller.
+    """The service, or another server with the same calls.
 
-    :param label: what it is called in the tables
-    :param changes: settings that differ from the run's
+    :param label: its name in the tables
+    :param changes: settings that differ from those of the run
     """
 
     kind = "service"
@@ -79,7 +79,7 @@ class Measured(Service):
         return Load(kind, self.port, seconds, self.calls, self.headers, tokens, **options)
 
     def sign_in(self) -> None:
-        """Open an account, and keep the header that tells who calls."""
+        """Open an account, log in, and keep the header with its credentials."""
         self.post("/auth/register", {"nombre": "Bench", **self.account})
         _, body = self.post("/auth/login", self.account)
         self.headers = f"Authorization: Bearer {body['access_token']}\r\n"
@@ -89,8 +89,8 @@ class Measured(Service):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("POST", path, json.dumps(body), headers)
-            answer = connection.getresponse()
-            return answer.headers, json.load(answer)
+            response = connection.getresponse()
+            return response.headers, json.load(response)
 
     def memory(self) -> float:
         """Resident memory of its largest process, in MB."""
@@ -104,7 +104,7 @@ class Floor(Measured):
         return [*super().command(), "benchmarks.floor:app"]
 
     def sign_in(self) -> None:
-        """It has no accounts."""
+        """Do nothing: the floor has no accounts."""
 
 
 class FastapiSeed(Measured):
@@ -143,7 +143,7 @@ class BetterAuth(Measured):
 
 @dataclass
 class Stage:
-    """A Postgres and a Redis, and what every server of this run is told."""
+    """A Postgres and a Redis, and the environment of every server of the run."""
 
     directory: Path
     postgres: dev.Postgres
@@ -152,7 +152,7 @@ class Stage:
 
     @contextlib.contextmanager
     def running(self, *servers: Measured) -> Iterator[None]:
-        """Run ``servers``, signed in, for as long as the ``with`` lasts."""
+        """Run ``servers``, signed in, while the ``with`` lasts."""
         with contextlib.ExitStack() as stack:
             for server in servers:
                 stack.enter_context(server)
@@ -160,7 +160,7 @@ class Stage:
             yield
 
     def measure(self, turn: int, server: Measured, load: Load, tolerant: bool = False) -> Row:
-        """Put ``load`` on ``server``, and read before and after what everything used."""
+        """Put ``load`` on ``server``, and measure CPU and Redis traffic before and after."""
         processes = (server, self.redis, self.postgres)
         client = redis.Redis.from_url(self.redis.url)
         before, stats = [cpu_seconds(process) for process in processes], client.info("stats")
@@ -184,7 +184,7 @@ STATS = ("total_commands_processed", "total_net_input_bytes", "total_net_output_
 
 
 def family(server: dev.Server) -> Iterable[int]:
-    """The pids of ``server`` and of all its children. It needs Linux's /proc."""
+    """The pids of ``server`` and of all its children, from Linux's /proc."""
     assert server.process
     pids = [server.process.pid]
     for pid in pids:
@@ -194,7 +194,7 @@ def family(server: dev.Server) -> Iterable[int]:
 
 
 def cpu_seconds(server: dev.Server) -> float:
-    """What ``server`` and its children have used until now, the dead ones included."""
+    """CPU seconds of ``server`` and its children so far, those of ended ones included."""
     ticks = 0
     for pid in family(server):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Servers take turns, so that what else the machine does meets all of them alike."""
+"""Turns: servers are loaded one after the other, so that other work meets all of them alike."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def take_turns(
 ) -> list[Row]:
     """Put each of ``loads`` (a kind, and its seconds) on each server, ``rounds`` times.
 
-    Turn 0 is a warm-up and is not told of. The order changes, so that none always comes after
-    the same other.
+    Turn 0 is a warm-up and is not reported. The order changes, so that no server always follows
+    the same other one.
     """
     rows = []
     order = list(servers)
@@ -33,23 +33,23 @@ def take_turns(
 
 
 def of(rows: Sequence[Row], server: str, kind: str = "pair") -> list[Row]:
-    """The rows of one server and kind, in the order of the turns."""
+    """Rows of one server and kind, in the order of the turns."""
     return [row for row in rows if (row.server, row.kind) == (server, kind)]
 
 
 def rate(rows: Sequence[Row], server: str, kind: str = "pair") -> float:
-    """Units a second: the median of the turns."""
+    """Units a second, as the median of the turns."""
     return statistics.median(row.rate for row in of(rows, server, kind))
 
 
 def ratios(rows: Sequence[Row], server: str, other: str, kind: str = "pair") -> list[float]:
-    """How often ``server`` is as fast as ``other``, within each turn."""
+    """Rates of ``server`` divided by those of ``other``, turn by turn."""
     mine, theirs = of(rows, server, kind), of(rows, other, kind)
     return [a.rate / b.rate for a, b in zip(mine, theirs, strict=True)]
 
 
 def cost(rows: Sequence[Row], server: str, kind: str = "pair") -> dict[str, float]:
-    """What 1,000 requests take: CPU seconds of each process, Redis commands and bytes."""
+    """CPU seconds of each process, Redis commands and bytes of 1,000 requests."""
     chosen = of(rows, server, kind)
     thousands = sum(row.requests for row in chosen) / 1000
     return {

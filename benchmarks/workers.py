@@ -1,4 +1,4 @@
-"""One, two and four workers of this service, of each kind that gunicorn runs it on."""
+"""One, two and four workers of the service, of three kinds of gunicorn worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNTS = (1, 2, 4)
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
-    """:returns: the rows, and the table that tells of them"""
+    """:returns: the rows, and their table"""
     servers = [
         Measured(
             stage.directory,
@@ -46,5 +46,5 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
                 f"{statistics.median(cores):.2f} of {os.cpu_count()}",
             ]
         )
-    heads = "worker, how many|pairs/s|against one|CPU s|p99 ms|cores in use"
+    heads = "kind and number|pairs/s|against one|CPU s|p99 ms|cores in use"
     return rows, table("Workers, 16 connections", heads, cells)

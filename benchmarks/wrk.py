@@ -1,4 +1,4 @@
-"""The load: wrk, whose script is load.lua, one thread of it and some keep-alive connections."""
+"""The load: wrk with load.lua, one thread and some keep-alive connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BODY = f'{{"expires_in": {LIFE}}}'
 
 @dataclass(frozen=True)
 class Calls:
-    """A method and a path each."""
+    """The calls of a server, each as a method and a path."""
 
     create: str
     validate: str
@@ -25,12 +25,12 @@ class Calls:
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask of a server.
+    """The load on a server.
 
-    :param kind: pair (create, then validate what that gave), create, validate or read
-    :param rate: requests a second; None for as many as go through
-    :param headers: those that tell who calls
-    :param read: a method and a path, for the kind that reads
+    :param kind: pair (create, then validate that token), create, validate or read
+    :param rate: requests a second; None for as many as possible
+    :param headers: those with the credentials of the caller
+    :param read: a method and a path, for the kind "read"
     """
 
     kind: str
@@ -47,9 +47,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of it. Latencies are in milliseconds, CPU (of wrk) in seconds.
+    """The result of a load. Latencies are in milliseconds, CPU (of wrk) in seconds.
 
-    ``units`` are pairs for pair, else requests.
+    ``units`` are pairs for the kind "pair", else requests.
     """
 
     units: float
@@ -62,7 +62,7 @@ class Done:
 
 
 def run(load: Load, tolerant: bool = False) -> Done:
-    """:raises SystemExit: with the first answer that was not the one it should be"""
+    """:raises SystemExit: with the first response that is not a success"""
     environment = {
         "PATH": os.environ["PATH"],
         "BENCH_KIND": load.kind,
@@ -84,7 +84,7 @@ def run(load: Load, tolerant: bool = False) -> Done:
     words = line[1].split()
     told = dict(zip(words[::2], map(float, words[1::2]), strict=True))
     if (told["unexpected"] or told["lost"]) and not tolerant:
-        raise SystemExit(f"Not all answers were successes, in {load}:\n{said.stdout[-1000:]}")
+        raise SystemExit(f"Not all responses were successes, in {load}:\n{said.stdout[-1000:]}")
     pairs = min(told["created"], told["others"])
     return Done(
         units=pairs if load.kind == "pair" else told["requests"],
@@ -102,6 +102,6 @@ def is_there() -> bool:
 
 
 def children_cpu() -> float:
-    """What the children that have ended used. Servers are still running when a load ends."""
+    """CPU seconds of ended children. Servers still run when a load ends, so they do not count."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

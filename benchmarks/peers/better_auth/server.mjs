@@ -1,5 +1,5 @@
-// better-auth with its one-time-token plugin, as its documentation sets it up: accounts in
-// Postgres; sessions, one-time tokens and limits in Redis. A yardstick, not for use.
+// better-auth with its one-time-token plugin, set up as in its documentation: accounts in
+// Postgres; sessions, one-time tokens and limits in Redis. For comparison, not for use.
 
 import { createServer } from "node:http";
 import { redisStorage } from "@better-auth/redis-storage";
@@ -30,11 +30,11 @@ const auth = betterAuth({
 const { runMigrations } = await getMigrations(auth.options);
 await runMigrations();
 
-const answer = toNodeHandler(auth);
+const handle = toNodeHandler(auth);
 createServer((request, response) => {
   if (request.url === "/readyz") {
     response.end("ready");
   } else {
-    answer(request, response);
+    handle(request, response);
   }
 }).listen(Number(NODE_PORT), "127.0.0.1");

@@ -1,1 +1,1 @@
-"""A peer with another design: see app.py."""
+"""A peer of another design: see app.py."""

@@ -1,8 +1,8 @@
-"""The design that this service began with, written afresh: a yardstick, not for use.
+"""The design that the service began with, written anew for comparison. Not for use.
 
-Async from end to end. The user is looked up on every call. A one-time token is a JWT whose
-``jti`` is kept in Redis for as long as it lives; validating reads it, then deletes it. Two who
-validate at the same moment may therefore both succeed: that is the design, and stays.
+Async throughout. The user is looked up on every call. A one-time token is a JWT whose ``jti`` is
+in Redis for its life; validate reads it, then deletes it. So two callers that validate at the same
+moment may both succeed. That belongs to the design, and stays.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     rates = [Rate(settings.calls_per_minute, Duration.MINUTE)]
-    for name, limit in limits.items():  # a bucket in Redis can only be made with the loop there
+    for name, limit in limits.items():  # a bucket in Redis needs the running loop
         limit.limiter = Limiter(await RedisBucket.init(rates, redis, f"limit:{name}"))
     yield
     await redis.aclose()
@@ -119,7 +119,7 @@ async def current_user(
 
 
 Caller = Annotated[User, Depends(current_user)]
-# No routers: fastapi-limiter 0.2 looks for a path in each route, and an included router has none.
+# No routers: fastapi-limiter 0.2 needs a path on each route, and an included router has none.
 app = FastAPI(title="The first design", lifespan=lifespan)
 app.add_middleware(CORSMiddleware, allow_origins=["https://app.example.com"])
 
