@@ -1,17 +1,17 @@
-"""Someone approves one payment, and the token she gives is good for that payment alone."""
+"""Approve one payment: the approver's token is valid for that payment only."""
 
 import hashlib
 import json
 import secrets
 from typing import Any
 
-from client import Answer, Client, check
+from client import Client, Response, check
 
 PURPOSE = "payment.approve"
 
 
 def canonical(action: dict[str, Any]) -> bytes:
-    """JSON with sorted names, no spaces, in UTF-8: the same bytes on both sides.
+    """Encode ``action`` as JSON with sorted names, no spaces, in UTF-8: equal on both sides.
 
     For ASCII names, texts and integers this is RFC 8785. An amount is an integer of cents,
     because languages write fractions differently.
@@ -25,23 +25,23 @@ def bind_of(action: dict[str, Any]) -> str:
 
 
 class Executor:
-    """What moves the money. It trusts what it is about to do, never a hash that it was sent."""
+    """The program that pays. It hashes the action that it is about to take, never trusts a hash."""
 
     def __init__(self, account: Client, approvers: set[str]) -> None:
         self.account = account
         self.approvers = approvers
         self.paid: dict[str, int] = {}
 
-    def pay(self, action: dict[str, Any], token: str, attempt: str) -> Answer:
+    def pay(self, action: dict[str, Any], token: str, attempt: str) -> Response:
         presented = {"token": token, "purpose": PURPOSE, "bind": bind_of(action)}
-        answer = self.account.post("/token/validate", presented, key=attempt)
-        # Anyone with an account can approve anything. Only these may.
-        if answer.status == 200 and answer.body["issued_by"] not in self.approvers:
-            return Answer(403, {"code": "not an approver"})
-        if answer.status == 200:
-            # A repeated attempt is answered 200 again, and must not pay again.
+        response = self.account.post("/token/validate", presented, key=attempt)
+        # Anyone with an account can approve anything; only approvals of these accounts count.
+        if response.status == 200 and response.body["issued_by"] not in self.approvers:
+            return Response(403, {"code": "not an approver"})
+        if response.status == 200:
+            # A repeated attempt gets 200 again, and must not pay again.
             self.paid.setdefault(action["payment"], action["amount_cents"])
-        return answer
+        return response
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     print("   ", canonical(action).decode())
     print("    SHA-256", bind_of(action))
 
-    # The approver hashes what her own screen shows her.
+    # The approver hashes the action that the approver's own screen shows.
     terms = {"purpose": PURPOSE, "audience": [bank.correo], "bind": bind_of(action)}
     made = approver.post("/token/create", {**terms, "expires_in": 120})
     check(made.status == 201, "the approver approved 250.00 EUR", made)
@@ -70,7 +70,7 @@ def main() -> None:
 
     first = executor.pay(action, token, "attempt-2")
     check(first.status == 200 and not first.body["replayed"], "the payment was made", first)
-    # Had that answer been lost on its way, the same call would bring it again.
+    # If that response had been lost, the same call would replay it.
     again = executor.pay(action, token, "attempt-2")
     check(again.status == 200 and again.body["replayed"], "same key: the same answer again", again)
     other = executor.pay(action, token, "attempt-3")

@@ -1,7 +1,7 @@
-"""A link in an e-mail that works once, though mail scanners open it first.
+"""A link in an e-mail that works once, even if mail scanners open it first.
 
-Opening the link only shows a button. The token stands after the # of the link: a browser sends
-that part to no server, and so no log and no Referer holds it.
+The link only shows a button. The token is in the fragment of the link, after the #: a browser sends
+that part to no server, so no log and no Referer holds it.
 """
 
 import http.client
@@ -28,24 +28,24 @@ class Site(BaseHTTPRequestHandler):
     confirmed: set[str]
 
     def do_GET(self) -> None:
-        """Look, and never consume: GET is safe to repeat (RFC 9110 section 9.2.1)."""
-        self.answer(200, PAGE.format(click=secrets.token_urlsafe(16)))
+        """Show the button and consume nothing: GET is safe (RFC 9110 section 9.2.1)."""
+        self.respond(200, PAGE.format(click=secrets.token_urlsafe(16)))
 
     def do_POST(self) -> None:
         length = min(int(self.headers["Content-Length"]), 4096)
         form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
         presented = {"token": form.get("token", ""), "purpose": PURPOSE}
-        # One key for each page shown: whoever clicks twice sees the success twice.
+        # One key for each page shown, so that a double click shows the success twice.
         used = self.account.post("/token/validate", presented, key=form.get("click", ""))
         if used.status != 200:
-            self.answer(used.status, f"<p>{used.body['code']}. Ask for a new link.")
+            self.respond(used.status, f"<p>{used.body['code']}. Ask for a new link.")
         elif used.body["issued_by"] != self.account.id:
-            self.answer(403, "<p>This link is not ours.")
+            self.respond(403, "<p>This link is not ours.")
         else:
             self.confirmed.add(used.body["subject"])
-            self.answer(200, "<p>Confirmed.")
+            self.respond(200, "<p>Confirmed.")
 
-    def answer(self, status: int, page: str) -> None:
+    def respond(self, status: int, page: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Cache-Control", "no-store")
@@ -55,7 +55,7 @@ class Site(BaseHTTPRequestHandler):
 
 
 def fetch(link: str, form: dict[str, str] | None = None) -> tuple[int, str]:
-    """Open ``link`` as a browser or a scanner does: what follows the # stays at home."""
+    """Open ``link`` as a browser or a scanner does: the fragment after the # is not sent."""
     url = urllib.parse.urlsplit(link)
     connection = http.client.HTTPConnection(url.netloc, timeout=30)
     kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}

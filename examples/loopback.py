@@ -1,4 +1,4 @@
-"""A web server on this machine for as long as an example runs."""
+"""A web server on loopback, for the time of an example."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[tuple[str, int]]:
-    """Give the host and port at which ``handler`` answers."""
+    """Serve ``handler``; give its host and port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

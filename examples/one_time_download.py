@@ -1,6 +1,6 @@
-"""A file that can be downloaded once, where a broken download does not lose the ticket.
+"""A file that can be downloaded once; a broken download does not lose the ticket.
 
-The server holds the ticket while it sends, uses it up at the end, and gives it back on failure.
+The server reserves the ticket while it sends, commits at the end, and releases it on failure.
 """
 
 import http.client
@@ -31,14 +31,14 @@ class Shop(BaseHTTPRequestHandler):
         if held.status != 200:
             self.send_error(held.status, held.body["code"])
             return
-        # Anyone with an account can make a ticket that names a file. Only the shop's own count.
+        # Anyone with an account can create a ticket that names a file; only the shop's own count.
         if held.body["issued_by"] != self.account.id:
             self.send_error(403, "not from the shop")
             return
         reservation = {"reservation": held.body["reservation"]}
         try:
             self.send_file(held.body["data"]["file"], lease_end)
-        except OSError:  # The reader went away, or the lease is over.
+        except OSError:  # The client went away, or the lease is over.
             self.account.post("/token/release", reservation)
         else:
             self.account.post("/token/commit", reservation)
@@ -51,13 +51,13 @@ class Shop(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         for start in range(0, len(FILES[name]), PIECE):
-            if time.monotonic() > lease_end:  # From now on someone else may hold the ticket.
+            if time.monotonic() > lease_end:  # From now on another caller may hold the ticket.
                 raise TimeoutError
             self.wfile.write(FILES[name][start : start + PIECE])
 
 
 def download(address: tuple[str, int], ticket: str, length: int | None = None) -> tuple[int, bytes]:
-    """Do what a form with a button does in a page, and hang up after ``length`` bytes."""
+    """Submit the form of a page, and hang up after ``length`` bytes."""
     connection = http.client.HTTPConnection(*address, timeout=LEASE_SECONDS)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     connection.request("POST", "/download", urllib.parse.urlencode({"token": ticket}), form)
@@ -68,7 +68,7 @@ def download(address: tuple[str, int], ticket: str, length: int | None = None) -
 
 
 def wait_for(state: str, account: Client, token_id: str) -> bool:
-    """Ask for the receipt until it says ``state``: the server is told a little after the reader."""
+    """Poll the receipt until its state is ``state``, a little after the client has the file."""
     for _ in range(100):
         if account.get(f"/token/{token_id}").body.get("state") == state:
             return True

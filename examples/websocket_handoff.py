@@ -1,6 +1,6 @@
-"""A page that is signed in at its backend opens a WebSocket at a gateway that knows no sessions.
+"""A page with a session at its backend opens a WebSocket at a gateway without sessions.
 
-The backend hands the page a ticket for the gateway; the gateway validates it in the handshake.
+The backend gives the page a ticket for the gateway; the gateway validates it in the handshake.
 """
 
 import base64
@@ -11,7 +11,7 @@ import secrets
 import socket
 from http.server import BaseHTTPRequestHandler
 
-from client import Answer, Client, check
+from client import Client, Response, check
 from loopback import serving
 
 PURPOSE = "ws.connect"
@@ -29,15 +29,15 @@ class Gateway(BaseHTTPRequestHandler):
     backend_id: str
 
     def do_GET(self) -> None:
-        # A page can set no header of a WebSocket but this one: a list of subprotocols.
+        # The list of subprotocols is the only WebSocket header that a page can set.
         offered = self.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
         ticket = next((name for name in offered if name.startswith("ott_")), "")
-        answer = self.account.post("/token/validate", {"token": ticket, "purpose": PURPOSE})
-        if answer.status != 200:
-            self.send_error(503 if answer.status >= 500 else 403, answer.body["code"])
+        response = self.account.post("/token/validate", {"token": ticket, "purpose": PURPOSE})
+        if response.status != 200:
+            self.send_error(503 if response.status >= 500 else 403, response.body["code"])
             return
-        # Anyone with an account can make a ticket for this gateway. Only the backend may.
-        if answer.body["issued_by"] != self.backend_id:
+        # Anyone with an account can create a ticket for this gateway; only the backend's count.
+        if response.body["issued_by"] != self.backend_id:
             self.send_error(403, "not from the backend")
             return
         self.send_response(101)
@@ -46,14 +46,14 @@ class Gateway(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Accept", accept_for(self.headers["Sec-WebSocket-Key"]))
         self.send_header("Sec-WebSocket-Protocol", "chat")  # Never the ticket.
         self.end_headers()
-        welcome = {"user": answer.body["subject"], "room": answer.body["data"]["room"]}
+        welcome = {"user": response.body["subject"], "room": response.body["data"]["room"]}
         text = json.dumps(welcome).encode()
         self.wfile.write(bytes([0x81, len(text)]) + text)  # one text frame of up to 125 bytes
         self.close_connection = True
 
 
-def open_websocket(address: tuple[str, int], ticket: str) -> Answer:
-    """Do what ``new WebSocket("wss://…/rooms", ["chat", ticket])`` does in a page."""
+def open_websocket(address: tuple[str, int], ticket: str) -> Response:
+    """Connect as ``new WebSocket("wss://…/rooms", ["chat", ticket])`` does in a page."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     lines = ["GET /rooms HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
     lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
@@ -63,10 +63,10 @@ def open_websocket(address: tuple[str, int], ticket: str) -> Answer:
         _, status, reason = received.readline().decode().split(maxsplit=2)
         headers = http.client.parse_headers(received)
         if status != "101":
-            return Answer(int(status), {"code": reason.strip()})
+            return Response(int(status), {"code": reason.strip()})
         check(headers["Sec-WebSocket-Accept"] == accept_for(key), "the gateway shook hands")
         _, length = received.read(2)
-        return Answer(101, json.loads(received.read(length)))
+        return Response(101, json.loads(received.read(length)))
 
 
 def main() -> None:
