@@ -21,6 +21,7 @@ import psycopg2.extensions
 import redis
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from redis.connection import parse_url
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
@@ -28,6 +29,7 @@ POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg2"}
 REDIS_SCHEMES = {"redis", "rediss", "unix"} | {
     f"{scheme}+{kind}" for scheme in ("redis", "rediss") for kind in ("sentinel", "cluster")
 }
+SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 LONGEST_WINDOW_SECONDS = 366 * 86_400
 # Settings of which the first must not be more than the second: a repeated answer is told from the
 # record, and a token that names no life must be allowed the usual one.
@@ -87,22 +89,44 @@ def postgres_address(url: str) -> None:
         raise ValidationError("is not an address that Postgres takes") from None
 
 
-def redis_address(url: str) -> None:
-    """What the client cannot read would else be found out at the first call."""
+def redis_servers(url: str) -> dict[str, Any]:
+    """The servers of a Redis address, as arguments of the engine's ``Connection``.
+
+    ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them, and with several hosts
+    ``redis+sentinel://[user:password@]host:port,host:port/service[/db]`` and
+    ``redis+cluster://[user:password@]host:port,host:port``, or ``rediss+…`` with TLS; all with
+    options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``.
+
+    :raises ValidationError: the client cannot read it, and would fail at the first call
+    """
     parts = address(url, "redis", REDIS_SCHEMES)
     scheme, _, kind = parts.scheme.partition("+")
+    servers: dict[str, Any] = {}
     if kind:
-        if not all(host.hostname and host.port for host in hosts(parts)):
+        named = hosts(parts)
+        if not all(host.hostname and host.port for host in named):
             raise ValidationError("does not name each host with its port")
+        service, _, db = parts.path.strip("/").partition("/")
         if kind == "sentinel" and not re.fullmatch(r"/[^/]+(/\d*)?", parts.path):
             raise ValidationError("does not end in the name of a service")
-        options = re.sub(r"\bsentinel_(?=(username|password)=)", "", parts.query)
-        url = f"{scheme}://host/?{options}"
+        # An IPv6 address is written in brackets, and connected to without.
+        servers["nodes"] = [(host.hostname, host.port) for host in named]
+        servers["service"] = service if kind == "sentinel" else ""
+        credentials = parts.netloc.rpartition("@")[0]
+        url = f"{scheme}://{credentials}@/{db}?{parts.query}"
     try:
-        pool = redis.ConnectionPool.from_url(url)
+        options: dict[str, Any] = dict(parse_url(url))
+        own = [name for name in SENTINEL_OPTIONS if kind and name in options]
+        servers["sentinel_options"] = {name[len("sentinel_") :]: options.pop(name) for name in own}
+        pool = redis.ConnectionPool(**options)
         pool.connection_class(**pool.connection_kwargs)  # It connects to nothing yet.
     except (ValueError, TypeError, redis.RedisError):
         raise ValidationError("is not an address that Redis takes") from None
+    return servers | {"options": options}
+
+
+def redis_address(url: str) -> None:
+    redis_servers(url)
 
 
 class Origins(fields.Field[tuple[str, ...]]):

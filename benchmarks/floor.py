@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from config import Config
+from config import Config, redis_servers
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
@@ -19,7 +19,7 @@ CALLER = Party("018f0000-0000-7000-8000-000000000000", "bench@example.com")
 
 config = Config.from_env()
 redis = Connection(
-    config.redis_address,
+    **redis_servers(config.redis_address),
     connect_ms=config.redis_connect_timeout_ms,
     read_ms=config.redis_timeout_ms,
     connections=config.web_threads,

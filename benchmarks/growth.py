@@ -12,6 +12,7 @@ from benchmarks import turns
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 from benchmarks.wrk import LIFE
+from config import redis_servers
 from dev.__main__ import flask
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
@@ -65,7 +66,7 @@ def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
 
 def issue(url: str, secret: str, count: int) -> None:
     """Create ``count`` tokens that outlast the run."""
-    connection = Connection(url, connect_ms=5000, read_ms=60_000, connections=1)
+    connection = Connection(**redis_servers(url), connect_ms=5000, read_ms=60_000, connections=1)
     store = TokenStore(connection, secret=secret.encode(), max_active=1_000_000)
     terms = Terms(subject="growth")
     for first in range(0, count, 100):

@@ -13,7 +13,7 @@ from flask import Flask
 import dev
 from config import Config
 from tests.conftest import ROOT
-from tokenservice.onetime.connection import Connection
+from tests.stage.connections import connect
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Terms
 from tokenservice.token.schemas import CreateTokenRequest
@@ -50,7 +50,7 @@ def test_the_largest_tokens_of_the_usual_life_of_one_account_fit(
     assert records == 31_000
 
     with dev.Redis(tmp_path) as server, redis.Redis.from_url(server.url) as admin:
-        connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=1)
+        connection = connect(server.url, connect_ms=2000, read_ms=5000, connections=1)
         store = TokenStore(connection, secret=config.secret_key.encode(), max_active=MEASURED)
         store.create("another", life_seconds=60)  # loads the script
         before = admin.info("memory")["used_memory"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from config import Config
+from config import Config, redis_servers
 from tokenservice import auth, ops, postgres, telemetry, token, web
 from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db
@@ -32,7 +32,7 @@ def create_app(config: Config) -> Flask:
     # other.
     tokens, limits = (
         Connection(
-            config.redis_address,
+            **redis_servers(config.redis_address),
             connect_ms=config.redis_connect_timeout_ms,
             read_ms=config.redis_timeout_ms,
             connections=config.web_threads,

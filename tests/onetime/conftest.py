@@ -10,7 +10,7 @@ import pytest
 
 from tests.onetime import topologies
 from tests.onetime.topologies import Topology
-from tokenservice.onetime.connection import Connection
+from tests.stage.connections import connect
 from tokenservice.onetime.store import TokenStore
 
 
@@ -28,7 +28,7 @@ def open_store() -> Callable[..., TokenStore]:
     """Open a store at some URL; the timeouts are long because shared machines stall."""
 
     def open_one(url: str, **options: Any) -> TokenStore:
-        connection = Connection(url, connect_ms=2000, read_ms=5000, connections=64)
+        connection = connect(url, connect_ms=2000, read_ms=5000, connections=64)
         defaults = {"secret": secrets.token_bytes(32), "receipt_seconds": 60}
         return TokenStore(connection, **{**defaults, **options})
 

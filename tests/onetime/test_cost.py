@@ -24,7 +24,7 @@ import pytest
 import redis
 
 import dev
-from tokenservice.onetime.connection import Connection
+from tests.stage.connections import connect
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Created, Party, Presented, Terms
@@ -81,7 +81,7 @@ def populated(directory: Path, records: int) -> Iterator[Populated]:
         "slowlog-max-len": "100000",
     }
     with dev.Redis(directory, settings=settings) as server:
-        connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=4)
+        connection = connect(server.url, connect_ms=2000, read_ms=5000, connections=4)
         store = TokenStore(connection, secret=secrets.token_bytes(32), max_active=10_000_000)
         with redis.Redis.from_url(server.url) as client:
             ours = Populated(server, store, client)

@@ -15,8 +15,8 @@ import redis
 import dev
 from tests.onetime import topologies
 from tests.onetime.topologies import SLOTS, Node, until
+from tests.stage.connections import connect
 from tokenservice.onetime import errors
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import shard_tag
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
@@ -62,7 +62,7 @@ def test_a_master_that_was_deposed_is_left_by_every_socket(tmp_path: Path) -> No
     Guard: in connection.py, that idle sockets are closed once the sentinels name another.
     """
     with topologies.sentinel(tmp_path) as topology, ThreadPoolExecutor(8) as callers:
-        connection = Connection(topology.url, connect_ms=1000, read_ms=1000, connections=8)
+        connection = connect(topology.url, connect_ms=1000, read_ms=1000, connections=8)
         store = TokenStore(connection, secret=secrets.token_bytes(32))
 
         def create_on_eight_sockets(owner: str, master: Node) -> None:
@@ -139,7 +139,7 @@ def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenSt
 
 def test_an_ipv6_address_is_asked_for_without_its_brackets() -> None:
     url = "redis+sentinel://[::1]:26379/tokens"
-    client = Connection(url, connect_ms=100, read_ms=100, connections=1).client
+    client = connect(url, connect_ms=100, read_ms=100, connections=1).client
     (sentinel,) = client.connection_pool.sentinel_manager.sentinels
     assert sentinel.get_connection_kwargs()["host"] == "::1"
 

@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 
 import dev
 from tests.onetime.reference import Moment, Reference
+from tests.stage.connections import connect
 from tokenservice.onetime import errors
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import Token
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import (
@@ -542,7 +542,7 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
 @pytest.mark.timeout(600 + EXAMPLES)
 def test_the_engine_does_what_the_reference_says(crashing: dev.Redis) -> None:
     """Guards: nearly every line of the scripts; the fence, the verifier, the lease, the nonce."""
-    connection = Connection(crashing.url, connect_ms=2000, read_ms=5000, connections=1)
+    connection = connect(crashing.url, connect_ms=2000, read_ms=5000, connections=1)
     stores = {
         shards: TokenStore(connection, secret=os.urandom(32), shards=shards, **OPTIONS)
         for shards in SHARDS

@@ -15,7 +15,7 @@ import redis
 
 import dev
 from dev.server import is_free
-from tokenservice.onetime.connection import Connection
+from tests.stage.connections import connect
 
 SLOTS = 16_384
 
@@ -88,7 +88,7 @@ class Topology:
 
     def client(self) -> redis.Redis:
         """A client of the whole; that of a cluster speaks like that of one server."""
-        connection = Connection(self.url, connect_ms=2000, read_ms=5000, connections=8)
+        connection = connect(self.url, connect_ms=2000, read_ms=5000, connections=8)
         return cast(redis.Redis, connection.client)
 
     def clear(self) -> None:

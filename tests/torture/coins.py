@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.onetime.topologies import HERE, Host
+from tests.stage.connections import connect
 from tests.torture.ledger import record
 from tokenservice.onetime import errors
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import shard_tag
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
@@ -57,7 +57,7 @@ class Stores:
     """The engine and its twins at one address, with the service's own time limits by default."""
 
     def __init__(self, url: str, shards: int, connect_ms: int = 50, read_ms: int = 100) -> None:
-        connection = Connection(url, connect_ms=connect_ms, read_ms=read_ms, connections=64)
+        connection = connect(url, connect_ms=connect_ms, read_ms=read_ms, connections=64)
         self._shards = shards
         self._by_fence: dict[Fence, TokenStore] = {}
         for fence in Fence:

@@ -28,10 +28,10 @@ import dev
 from config import Config
 from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import until
+from tests.stage.connections import connect
 from tests.torture.caller import calling
 from tests.torture.ledger import record, trials
 from tests.torture.tally import Presenter, Tally, by_engine, over_http, said
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
@@ -87,7 +87,7 @@ class Site:
 
     def engine(self, server: dev.Redis) -> TokenStore:
         """The engine, as one more host of the service would have it."""
-        connection = Connection(server.url, connect_ms=2000, read_ms=5000, connections=8)
+        connection = connect(server.url, connect_ms=2000, read_ms=5000, connections=8)
         return TokenStore(connection, secret=self.secret, receipt_seconds=LIFE_SECONDS)
 
     @property

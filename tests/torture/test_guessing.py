@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 
 import dev
+from tests.stage.connections import connect
 from tests.torture import ledger
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import TokenUnknown
 from tokenservice.onetime.format import Token, random_base62
 from tokenservice.onetime.store import TokenStore
@@ -15,7 +15,7 @@ from tokenservice.onetime.values import Party, Presented
 
 def test_no_token_is_guessed_and_no_two_are_equal(redis_server: dev.Redis) -> None:
     """ASVS 5.0 V11.5.1. Half of the guesses are at the ids of tokens that exist."""
-    connection = Connection(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)
+    connection = connect(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)
     store = TokenStore(connection, secret=secrets.token_bytes(32), max_active=1_000_000)
     owner, n = f"guesser {secrets.token_hex(8)}", ledger.trials(1_000_000, least=10_000)
     issued: set[str] = set()

@@ -25,6 +25,7 @@ from redis.cluster import RedisCluster
 import dev
 from tests.conftest import Person, Service, enrol
 from tests.onetime.topologies import SLOTS, port_of_a_node, until
+from tests.stage.connections import connect
 from tests.torture.caller import Caller, calling
 from tests.torture.ledger import record, trials
 from tests.torture.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
@@ -255,7 +256,7 @@ def test_a_client_that_resends_tells_who_used_a_token_that_it_is_used(
 def test_without_a_memory_of_keys_a_repeat_is_told_used(tmp_path: Path) -> None:
     """Without the guard in validate.lua the test above fails."""
     with proxied("alone", tmp_path) as (_, behind, url):
-        connection = Connection(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)
+        connection = connect(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)
         store = TokenStore(connection, secret=secrets.token_bytes(32))
         assert told_used(store, behind, key="k") == set()
         remembering = store._shards._scripts["validate"].source

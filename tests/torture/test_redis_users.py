@@ -16,9 +16,9 @@ from redis.utils import str_if_bytes
 import dev
 from tests.onetime import topologies
 from tests.onetime.topologies import Topology, until
+from tests.stage.connections import connect
 from tests.torture import deployed
 from tests.torture.ledger import record
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable, TokenRefused, TooManyActive
 from tokenservice.onetime.scripts import SCRIPTS
 from tokenservice.onetime.store import TokenStore
@@ -81,7 +81,7 @@ def test_the_commands_are_those_that_the_code_names() -> None:
 
 def use_all_of_it(url: str, shards: int = 1) -> None:
     """Every verb, the count of a limit, and what readiness asks; each must do what it should."""
-    opened = Connection(url, connect_ms=2000, read_ms=5000, connections=4)
+    opened = connect(url, connect_ms=2000, read_ms=5000, connections=4)
     store = TokenStore(opened, secret=secrets.token_bytes(32), max_active=5, shards=shards)
     ana, key = Party(secrets.token_hex(8), "ana@example.com"), secrets.token_hex(8)
 
@@ -268,5 +268,5 @@ def test_it_works_under_sentinel_and_through_a_failover(tmp_path: Path) -> None:
 
 def has_a_master(url: str) -> bool:
     with contextlib.suppress(StoreUnavailable):
-        return bool(Connection(url, connect_ms=2000, read_ms=5000, connections=1).info())
+        return bool(connect(url, connect_ms=2000, read_ms=5000, connections=1).info())
     return False

@@ -19,11 +19,11 @@ from tests.conftest import lacks
 from tests.onetime import topologies
 from tests.onetime.slots import Slot
 from tests.onetime.topologies import Node, Topology, until
+from tests.stage.connections import connect
 from tests.torture.coins import HONOURED, UNDECIDED, Coin, Fence, verdict
 from tests.torture.deployments import Cluster, is_master, unheard
 from tests.torture.ledger import record, trials
 from tokenservice.onetime import errors
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
@@ -55,7 +55,7 @@ class Load:
                 ended.result()
 
     def _work(self, number: int) -> None:
-        connection = Connection(self.topology.url, connect_ms=50, read_ms=100, connections=1)
+        connection = connect(self.topology.url, connect_ms=50, read_ms=100, connections=1)
         store = TokenStore(connection, secret=b"one", shards=self.topology.shards)
         while not self._over.is_set():
             owner = f"{number}.{secrets.randbelow(100)}"

@@ -22,9 +22,9 @@ from flask import Flask
 import dev
 from tests.conftest import lacks, needs
 from tests.onetime.topologies import SLOTS, Node, Watcher, port_of_a_node, until
+from tests.stage.connections import connect
 from tests.torture.ledger import record
 from tokenservice.extensions import db
-from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.errors import StoreUnavailable
 
 OPENSSL = shutil.which("openssl")
@@ -175,7 +175,7 @@ def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
     with deployed(certificates / "ours.pem", tmp_path) as url:
         for trusted in ("ours", "theirs"):
             address = f"{url}&ssl_ca_certs={certificates / trusted}.pem"
-            connection = Connection(address, connect_ms=2000, read_ms=5000, connections=1)
+            connection = connect(address, connect_ms=2000, read_ms=5000, connections=1)
             try:
                 seen[trusted] = connection.script("return KEYS[1]")(["key"]).decode()
             except StoreUnavailable as error:

@@ -1,10 +1,9 @@
-"""One way to reach Redis, alone, under Sentinel or as a cluster: scripts, and INFO.
+"""Connections to Redis, alone, under Sentinel or as a cluster: scripts, and INFO.
 
-Timeouts are short and nothing that may have run is sent twice. redis-py 8 repeats a command up to
-ten times by itself: a consume whose first reply was lost would then be answered "already used" to
-the very caller who consumed it. Repeating is left to that caller, who has the idempotency key.
-What Redis says that it did not run, because a slot of the cluster is elsewhere or on its way, is
-repeated here for a while.
+Timeouts are short, and a command that may have run is never sent twice. redis-py 8 repeats a
+command up to ten times by itself: a consume after a lost reply would then be "already used" to the
+very caller that consumed the token. The caller repeats, with its idempotency key. Only a command
+that Redis did not run, because its slot is elsewhere or migrates, is repeated here for a while.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import parse_url
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -40,29 +38,39 @@ from tokenservice.onetime.errors import StoreUnavailable
 SENTINEL_OPTIONS = ("socket_connect_timeout", "socket_timeout", "retry")
 #: redis-py raises an IndexError where no node of a cluster serves a slot.
 FAILURES = (redis.RedisError, RedisClusterException, OSError, IndexError)
-#: How long a call waits for a slot that is on its way, and how often it asks.
+#: The longest wait of a call for a migrating slot, and the pause between its attempts.
 MOVING_SECONDS, ASK_EVERY_SECONDS = 0.5, 0.02
-#: Redis ran nothing. An ASK leads to a server that only imports the slot, and it is not followed:
-#: the term there is fresh only once the slot has arrived (docs/engine.md, "Slots that move").
+#: Redis ran nothing. An ASK is not followed: it leads to a server that only imports the slot, whose
+#: term is fresh only once the slot has arrived (docs/engine.md, "Slots that move").
 MOVING = (AskError, TryAgainError, ClusterDownError)
 
 
 class Connection:
-    """Where Redis is and how long to wait for it. No socket is opened before the first command.
+    """One Redis, alone, under Sentinel or as a cluster. No socket opens before the first command.
 
-    :param url: ``redis://``, ``rediss://``, ``unix://``, or, with several hosts,
-        ``redis+sentinel://[user:password@]host:port,host:port/service[/db]`` and
-        ``redis+cluster://[user:password@]host:port,host:port``, or ``rediss+…`` with TLS; all with
-        options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``
-    :param connect_ms: how long to wait for a connection, in milliseconds
-    :param read_ms: how long to wait for an answer, in milliseconds
-    :param connections: how many threads this process has; each may have one at a time
+    :param options: the arguments of redis-py for a server, as its ``parse_url`` returns them
+    :param nodes: host and port of each sentinel, or of some nodes of a cluster
+    :param service: the name under which the sentinels know the server; "" for a cluster
+    :param sentinel_options: the arguments of redis-py for the sentinels themselves
+    :param connect_ms: the time limit of a connection, in milliseconds
+    :param read_ms: the time limit of a reply, in milliseconds
+    :param connections: the threads of this process; each may have one connection at a time
 
-    Looking up a host's name is the resolver's affair, and has its timeouts.
+    The resolver has its own timeouts for the name of a host.
     """
 
-    def __init__(self, url: str, *, connect_ms: int, read_ms: int, connections: int) -> None:
-        self._url = url
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        nodes: Sequence[tuple[str, int]] = (),
+        service: str = "",
+        sentinel_options: Mapping[str, Any] = MappingProxyType({}),
+        connect_ms: int,
+        read_ms: int,
+        connections: int,
+    ) -> None:
+        self._nodes, self._service, self._sentinel_options = nodes, service, sentinel_options
         self._options: dict[str, Any] = {
             "protocol": 2,
             "driver_info": None,
@@ -70,21 +78,22 @@ class Connection:
             "socket_timeout": read_ms / 1000,
             "max_connections": connections,
             "retry": Retry(NoBackoff(), 0),
+            **options,
         }
         self._client: redis.Redis | RedisCluster | None = None
         self._lock = threading.Lock()
-        # The sockets that no call is using.
+        # The idle sockets.
         self._idle: deque[redis.Connection] = deque()
-        # Two processes on one socket would read each other's answers.
+        # Two processes on one socket would read each other's replies.
         os.register_at_fork(after_in_child=self._idle.clear)
 
     def script(self, source: str) -> Script:
         return Script(self, source)
 
     def info(self) -> list[dict[str, Any]]:
-        """What each master says of itself.
+        """INFO of each master.
 
-        :raises StoreUnavailable: one of them does not answer
+        :raises StoreUnavailable: one of them does not respond
         """
         try:
             client = self.client
@@ -96,9 +105,9 @@ class Connection:
             raise StoreUnavailable(f"info: {type(error).__name__}") from error
 
     def one_of_each_master(self, keys: Sequence[str]) -> list[str]:
-        """Choose among ``keys`` so that each master that has some of them has one.
+        """Choose one of ``keys`` for each master that has some.
 
-        :raises StoreUnavailable: no node tells which they are
+        :raises StoreUnavailable: no node has the map of the cluster
         """
         try:
             client = self.client
@@ -109,14 +118,14 @@ class Connection:
             raise StoreUnavailable(f"cluster: {type(error).__name__}") from error
 
     def ask(self, key: str, *command: Any) -> Any:
-        """Send one command about ``key`` to the server that has it, and read its answer."""
+        """Send one command about ``key`` to its server, and read the reply."""
         client = self.client
         if isinstance(client, RedisCluster):
             return self._ask_cluster(client, key, *command)
         return self._ask_one(client, *command)
 
     def _ask_cluster(self, client: RedisCluster, key: str, *command: Any) -> Any:
-        """Ask the owner of the slot, again when Redis says that it ran nothing.
+        """Ask the owner of the slot, and repeat a command that Redis did not run.
 
         Not by ``client.execute_command``, which follows an ASK.
         """
@@ -140,10 +149,10 @@ class Connection:
             pause = ASK_EVERY_SECONDS
 
     def _ask_one(self, client: redis.Redis, *command: Any) -> Any:
-        """Ask on a socket that no other call is using.
+        """Ask on an idle socket.
 
-        redis-py's pool counts, for each command, for observers that are not there. That takes
-        longer than the command itself.
+        Not through redis-py's pool: it counts each command for observers, which takes longer than
+        the command itself.
         """
         pool = client.connection_pool
         try:
@@ -152,15 +161,15 @@ class Connection:
             connection = pool.connection_class(**pool.connection_kwargs)
         try:
             if not pool.owns_connection(connection):
-                connection.disconnect()  # The sentinels name another master by now.
+                connection.disconnect()  # The sentinels name another master.
             connect(connection)
             connection.send_command(*command, check_health=False)
             return connection.read_response()
         except NoScriptError:
             raise
         except BaseException:
-            # An answer that comes later must not be taken for that of the next command, and a
-            # server that has become a replica must not be asked for ever.
+            # A late reply must not be taken for that of the next command, and a server that became
+            # a replica must not be asked for ever.
             connection.disconnect()
             raise
         finally:
@@ -168,53 +177,41 @@ class Connection:
 
     @property
     def client(self) -> redis.Redis | RedisCluster:
-        # The client of a cluster asks for the cluster's map when it is made. So it is made when
-        # first needed, and again if that failed.
+        # A cluster client asks for the cluster's map when it is built. So it is built at the first
+        # need, and again if that failed.
         if self._client is None:
             with self._lock:
                 self._client = self._client or self._connect()
         return self._client
 
     def _connect(self) -> redis.Redis | RedisCluster:
-        parts = urlsplit(self._url)
-        scheme, _, kind = parts.scheme.partition("+")
-        if not kind:
-            pool = redis.ConnectionPool.from_url(self._url, **self._options)
-            return redis.Redis(connection_pool=pool)
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        # An IPv6 address is written in brackets, and asked for without.
-        named = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        nodes = [(cast(str, host.hostname), cast(int, host.port)) for host in named]
-        service, _, db = parts.path.strip("/").partition("/")
-        # All that an address says besides its hosts means what it means for a single server.
-        asked = parse_url(f"redis://{credentials}@/{db}?{parts.query}")
-        own = {
-            name.removeprefix("sentinel_"): asked.pop(name)
-            for name in [*asked]
-            if name.startswith("sentinel_")
-        }
-        options = {**self._options, **asked, "ssl": scheme == "rediss"}
-        if kind == "cluster":
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
+        if not self._nodes:
+            return redis.Redis(connection_pool=redis.ConnectionPool(**self._options))
+        options = {"ssl": False, **self._options}
+        if options.pop("connection_class", None):
+            options["ssl"] = True
+        if not self._service:
+            nodes = [ClusterNode(*node) for node in self._nodes]
+            return RedisCluster(startup_nodes=nodes, **options)
         alike = {
             name: value
             for name, value in options.items()
             if name in SENTINEL_OPTIONS or name.startswith("ssl")
         }
-        watchers = Sentinel(nodes, sentinel_kwargs=alike | own)
-        return cast(redis.Redis, watchers.master_for(service, **options))
+        sentinels = Sentinel(self._nodes, sentinel_kwargs=alike | dict(self._sentinel_options))
+        return cast(redis.Redis, sentinels.master_for(self._service, **options))
 
 
 def look_again(client: RedisCluster) -> None:
-    """Ask the cluster for its map: another node may be the master by the next call."""
+    """Ask the cluster for its map: another node may be the master by now."""
     with suppress(*FAILURES):
         client.nodes_manager.initialize()
 
 
 def connect(connection: redis.Connection) -> None:
-    """Connect, unless the connection is up; again, if the server has hung up meanwhile.
+    """Connect, unless the connection is up; again, if the server has closed it meanwhile.
 
-    Whoever restarted it would otherwise cost the next caller of each socket a 503.
+    Otherwise a restart would cost the next caller of each socket a 503.
     """
     connection.connect()
     try:
@@ -227,7 +224,7 @@ def connect(connection: redis.Connection) -> None:
 
 
 class Script:
-    """One Lua script, run where its keys live: they share a {tag}, and so a slot."""
+    """One Lua script, run on the server of its keys, which share a {tag} and so a slot."""
 
     def __init__(self, connection: Connection, source: str) -> None:
         self.connection = connection
@@ -235,16 +232,16 @@ class Script:
         self._sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - Redis' own name for it
 
     def __call__(self, keys: Sequence[str], *args: Any) -> Any:
-        """Run it on all the ``keys`` that it touches.
+        """Run it on ``keys``, which are all that it touches.
 
-        :raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown
+        :raises StoreUnavailable: refused, timed out, or unable to write; the outcome is unknown
         """
         ask, given = self.connection.ask, (len(keys), *keys, *args)
         try:
             try:
                 return ask(keys[0], "EVALSHA", self._sha, *given)
             except NoScriptError:
-                # A server that started since has run nothing yet, this call included.
+                # A server that started since ran nothing, this call included.
                 return ask(keys[0], "EVAL", self.source, *given)
         except FAILURES as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error

@@ -1,18 +1,17 @@
-"""What a token and a reservation look like.
+"""The text of a token and of a reservation.
 
 ``ott_`` + id (18) + epoch (4) + secret (28) + checksum (6), all in base62, so that a double
 click selects it whole and one regular expression finds it for a secret scanner.
 
 - id: public; names the record. Its first two characters are the shard tag, and the next six the
-  owner's handle: the two name the keys of the owner, which a presenter does not know.
-- epoch: of a hash of the term (see scripts/prelude.lua) in which it was issued. It decides
-  nothing that the record can decide; it tells "lost in a restart" from "never existed" when the
-  restarted server kept no record at all.
+  owner's handle: both name the keys of the owner, whom a presenter does not know.
+- epoch: from a hash of the term (see scripts/prelude.lua) that issued it. The record decides; the
+  epoch only tells "lost in a restart" from "never existed" when no record is left.
 - secret: 28 characters, 166 bits, from the system's generator (ASVS 5.0 V11.5.1 asks 128).
-- checksum: CRC32 of all before it, so that a typo costs no round trip. It is no signature.
+- checksum: CRC32 of the rest, so that a typo costs no round trip. It is no signature.
 
 A reservation, ``otr_``, has a nonce (14) after the epoch, and its 28 characters of secret are a
-MAC over id, nonce and holder: nobody else can present it, and Redis keeps only the nonce.
+MAC over id, nonce and holder: only the holder can present it, and Redis keeps only the nonce.
 """
 
 from __future__ import annotations
@@ -53,19 +52,27 @@ def random_base62(length: int) -> str:
     return base62(secrets.randbelow(62**length), length)
 
 
+def new_secret() -> str:
+    return random_base62(SECRET)
+
+
+def new_nonce() -> str:
+    return random_base62(NONCE)
+
+
 def derived_secret(key: bytes, *parts: str) -> str:
-    """Derive the secret that belongs to ``parts``, and to them alone, under ``key``."""
+    """Derive the secret of ``parts`` under ``key``."""
     digest = hmac.digest(key, "\0".join(parts).encode(), "sha256")
     return base62(int.from_bytes(digest), SECRET)
 
 
 def shard_tag(owner: str, shards: int) -> str:
-    """Give the tag that all records of one owner share, so that they share a cluster slot."""
+    """The tag that all records of one owner share, and so a cluster slot."""
     return base62(zlib.crc32(owner.encode()) % shards, TAG)
 
 
 def owner_handle(owner: str) -> str:
-    """Give the short name of ``owner`` that stands in the ids of its tokens.
+    """The short name of ``owner`` in the ids of its tokens.
 
     Two owners in some 10^10 share one. They then share a cap and an index, and nothing else.
     """
@@ -73,12 +80,12 @@ def owner_handle(owner: str) -> str:
 
 
 def epoch_of(term: bytes) -> str:
-    """Give the few characters of ``term`` that stand in a token's text."""
+    """The characters of ``term`` in a token's text."""
     return hashlib.sha1(term).hexdigest()[:EPOCH]  # noqa: S324 - as redis.sha1hex, and no secret
 
 
 def verifier(secret: str) -> bytes:
-    """Give what Redis keeps in place of the secret: its SHA-256.
+    """The SHA-256 of the secret, which Redis keeps in its place.
 
     A plain hash is enough for a secret of 112 random bits or more (ASVS 5.0 V6.5.2).
     """
@@ -95,7 +102,7 @@ class Token:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """:raises TokenMalformed: for a wrong shape or checksum"""
+        """:raises TokenMalformed: wrong shape or checksum"""
         return cls(*_fields(text, TOKEN_PATTERN, ID, EPOCH, SECRET))
 
     def __str__(self) -> str:
@@ -113,12 +120,12 @@ class Reservation:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """:raises TokenMalformed: for a wrong shape or checksum"""
+        """:raises TokenMalformed: wrong shape or checksum"""
         return cls(*_fields(text, RESERVATION_PATTERN, ID, EPOCH, NONCE, SECRET))
 
     @classmethod
     def held_by(cls, holder: str, key: bytes, token_id: str, epoch: str, nonce: str) -> Self:
-        """Write the one reservation that ``holder`` has under ``nonce``."""
+        """The one reservation of ``holder`` under ``nonce``."""
         secret = derived_secret(key, RESERVATION, token_id, nonce, holder)
         return cls(token_id, epoch, nonce, secret)
 
@@ -131,14 +138,14 @@ class Reservation:
 
 
 def checked_id(token_id: str) -> str:
-    """:raises TokenUnknown: it has not the shape of an id, and must not become part of a key"""
+    """:raises TokenUnknown: it lacks the shape of an id, and must not become part of a key"""
     if not ID_PATTERN.fullmatch(token_id):
         raise TokenUnknown
     return token_id
 
 
 def digest(*parts: str) -> str:
-    """Hash ``parts`` so that no two lists of them look alike."""
+    """Hash ``parts`` so that no two lists of them collide."""
     measured = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(measured.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The names of the keys of one owner, which share a {tag} and so a slot of a cluster."""
+"""Key names of one owner, which share a {tag} and so a cluster slot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from tokenservice.onetime.format import HANDLE, TAG, owner_handle, shard_tag
+from tokenservice.onetime.format import HANDLE, ID, TAG, owner_handle, random_base62, shard_tag
 
 KEY_PREFIX = "ott:"
 
@@ -24,12 +24,16 @@ class Keys:
 
     @classmethod
     def of_token(cls, token_id: str) -> Self:
-        """Take both from the id: the presenter of a token does not know its owner."""
+        """Read both from the id: the presenter of a token does not know its owner."""
         return cls(token_id[:TAG], token_id[TAG : TAG + HANDLE])
+
+    def new_id(self) -> str:
+        """The id of a new token of this owner."""
+        return self.tag + self.handle + random_base62(ID - TAG - HANDLE)
 
     @property
     def history(self) -> str:
-        """How many state changes the shard has seen."""
+        """The change count of the shard."""
         return self._name("history")
 
     @property
@@ -43,7 +47,7 @@ class Keys:
         return self._name(f"index:{self.handle}")
 
     def idem(self, name: str) -> list[str]:
-        """What the idempotency key of this name stands for; none where the caller sent none."""
+        """The memory of an idempotency key by its name; none where the caller sent none."""
         return [self._name(f"idem:{name}")] if name else []
 
     def record(self, token_id: str) -> str:

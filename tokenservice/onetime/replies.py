@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import Any
 
 from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
 from tokenservice.onetime.values import (
@@ -15,9 +15,26 @@ from tokenservice.onetime.values import (
     moment,
 )
 
+#: The outcome of each verb that succeeds on a record.
+SUCCESS = {
+    "create": b"created",
+    "validate": b"consumed",
+    "reserve": b"reserved",
+    "commit": b"consumed",
+    "release": b"released",
+    "revoke": b"revoked",
+    "look": b"found",
+}
 
-def refuse(outcome: bytes, facts: list[Any], token_id: str = "") -> Never:
-    """:raises OneTimeError: the class whose code is ``outcome``"""
+
+def facts_of(verb: str, reply: list[Any], token_id: str = "") -> list[Any]:
+    """The facts of a success.
+
+    :raises OneTimeError: the class whose code is the outcome
+    """
+    outcome, *facts = reply
+    if outcome == SUCCESS[verb]:
+        return facts
     kind = OneTimeError.kinds.get(outcome.decode())
     if kind is None:
         raise StoreUnavailable(f"no such outcome: {outcome!r}")

@@ -1,4 +1,4 @@
-"""The scripts, run on the keys of a shard, and what each answer tells of its history."""
+"""Scripts on the keys of a shard, and the history that each reply reports."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tokenservice.onetime.format import TAG, base62
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.scripts import SCRIPTS
 
-#: Of how many terms of a shard the count is remembered: its slot may come back to a server.
+#: The terms of a shard whose counts are remembered: its slot may return to a server.
 TERMS = 8
 
 
 class Shards:
-    """Where the keys of all owners are: ``count`` tags, each in one slot of a cluster.
+    """The keys of all owners: ``count`` tags, each in one slot of a cluster.
 
-    Each script answers with its server's term and with the count of the shard's history. The
-    highest count of each term goes along with the next call: a server that counts less in the
-    same term has lost a part of what it told before.
+    Each script replies with its server's term and the change count of the shard. The highest count
+    of each term goes along with the next call: a lower count in the same term proves that the
+    server lost data.
 
-    :param timed: entered around each call, with the verb's name
+    :param timed: a context manager around each call, made from the verb's name
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Shards:
         self._lock = threading.Lock()
 
     def run(self, verb: str, keys: Keys, named: Sequence[str], *args: Any) -> list[Any]:
-        """Run a script on the keys ``named``, and give its reply.
+        """Run a script on the keys ``named``; return its reply.
 
-        :raises StoreUnavailable: refused, timed out, or unable to write; outcome unknown
+        :raises StoreUnavailable: refused, timed out, or unable to write; the outcome is unknown
         """
         return self.run_in_term(verb, keys, named, *args)[1]
 
     def run_in_term(
         self, verb: str, keys: Keys, named: Sequence[str], *args: Any
     ) -> tuple[bytes, list[Any]]:
-        """Run a script on the keys ``named``; give the term of its server, and its reply."""
+        """Run a script on the keys ``named``; return the term of its server, and its reply."""
         with self._timed(verb):
             seen = self._seen.get(keys.tag, {})
             known = b"".join([b"%b %d " % item for item in seen.items()])
@@ -59,9 +59,9 @@ class Shards:
         return term, reply
 
     def probe(self) -> None:
-        """Run every command that the scripts run, on each master, as a create would write.
+        """Run every command of the scripts on each master, and write as a create would.
 
-        :raises StoreUnavailable: one of them would refuse it
+        :raises StoreUnavailable: a master would refuse one of them
         """
         shards = [Keys(base62(number, TAG), "") for number in range(self.count)]
         of_key = {keys.history: keys for keys in shards}
@@ -74,8 +74,8 @@ class Shards:
 
     def _learn(self, tag: str, term: bytes, count: int) -> None:
         with self._lock:
-            # Replaced and never changed: another thread may be reading it.
+            # Replaced, never changed: another thread may be reading it.
             seen = dict(self._seen.get(tag, {}))
-            # Threads end out of order: the highest count stays. The term goes to the end.
+            # Threads finish out of order: the highest count stays. The term moves to the end.
             seen[term] = max(count, seen.pop(term, 0))
             self._seen[tag] = dict([*seen.items()][-TERMS:])

@@ -1,4 +1,4 @@
-"""The token store: verbs, each one Lua script, one round trip and one atomic step."""
+"""The token store: each verb is one Lua script, one round trip and one atomic step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from typing import Any
 from tokenservice.onetime import errors, replies
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import (
-    HANDLE,
-    ID,
-    NONCE,
-    SECRET,
-    TAG,
     TOKEN,
     Reservation,
     Token,
@@ -23,7 +18,8 @@ from tokenservice.onetime.format import (
     derived_secret,
     digest,
     epoch_of,
-    random_base62,
+    new_nonce,
+    new_secret,
     verifier,
 )
 from tokenservice.onetime.keys import Keys
@@ -49,16 +45,16 @@ class TokenStore:
     """Single-use tokens in one Redis.
 
     Every verb raises :exc:`~tokenservice.onetime.errors.StoreUnavailable` when Redis gives no
-    answer that can be trusted. Nothing is retried here: a caller that got no answer repeats
-    the call with the same idempotency ``key``, and is given the answer that was lost.
+    trustworthy reply. It repeats nothing: a caller without a response repeats the call with the
+    same idempotency ``key``, and gets the lost response.
 
-    :param secret: from which reservations, and tokens created under a key, are derived: that
-        is how they can be given again though Redis never holds them
-    :param receipt_seconds: how long a record outlives its token
-    :param window_seconds: how long an idempotency key is remembered; at most a receipt's life
-    :param max_active: how many outstanding tokens an owner may have
-    :param shards: how many tags share out the owners over cluster slots; 1 on a single server
-    :param timed: entered around each call, with the verb's name
+    :param secret: the key from which reservations, and tokens created under an idempotency key, are
+        derived again, because Redis never holds them
+    :param receipt_seconds: the time that a record outlives its token
+    :param window_seconds: the life of an idempotency key; at most ``receipt_seconds``
+    :param max_active: the most outstanding tokens of an owner
+    :param shards: the tags that spread the owners over cluster slots; 1 on a single server
+    :param timed: a context manager around each call, made from the verb's name
     """
 
     def __init__(
@@ -99,64 +95,54 @@ class TokenStore:
         return self._issue("batch", owner, count, life_seconds, terms, key)
 
     def validate(self, given: Presented, caller: Party, *, key: str = "") -> Consumed:
-        """Consume a token; or, under the ``key`` that consumed it, give that answer again.
+        """Consume a token; or, under the ``key`` that consumed it, replay that response.
 
-        :raises TokenRefused: one of its kinds says why; nothing was consumed
+        :raises TokenRefused: nothing was consumed
         :raises IdempotencyMismatch: ``key`` was used for another validate
         """
         token = Token.parse(given.text)
-        outcome, *facts = self._present("validate", token, given, caller, key)
-        if outcome != b"consumed":
-            replies.refuse(outcome, facts, token.id)
+        facts = self._present("validate", token, given, caller, key)
         return replies.consumed(token.id, facts)
 
     def reserve(
         self, given: Presented, caller: Party, *, lease_seconds: int, key: str = ""
     ) -> Reserved:
-        """Hold a token for ``caller`` while the action that it allows is carried out.
+        """Hold a token for ``caller`` during the action that it allows.
 
-        :raises TokenRefused: one of its kinds says why
+        :raises TokenRefused: nothing is held
         :raises IdempotencyMismatch: ``key`` was used for another reserve
         """
         token = Token.parse(given.text)
-        outcome, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        if outcome != b"reserved":
-            replies.refuse(outcome, facts, token.id)
-        nonce, *facts = facts
+        nonce, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
         held = Reservation.held_by(caller.id, self._key, token.id, token.epoch, nonce.decode())
         return replies.reserved(token.id, str(held), facts)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
         """Consume the token that ``caller`` holds.
 
-        :raises TokenUnknown: it is not the caller's reservation
-        :raises LeaseEnded: it is over
-        :raises TokenRefused: another of its kinds says why
+        :raises TokenUnknown: the reservation is not the caller's
+        :raises LeaseEnded: the reservation is over
+        :raises TokenRefused: nothing was consumed
         """
         held = self._held(reservation, caller)
         name, request = self._idempotency(caller.id, "commit", key, reservation)
         given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms)
-        outcome, *facts = self._on_record("commit", held.id, *given, name=name)
-        if outcome != b"consumed":
-            replies.refuse(outcome, facts, held.id)
-        return replies.consumed(held.id, facts)
+        return replies.consumed(held.id, self._on_record("commit", held.id, *given, name=name))
 
     def release(self, reservation: str, caller: Party) -> str:
-        """Give the token back that ``caller`` holds; give its id.
+        """Release the token that ``caller`` holds; return its id.
 
-        :raises TokenUnknown: it is not the caller's reservation
-        :raises LeaseEnded: it is over
+        :raises TokenUnknown: the reservation is not the caller's
+        :raises LeaseEnded: the reservation is over
         """
         held = self._held(reservation, caller)
-        outcome, *facts = self._on_record("release", held.id, held.nonce, held.epoch)
-        if outcome != b"released":
-            replies.refuse(outcome, facts, held.id)
+        self._on_record("release", held.id, held.nonce, held.epoch)
         return held.id
 
     def revoke(self, text: str, caller: Party) -> str:
-        """Revoke a token that ``caller`` holds and owns or might consume; give its id.
+        """Revoke a token that ``caller`` has and owns or may consume; return its id.
 
-        :raises TokenRefused: one of its kinds says why; revoking twice is none
+        :raises TokenRefused: it is not active, nor revoked already
         """
         token = Token.parse(text)
         self._revoke(token.id, verifier(token.secret), token.epoch, caller)
@@ -165,12 +151,12 @@ class TokenStore:
     def revoke_id(self, token_id: str, owner: Party) -> None:
         """Revoke a token of ``owner`` by its id.
 
-        :raises TokenRefused: one of its kinds says why; revoking twice is none
+        :raises TokenRefused: it is not active, nor revoked already
         """
         self._revoke(checked_id(token_id), b"", "", owner)
 
     def introspect(self, text: str, caller: Party) -> Introspection | None:
-        """Look at a token without consuming it; None unless it is alive and for ``caller``."""
+        """Look at a token without a consume; None unless it is alive and for ``caller``."""
         try:
             token = Token.parse(text)
         except errors.TokenMalformed:
@@ -185,10 +171,9 @@ class TokenStore:
         return seen.introspection()
 
     def receipt(self, token_id: str, reader: Party | None = None) -> Receipt:
-        """Say what became of a token, to its owner and its audience.
+        """The state of a token, for its owner and its audience; None reads any.
 
-        :param reader: who asks; None for an operator, who may read any
-        :raises TokenUnknown: no record of it, or it does not concern the reader
+        :raises TokenUnknown: there is no record, or it is not for the reader
         """
         seen = self._look(checked_id(token_id))
         if seen is None or not (reader is None or seen.names(reader)):
@@ -198,11 +183,11 @@ class TokenStore:
     def list_for(
         self, owner: str, *, cursor: str = "", limit: int = 20, state: str = "", purpose: str = ""
     ) -> Page:
-        """Give receipts of ``owner``'s tokens, newest first.
+        """Receipts of an owner's tokens, newest first.
 
-        It looks at ``limit`` of them, so that a page may hold fewer where a filter is set.
+        It looks at ``limit`` of them: with a filter a page may hold fewer.
 
-        :param cursor: ``next_cursor`` of the page before
+        :param cursor: ``next_cursor`` of the previous page
         """
         keys = Keys.of_owner(owner, self._shards.count)
         _, next_cursor, found = self._shards.run("page", keys, [keys.index], cursor, limit)
@@ -231,14 +216,12 @@ class TokenStore:
         self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
     ) -> list[Created]:
         keys = Keys.of_owner(owner, self._shards.count)
-        made = {}
-        for _ in range(count):
-            token_id = keys.tag + keys.handle + random_base62(ID - TAG - HANDLE)
-            made[token_id] = self._new_secret(token_id, key)
+        new_ids = [keys.new_id() for _ in range(count)]
+        made = {token_id: self._secret(token_id, key) for token_id in new_ids}
         audience = "\n".join(terms.audience)
         bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
         name, request = self._idempotency(owner, kind, key, str(count), str(life_seconds), *bound)
-        term, (outcome, *facts) = self._shards.run_in_term(
+        term, reply = self._shards.run_in_term(
             "create",
             keys,
             [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
@@ -246,13 +229,11 @@ class TokenStore:
             *bound,
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
-        repeated = outcome == b"known"
+        repeated = reply[0] == b"known"
         if repeated:
-            ids = facts[0].decode().split()
-            outcome, *facts = self._shards.run("again", keys, keys.records(ids))
-        if outcome != b"created":
-            replies.refuse(outcome, facts)
-        created_at, expires_at, found = facts
+            ids = reply[1].decode().split()
+            reply = self._shards.run("again", keys, keys.records(ids))
+        created_at, expires_at, found = replies.facts_of("create", reply)
         if repeated:
             made = self._derive_again(ids, found, key)
         elif found:
@@ -264,20 +245,20 @@ class TokenStore:
         ]
 
     def _sweep(self, keys: Keys, ids: Sequence[str]) -> None:
-        """Take ids without a record out of the index. The create that asked for it is done."""
+        """Remove ids without a record from the index, after the create that sampled them."""
         with suppress(errors.StoreUnavailable):
             self._shards.run("sweep", keys, [keys.index, *keys.records(ids)], *ids)
 
-    def _new_secret(self, token_id: str, key: str) -> str:
-        """Draw a secret; under an idempotency key derive it, so that it can be given again."""
-        return derived_secret(self._key, TOKEN, token_id, key) if key else random_base62(SECRET)
+    def _secret(self, token_id: str, key: str) -> str:
+        """Draw a secret; under an idempotency key derive it, so that a repeat gets it again."""
+        return derived_secret(self._key, TOKEN, token_id, key) if key else new_secret()
 
     def _derive_again(self, ids: list[str], kept: list[bytes], key: str) -> dict[str, str]:
-        """Give the secrets of the tokens that an earlier create under ``key`` issued.
+        """The secrets of the tokens that an earlier create under ``key`` issued.
 
         :raises IdempotencyMismatch: the service's secret has changed since
         """
-        again = {token_id: self._new_secret(token_id, key) for token_id in ids}
+        again = {token_id: self._secret(token_id, key) for token_id in ids}
         if [verifier(secret) for secret in again.values()] != kept:
             raise errors.IdempotencyMismatch
         return again
@@ -289,15 +270,13 @@ class TokenStore:
         return held
 
     def _revoke(self, token_id: str, proof: bytes, epoch: str, caller: Party) -> None:
-        outcome, *facts = self._on_record(
-            "revoke", token_id, proof, epoch, caller.id, caller.correo, self._receipt_ms
-        )
-        if outcome != b"revoked":
-            replies.refuse(outcome, facts, token_id)
+        given = (proof, epoch, caller.id, caller.correo, self._receipt_ms)
+        self._on_record("revoke", token_id, *given)
 
     def _look(self, token_id: str) -> replies.Seen | None:
-        outcome, *facts = self._on_record("look", token_id, token_id)
-        return replies.Seen(facts) if outcome == b"found" else None
+        with suppress(errors.TokenUnknown):
+            return replies.Seen(self._on_record("look", token_id, token_id))
+        return None
 
     def _present(
         self,
@@ -308,12 +287,12 @@ class TokenStore:
         key: str,
         lease_seconds: int | None = None,
     ) -> list[Any]:
-        """Call a script that judges a presented token, and holds it where there is a lease."""
+        """Run the script of a presented token, which holds it where there is a lease."""
         bound = (given.purpose, given.subject, given.bind)
         request, lease = [given.text, *bound], list[Any]()
         if lease_seconds is not None:
             request.append(str(lease_seconds))
-            lease = [random_base62(NONCE), lease_seconds * 1000]
+            lease = [new_nonce(), lease_seconds * 1000]
         name, stands_for = self._idempotency(caller.id, verb, key, *request)
         return self._on_record(
             verb,
@@ -324,11 +303,15 @@ class TokenStore:
         )
 
     def _idempotency(self, caller: str, verb: str, key: str, *request: str) -> tuple[str, str]:
-        """The name of ``key``, and what it stands for. Only hashes of either."""
+        """Hashes of the name of ``key``, and of its request."""
         return (digest(caller, verb, key), digest(*request)) if key else ("", "")
 
     def _on_record(self, verb: str, token_id: str, *args: Any, name: str = "") -> list[Any]:
+        """Run a verb on one record; return the facts of its success.
+
+        :raises OneTimeError: the verb replied with its code
+        """
         keys = Keys.of_token(token_id)
         index = [keys.index] if verb == "reserve" else []
         named = [keys.record(token_id), keys.live, *index, *keys.idem(name)]
-        return self._shards.run(verb, keys, named, *args)
+        return replies.facts_of(verb, self._shards.run(verb, keys, named, *args), token_id)

@@ -1,9 +1,9 @@
-"""Standard error, where a write neither raises nor waits.
+"""Standard error whose writes neither raise nor block.
 
-A disk may be full, and a reader may be gone or stand still. No answer may depend on that, least of
-all one whose token is used up already. So lines wait in a queue, and one thread of each process
-writes them. What finds no room, or cannot be written, is dropped and counted; the next write that
-succeeds says how many lines were.
+A disk may be full, and a reader may be gone or stopped. No response may depend on that, least of
+all one after a consume. So lines wait in a queue, and one thread of each process writes them. Lines
+without room, or that cannot be written, are dropped and counted; the next successful write reports
+their number.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from queue import SimpleQueue
 
 from tokenservice.telemetry import metrics
 
-#: How many lines may wait: what a busy worker has to say in a few seconds.
+#: The most lines in the queue: a few seconds of a busy worker.
 MOST_LINES = 2000
 
-#: How long the thread rests after it wrote everything. Under load it wakes once for many lines,
-#: and a process that is killed loses those of so short a time.
+#: The pause after an empty queue. Under load the thread wakes once for many lines, and a killed
+#: process loses those of so short a time.
 REST_SECONDS = 0.02
 
-#: How long a process that ends waits for its last lines to be written.
+#: The longest wait of an ending process for its last lines.
 LAST_SECONDS = 1
 
-#: A pipe keeps so much of one write together, whatever other processes write to it (POSIX).
+#: The bytes of one write that a pipe never mixes with those of another process (POSIX).
 WHOLE_BYTES = select.PIPE_BUF
 
-# Where it was closed before the start, its number may be that of a connection by now.
+# If it was closed before the start, its number may be that of a connection by now.
 try:
     DESCRIPTOR = sys.stderr.fileno()
 except (AttributeError, OSError):
@@ -43,15 +43,15 @@ except (AttributeError, OSError):
 
 
 def write(data: bytes) -> None:
-    """Write all of it, for as long as that takes.
+    """Write all of it, however long that takes.
 
-    :raises OSError: it cannot be written; some of it may have been
+    :raises OSError: it cannot be written; a part may have been
     """
     while data:
         try:
             data = data[os.write(DESCRIPTOR, data) :]
         except BlockingIOError:
-            # Non-blocking is a property that all processes share, and any of them may set.
+            # All processes share the non-blocking flag, and any of them may set it.
             ready = select.poll()
             ready.register(DESCRIPTOR, select.POLLOUT)
             ready.poll()
@@ -64,8 +64,8 @@ class Lines:
         self._lock = lock = threading.RLock()
         self._begin()
         atexit.register(self._end)
-        # A fork copies every lock as it is, also one inside the metrics that the thread holds
-        # while it counts; but not the thread, and not what it is about to write.
+        # A fork copies every lock in its state, also one inside the metrics that the thread holds
+        # while it counts; but neither the thread nor the lines that it is about to write.
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
         )
@@ -73,11 +73,11 @@ class Lines:
 
     def _begin(self) -> None:
         self._waiting: deque[bytes] = deque()
-        # Unlike an Event, it may be used by what interrupts its own use: a signal's handler, or
+        # Unlike an Event, it may be used by code that interrupts its own use: a signal handler, or
         # a destructor. It holds False once the process ends.
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._dropped = 0  # lines that nobody was told of yet
+        self._dropped = 0  # lines not reported yet
         self._is_torn = False
 
     def write(self, line: str) -> None:
@@ -92,13 +92,13 @@ class Lines:
             self._start()
 
     def flush(self) -> None:
-        """Streams have it. Only the end of the process waits for its lines."""
+        """Part of a stream. Only the end of the process waits for its lines."""
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="stderr", daemon=True)
-                # There may be no thread to be had; the next line tries again.
+                # No thread may be available; the next line tries again.
                 with contextlib.suppress(RuntimeError):
                     thread.start()
                     self._thread = thread
@@ -129,10 +129,10 @@ class Lines:
                 self._waiting.popleft()
 
     def _next_lines(self) -> list[bytes]:
-        """As many as stay whole in one write, and one at least.
+        """As many lines as stay whole in one write, and at least one.
 
-        The lines of several workers do not mix. Only a line that is longer than that, and for
-        which a pipe has no room at the moment, may have another in its middle.
+        The lines of several workers do not mix. Only a longer line, for which a pipe has no room at
+        the moment, may have another in its middle.
         """
         lines: list[bytes] = []
         size = 0
@@ -153,7 +153,7 @@ class Lines:
                 "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             }
         )
-        start = "\n" if self._is_torn else ""  # A part of another line may be the last there is.
+        start = "\n" if self._is_torn else ""  # The last line may be incomplete.
         write(f"{start}{line}\n".encode())
         self._is_torn = False
         with self._lock:
@@ -165,5 +165,5 @@ class Lines:
             metrics.DROPPED.inc(lines)
 
 
-#: That of this process.
+#: The stream of this process.
 stderr = Lines()

@@ -1,10 +1,10 @@
-"""The verbs as Redis runs them: one Lua script each, put together from its parts."""
+"""One Lua script a verb, joined from its parts."""
 
 from __future__ import annotations
 
 from importlib import resources
 
-#: The parts that stand before each verb, behind prelude.lua.
+#: The parts between prelude.lua and each verb.
 PARTS = {
     "create": (),
     "again": (),
@@ -29,5 +29,5 @@ def _script(verb: str) -> str:
     return "".join(_part(name) for name in ("prelude", *PARTS[verb], verb))
 
 
-#: Read with the code that speaks to them. A worker that starts again later must not find newer.
+#: Read at import: a worker that restarts later must not find newer scripts than its code.
 SCRIPTS = {verb: _script(verb) for verb in PARTS}
