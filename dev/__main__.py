@@ -1,4 +1,4 @@
-"""``make run``: the whole service on this machine, with a demo user, until Ctrl-C."""
+"""``make run``: the whole service on this machine, with a demo account, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Token service: {url}
 Documentation: {url}/docs
 Demo login:    {demo}  {password}
 
-Log in, make a token, use it up:
+Log in, create a token, validate it:
 
   field() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }}
   json='Content-Type: application/json'
@@ -73,8 +73,8 @@ def main() -> int:
     try:
         port = chosen_port(*sys.argv[1:2])
         service = Service(DIRECTORY, port)
-        # Only noted here and looked at between the steps: an exception out of a handler could
-        # come just when a server exists and nothing yet remembers that it must be stopped.
+        # A flag, checked between the steps: an exception from a handler could come when a server
+        # runs that nothing stops yet.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: setattr(service, "given_up", True))
         service.claim(seconds=1)

@@ -263,14 +263,14 @@ def list_users() -> None:
 @users.command("disable")
 @click.argument("correo")
 def disable(correo: str) -> None:
-    """Shut CORREO out: no login, and its JWTs stop within two seconds."""
+    """Disable CORREO: no login, and its JWTs stop within two seconds."""
     set_active(correo, False)
 
 
 @users.command("enable")
 @click.argument("correo")
 def enable(correo: str) -> None:
-    """Let CORREO in again."""
+    """Enable CORREO again."""
     set_active(correo, True)
 
 
@@ -285,7 +285,7 @@ def set_active(correo: str, is_active: bool) -> None:
 @click.argument("correo")
 @password_stdin
 def set_password(correo: str, password_stdin: bool) -> None:
-    """Give CORREO another password."""
+    """Set another password of CORREO."""
     user = account(correo)
     given = checked(
         {

@@ -24,9 +24,9 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.
 @one_time.command("create")
 @click.argument("correo")
 @click.option("--expires-in", type=click.IntRange(1), help="Life in seconds.")
-@click.option("--purpose", help="What alone it may be validated for.")
-@click.option("--audience", multiple=True, help="Who alone may validate it; may be repeated.")
-@click.option("--subject", help="Whom it speaks for.")
+@click.option("--purpose", help="The purpose that validate must name.")
+@click.option("--audience", multiple=True, help="An account that may validate it; may be repeated.")
+@click.option("--subject", help="The party it speaks for.")
 def create_token(
     correo: str,
     expires_in: int | None,
@@ -53,7 +53,7 @@ def create_token(
 @one_time.command("show")
 @click.argument("token_id", metavar="ID")
 def show_token(token_id: str) -> None:
-    """Show what became of the token ID."""
+    """Show the state of the token ID."""
     with reported():
         show_receipt(tokens.receipt(token_id))
 
@@ -61,7 +61,7 @@ def show_token(token_id: str) -> None:
 @one_time.command("revoke")
 @click.argument("token_id", metavar="ID")
 def revoke_token(token_id: str) -> None:
-    """Revoke the token ID, whoever created it."""
+    """Revoke the token ID of any account."""
     with reported():
         tokens.revoke_id(token_id, Party(tokens.receipt(token_id).owner))
         show_receipt(tokens.receipt(token_id))

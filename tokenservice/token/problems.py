@@ -48,19 +48,19 @@ PROBLEMS: Mapping[str, Message] = {
     "token_not_for_caller": Message(
         403,
         Text(
-            "Token para otra persona", "Este token es para otros destinatarios. No se ha gastado."
+            "Token para otra cuenta", "Este token es para otros destinatarios. No se ha consumido."
         ),
-        Text("Token for someone else", "This token is for others. It was not used up."),
+        Text("Token for another account", "This token has another audience. It was not consumed."),
     ),
     "token_mismatch": Message(
         403,
         Text(
             "El token es para otra cosa",
-            "El campo field dice qué es lo que no coincide. El token no se ha gastado.",
+            "El campo field nombra la diferencia. El token no se ha consumido.",
         ),
         Text(
             "The token is for something else",
-            "The member field says what differs. The token was not used up.",
+            "The member field names the difference. The token was not consumed.",
         ),
     ),
     "token_already_used": Message(
@@ -72,11 +72,11 @@ PROBLEMS: Mapping[str, Message] = {
         409,
         Text(
             "Token reservado",
-            "Alguien lo tiene reservado. Puede quedar libre tras los segundos de Retry-After.",
+            "Otra reserva lo retiene. Puede quedar libre tras los segundos de Retry-After.",
         ),
         Text(
             "Token reserved",
-            "Someone holds a reservation of it. It may be free after Retry-After seconds.",
+            "Another reservation holds it. It may be free after Retry-After seconds.",
         ),
     ),
     "token_expired": Message(
@@ -104,8 +104,8 @@ PROBLEMS: Mapping[str, Message] = {
     ),
     "lease_ended": Message(
         409,
-        Text("La reserva terminó", "La reserva venció, se devolvió o fue sustituida por otra."),
-        Text("The lease has ended", "The reservation ran out, was given back or was replaced."),
+        Text("La reserva terminó", "La reserva venció, se liberó o fue sustituida por otra."),
+        Text("The lease has ended", "The reservation is overdue, was released or was replaced."),
     ),
     "idempotency_mismatch": Message(
         422,

@@ -25,7 +25,7 @@ from tokenservice.web.views import operation
 @blueprint.response(200, IntrospectResponse())
 @operation("introspectToken", "store_unavailable")
 def introspect(given: dict[str, Any]) -> dict[str, Any]:
-    """Look at a token without using it up
+    """Look at a token without consuming it
 
     A token that is not alive, or not for the caller, is just not active (RFC 7662 section 2.2).
     """
@@ -53,7 +53,7 @@ def introspect(given: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, ReceiptResponse())
 @operation("tokenReceipt", "token_unknown", "store_unavailable")
 def receipt(token_id: str) -> Receipt:
-    """See what became of a token, as its creator or one of its audience"""
+    """Read the receipt of a token, as its creator or one of its audience"""
     return tokens.receipt(token_id, caller())
 
 

@@ -40,8 +40,8 @@ REFUSALS = (
 def reserve(given: dict[str, Any], key: str) -> Reserved:
     """Hold a token while the action that it allows is carried out
 
-    Commit the reservation when it is done, or release it when it failed. The lease ends by
-    itself, and the token can then be used again while its life remains.
+    Commit the reservation after the action, or release it if the action failed. The lease ends by
+    itself, and the token can then be used while its life remains.
     """
     lease = given["lease_seconds"]
     held = tokens.reserve(presented(given), caller(), lease_seconds=lease, key=key)
@@ -57,7 +57,7 @@ def reserve(given: dict[str, Any], key: str) -> Reserved:
 @repeatable
 @consuming
 def commit(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
-    """Use up the token that a reservation holds"""
+    """Consume the token that a reservation holds"""
     return consumed("token.committed", tokens.commit(given["reservation"], caller(), key=key))
 
 
@@ -67,5 +67,5 @@ def commit(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
 @blueprint.response(204)
 @operation("releaseToken", *REFUSALS)
 def release(given: dict[str, Any]) -> None:
-    """Give back the token that a reservation holds"""
+    """Release the token that a reservation holds"""
     logs.note("token.released", token_id=tokens.release(given["reservation"], caller()))

@@ -20,7 +20,7 @@ from tokenservice.web.views import operation
 @blueprint.response(204)
 @operation("revokeToken", *REFUSALS)
 def revoke(given: dict[str, Any]) -> None:
-    """Revoke a token that one holds"""
+    """Revoke a token by its text"""
     logs.note("token.revoked", token_id=tokens.revoke(given["token"], caller()))
 
 

@@ -24,7 +24,7 @@ from tokenservice.web.views import operation, repeatable
 @repeatable
 @consuming
 def validate(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
-    """Validate a token, which uses it up
+    """Validate a token, which consumes it
 
     Of any number of callers at once, exactly one gets this response.
     """
