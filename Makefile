@@ -12,15 +12,22 @@ run: .venv/.run ## Serve on this machine, with a real Postgres and a real Redis:
 	@$(PY) -m dev
 .PHONY: run
 
-test: .venv/.dev ## Run the tests: make test ARGS="-k race"
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+PYTEST = $(PY) -m pytest -n 2 --dist worksteal
+# Where ARGS selects tests by name, mark or path, the slow ones among them run too.
+CHOOSES = $(filter -k% -m% --lf --last-failed tests/%,$(ARGS))
+test: .venv/.dev ## Run the tests but the slow ones, in 3 minutes; any of them: make test ARGS="-k race"
+	@$(PYTEST) $(if $(CHOOSES),,-m "not slow") $(ARGS)
 .PHONY: test
 
-check: .venv/.dev ## Check style and types, then run the tests: what CI does
+check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, containers, all tests
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	@.venv/bin/hadolint Dockerfile
+# Values of its own, so that the result does not depend on a .env.
+	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
+	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 .PHONY: check
 
 LENGTH ?= 1
@@ -32,7 +39,7 @@ torture: .venv/.dev ## Break stores, network and clients, for hours: make tortur
 .PHONY: torture
 
 mutants: .venv/.dev ## Break each guard of the engine and name the test that fails: make mutants ARGS=lease
-	@$(PY) -m tests.mutants $(ARGS)
+	@$(PY) -m tests.house.mutants $(ARGS)
 .PHONY: mutants
 
 format: .venv/.dev ## Format the code and fix what can be fixed

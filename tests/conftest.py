@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
 import logging
-import os
 import secrets
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import flask_migrate
-import httpx
 import pytest
+import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 import dev
 from config import Config
-from tests.onetime.topologies import until
+from tests.stage.paths import ROOT
+from tests.stage.people import Person, enrol, new_correo  # noqa: F401 - for test_readme.py
+from tests.stage.programs import needs, summary  # noqa: F401 - for test_readme.py
+from tests.stage.service import Service
 from tokenservice import create_app
-from tokenservice.ops import probes
 
-ROOT = Path(__file__).parent.parent
 logging.getLogger("httpx").setLevel(logging.WARNING)
-
-#: Set where nothing may be missing: there a test that would be skipped fails.
-COMPLETE = "COMPLETE_MACHINE" in os.environ
-
-
-def needs(present: object, reason: str) -> pytest.MarkDecorator:
-    """Skip where the machine lacks something."""
-    return pytest.mark.skipif(not (present or COMPLETE), reason=reason)
+#: How many slow tests were left out.
+SLOW_LEFT = pytest.StashKey[int]()
 
 
-def lacks(reason: str) -> NoReturn:
-    """The machine lacks what the running test needs."""
-    (pytest.fail if COMPLETE else pytest.skip)(reason)
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    config = items[0].config
+    config.stash[SLOW_LEFT] = sum(item.get_closest_marker("slow") is not None for item in items)
+    if hasattr(config, "workeroutput"):  # of pytest-xdist
+        config.workeroutput["slow left"] = config.stash[SLOW_LEFT]
 
 
-PASSWORD = "tres tristes tigres en un trigal"
-numbers = itertools.count()
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each worker collects all tests, so any of them tells how many were left out."""
+    node.config.stash[SLOW_LEFT] = getattr(node, "workeroutput", {}).get("slow left", 0)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
+    """Say at the very end what was not run."""
+    yield
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    said = summary([reason.removeprefix("Skipped: ") for reason in skipped])
+    if config.option.markexpr == "not slow":
+        said += f"\n{config.stash.get(SLOW_LEFT, 0)} slow tests were left to make check."
+    if said:
+        terminalreporter.write_line(said.strip())
 
 
 @pytest.fixture(scope="session")
@@ -104,40 +106,6 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def readiness(client: FlaskClient) -> TestResponse:
-    """What /readyz says once it has looked again."""
-    time.sleep(probes.LOOK_AGAIN_SECONDS)
-    return client.get("/readyz")
-
-
-@dataclasses.dataclass
-class Person:
-    """Someone with an account, and the headers that prove it."""
-
-    id: str
-    correo: str
-    headers: dict[str, str]
-
-
-def new_correo() -> str:
-    return f"person{next(numbers)}.{secrets.token_hex(4)}@example.com"
-
-
-def enrol(post: Callable[..., Any]) -> Person:
-    """Register and log in over ``post(path, json=…)``."""
-    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
-    registered = post("/auth/register", json=account)
-    login = post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
-    body = [
-        answer.json() if callable(answer.json) else answer.json for answer in (registered, login)
-    ]
-    return Person(
-        body[0]["id"],
-        account["correo"],
-        {"Authorization": f"Bearer {body[1]['access_token']}"},
-    )
-
-
 @pytest.fixture
 def person(client: FlaskClient) -> Person:
     return enrol(client.post)
@@ -146,76 +114,6 @@ def person(client: FlaskClient) -> Person:
 @pytest.fixture
 def other(client: FlaskClient) -> Person:
     return enrol(client.post)
-
-
-class Service:
-    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one.
-
-    :param root: where its code is
-    """
-
-    def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = log
-        given = {"PYTHONPATH": "", "GUNICORN_CMD_ARGS": "", **settings}
-        self._environment = given | {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join([str(root), given["PYTHONPATH"]]),
-            # Of two configurations the last one counts.
-            "GUNICORN_CMD_ARGS": f"-c {root}/gunicorn.conf.py {given['GUNICORN_CMD_ARGS']}",
-        }
-
-    def __enter__(self) -> Service:
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
-                cwd=self.log.parent,
-                env=self._environment,
-                stderr=log,
-            )
-        with contextlib.ExitStack() as failure:
-            failure.push(self)
-            self._wait()
-            failure.pop_all()
-        return self
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            # The first worker answers before the last one is there to be raced, or counted.
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"{self.url}/healthz", timeout=5)
-                if len(self.workers()) == int(self._environment["web_concurrency"]):
-                    return
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError("gunicorn did not start: " + self.log.read_text())
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(40)
-
-    def workers(self) -> list[int]:
-        """The pids of its worker processes."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
-
-    def reload(self) -> None:
-        """Give it the settings as they are by now, and new workers."""
-        before = set(self.workers())
-        self.process.send_signal(signal.SIGHUP)
-        until(lambda: len(now := self.workers()) == len(before) and not before & set(now))
-
-    def descriptors(self, worker: int) -> list[str]:
-        """What a worker has open: a path or, for example, "socket:[123]" with its inode."""
-        found = []
-        for link in Path(f"/proc/{worker}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                found.append(str(link.readlink()))
-        return found
 
 
 @pytest.fixture(scope="session")
@@ -240,3 +138,30 @@ def serve(
 def service(serve: Callable[..., Service]) -> Iterator[Service]:
     with serve(web_concurrency=3) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
+    """A Redis that the tests of one module may empty, fill and stop."""
+    with dev.Redis(tmp_path_factory.mktemp("own_redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def counters(own_redis: dev.Redis) -> Iterator[redis.Redis]:
+    """The counters of the limits, with nothing counted yet."""
+    with redis.from_url(own_redis.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def limited(
+    make_app: Callable[..., Flask], app: Flask, own_redis: dev.Redis
+) -> Callable[..., FlaskClient]:
+    """A client of an app with some limits on, all others off."""
+
+    def make(**changes: Any) -> FlaskClient:
+        return make_app(redis_url=own_redis.url, **changes).test_client()
+
+    return make

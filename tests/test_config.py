@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -14,10 +15,9 @@ import pytest
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from config import SAMPLE_SECRET_KEY, Config, ConfigError
+from tests.stage.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SECRET_KEY = secrets.token_urlsafe(48)
-
 # One value for each setting, as text and as read; none of them is the default.
 READ: dict[str, tuple[str, Any]] = {
     "app_name": ("Vales", "Vales"),
@@ -58,7 +58,6 @@ READ: dict[str, tuple[str, Any]] = {
     "web_threads": ("4", 4),
     "drain_seconds": ("7", 7),
 }
-
 BAD: dict[str, str] = {
     "access_token_expire_minutes": "immortal",
     "onetime_token_expire_seconds": "-77",
@@ -371,3 +370,12 @@ def test_options_of_an_address_without_a_database_are_kept() -> None:
     assert url.query["host"] == "one,two"
     assert url.query["sslmode"] == "verify-full"
     assert not url.database
+
+
+def test_env_example_names_every_setting() -> None:
+    text = (ROOT / ".env.example").read_text()
+    names = re.findall(r"^#?([a-z][a-z0-9_]*)=", text, re.MULTILINE)
+
+    assert sorted(names) == sorted(
+        [field.name for field in dataclasses.fields(Config)] + ["redis_password"]
+    )

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service
 from tests.docs.pages import CODE, FENCED, LINK, ROOT, either_language, read, tables
 from tests.stage.catalogue import PROBLEMS
+from tests.stage.service import Service
 
 PAGE = "docs/tickets.md"
 HAPPENS = {

@@ -6,26 +6,25 @@ import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.conftest import Service, needs, new_correo
 from tests.docs.pages import blocks, read
+from tests.stage.people import new_correo
+from tests.stage.programs import needs_program, program
+from tests.stage.service import Service
 
 MARK = "-- next --"
-has_curl = needs(shutil.which("curl"), "the tour is made of curl")
+has_curl = needs_program("curl")
 
 
 def bash(script: str, folder: Path) -> str:
     """Run a script, which must succeed and complain of nothing, and return its output."""
-    program = shutil.which("bash")
-    assert program
     done = subprocess.run(
-        [program, "-eu"],
+        [program("bash"), "-eu"],
         input=script,
         capture_output=True,
         text=True,

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.onetime import topologies
-from tests.onetime.topologies import Topology
+from tests.stage import topologies
 from tests.stage.connections import connect
+from tests.stage.topologies import Topology
 from tokenservice.onetime.store import TokenStore
 
 
-@pytest.fixture(scope="session", params=["alone", "sentinel", "cluster"])
+@pytest.fixture(
+    scope="session",
+    params=[
+        "alone",
+        pytest.param("sentinel", marks=pytest.mark.slow),
+        pytest.param("cluster", marks=pytest.mark.slow),
+    ],
+)
 def topology(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Topology]:

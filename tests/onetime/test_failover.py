@@ -13,13 +13,16 @@ import pytest
 import redis
 
 import dev
-from tests.onetime import topologies
-from tests.onetime.topologies import SLOTS, Node, until
+from tests.stage import topologies
 from tests.stage.connections import connect
+from tests.stage.topologies import SLOTS, Node
+from tests.stage.waiting import until
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import shard_tag
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
+
+pytestmark = pytest.mark.slow
 
 LUIS = Party("luis", "luis@example.com")
 

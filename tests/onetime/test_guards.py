@@ -1,4 +1,4 @@
-"""Guards that no story of their own leads past; tests/mutants.py breaks each to see it noticed."""
+"""Guards that no story of their own leads past; ``make mutants`` breaks each to see it noticed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import dev
-from tests.onetime.topologies import Topology
+from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import Token, owner_handle, random_base62, shard_tag
 from tokenservice.onetime.keys import Keys

@@ -7,9 +7,7 @@ to whatever is master then: the used one is never honoured, and the other at mos
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,31 +18,15 @@ import pytest
 import redis
 
 import dev
-from tests.onetime.topologies import until
+from tests.stage.versions import DEBUG, is_valkey, needs_seven, version
+from tests.stage.waiting import until
 from tokenservice.onetime import errors
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
+pytestmark = pytest.mark.slow
+
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
-
-
-def version() -> tuple[int, ...]:
-    told = subprocess.run(
-        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    [number] = re.findall(r"v=([\d.]+)", told)
-    return tuple(map(int, number.split(".")))
-
-
-def is_valkey() -> bool:
-    told = subprocess.run(
-        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    return "valkey" in told.lower()
-
-
-needs_seven = pytest.mark.skipif(version() < (7,), reason="a command of Redis 7")
-DEBUG = {} if version() < (7,) else {"enable-debug-command": "yes"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.onetime.topologies import Topology
+from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Created, Party, Presented, Terms

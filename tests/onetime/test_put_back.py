@@ -6,7 +6,6 @@ owner's live tokens; data that go back as a whole count fewer changes than the s
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import redis
 
 import dev
+from tests.stage.versions import DEBUG
 from tokenservice.onetime import errors
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
@@ -103,11 +103,7 @@ WAYS = [
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dev.Redis]:
     """A Redis that may be told to reload itself."""
-    version = subprocess.run(
-        [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    settings = {} if "v=6." in version else {"enable-debug-command": "yes"}
-    with dev.Redis(tmp_path, settings=settings) as running:
+    with dev.Redis(tmp_path, settings=DEBUG) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.onetime.topologies import Topology
+from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import owner_handle
 from tokenservice.onetime.keys import Keys

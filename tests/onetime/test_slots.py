@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.onetime import topologies
-from tests.onetime.slots import Slot
-from tests.onetime.topologies import Node, Topology, until
+from tests.stage import topologies
+from tests.stage.slots import Slot
+from tests.stage.topologies import Node, Topology
+from tests.stage.waiting import until
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import MOVING_SECONDS
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented, State
+
+pytestmark = pytest.mark.slow
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 EPOCH = "  term_now = term_now .. ':' .. epoch .. ':'\n"

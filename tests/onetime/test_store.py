@@ -11,7 +11,7 @@ import pytest
 import redis
 
 import dev
-from tests.onetime.topologies import Topology
+from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import Token, random_base62
 from tokenservice.onetime.store import TokenStore

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.conftest import Person
-from tests.racing import Answer
+from tests.stage.people import Person
+from tests.stage.racing import Answer
 
 #: How often a careful caller repeats a call before it gives up.
 ATTEMPTS = 20

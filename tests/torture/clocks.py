@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
-from tests.conftest import lacks
-from tests.onetime.topologies import Host
+from tests.stage.programs import lacks, program
+from tests.stage.topologies import Host
 
 # libfaketime 0.9.10 knows no sleep until some moment of a clock that is not faked, which is how
 # Python's sleep is made.
@@ -22,8 +21,9 @@ class Clock(Host):
     """
 
     def __init__(self, directory: Path, seconds: float = 0) -> None:
-        if not sys.platform.startswith("linux") or not shutil.which("faketime"):
-            lacks("faketime is not installed")
+        if not sys.platform.startswith("linux"):
+            lacks("libfaketime is preloaded as Linux does it")
+        program("faketime")
         directory.mkdir()
         (directory / "sitecustomize.py").write_text(SLEEP)
         self._file = directory / "seconds"

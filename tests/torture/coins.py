@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tests.onetime.topologies import HERE, Host
 from tests.stage.connections import connect
+from tests.stage.topologies import HERE, Host
 from tests.torture.ledger import record
 from tokenservice.onetime import errors
 from tokenservice.onetime.format import shard_tag

@@ -1,4 +1,4 @@
-"""What did not pass, and what was not run, is in the ledger too."""
+"""Every test here is slow, and what did not pass or was not run is in the ledger too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.torture.ledger import record
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """For those of this folder alone."""
+    item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,7 +16,7 @@ import redis
 import dev
 from dev.postgres import find_postgres, unprivileged_account
 from dev.server import BARE_ENVIRONMENT
-from tests.conftest import ROOT
+from tests.stage.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 REDIS_USER = "token_service"

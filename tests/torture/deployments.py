@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from tests.onetime.topologies import Node, Topology, until
+from tests.stage.topologies import Node, Topology
+from tests.stage.waiting import until
 from tests.torture.coins import UNDECIDED, Coin, Side, Stores
 
 #: How many coins of each kind a trial has.

@@ -13,8 +13,9 @@ from urllib.parse import quote
 import httpx
 
 import dev
-from tests.conftest import Service, new_correo
-from tests.onetime.topologies import until
+from tests.stage.people import new_correo
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.canaries import Canaries
 
 FORM = "application/x-www-form-urlencoded"

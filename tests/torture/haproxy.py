@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from dev.server import Server, free_port
-from tests.conftest import ROOT, needs
 from tests.stage.catalogue import PROBLEMS
+from tests.stage.paths import ROOT
+from tests.stage.programs import needs_program
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
-needs_haproxy = needs(shutil.which("haproxy"), "there is no haproxy on this machine")
+needs_haproxy = needs_program("haproxy")
 
 
 class HAProxy(Server):

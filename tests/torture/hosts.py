@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from tests.conftest import lacks
-from tests.onetime import topologies
+from tests.stage import topologies
+from tests.stage.programs import lacks, program
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET of <linux/sched.h>
 OWN_NETWORK = "/proc/thread-self/ns/net"
@@ -70,8 +69,7 @@ class Host(topologies.Host):
 @contextlib.contextmanager
 def network(size: int) -> Iterator[list[Host]]:
     """Hosts that reach each other, and nothing else."""
-    if not shutil.which("ip"):
-        lacks("iproute2 is not installed")
+    program("ip")
     hosts: list[Host] = []
     try:
         switch = Host("")

@@ -1,7 +1,7 @@
 """How long the long run is, and what each of its trials came to.
 
 ``make torture`` runs everything at full length and writes docs/reliability.md; the same tests at
-a small part of it belong to every ``make test``.
+a small part of it belong to every ``make check``.
 """
 
 from __future__ import annotations

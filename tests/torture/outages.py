@@ -13,18 +13,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx
-import psycopg2
-import redis
 
 import dev
-from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
 from tests.stage.catalogue import PROBLEMS
+from tests.stage.people import PASSWORD, Person, enrol, new_correo
+from tests.stage.proxy import Proxy
+from tests.stage.service import Service
 from tests.torture import ledger
 from tests.torture.ledger import FULL, trials
-from tests.torture.proxy import Proxy
 from tokenservice.postgres.breaker import TRY_AGAIN_SECONDS
 
 SETTINGS: dict[str, Any] = {
@@ -42,15 +41,7 @@ STALL_SECONDS = 0.0 if FULL else 0.5
 #: How many of the calls that should pass may find that Redis missed its 100 ms by such a stall.
 STALLS = 0.1
 OK = "ok"
-
 addresses = itertools.count()
-
-
-class Stores(Protocol):
-    """Whatever has a Redis and a Postgres that can be broken."""
-
-    redis: dev.Redis
-    postgres: dev.Postgres
 
 
 class Call(NamedTuple):
@@ -193,60 +184,6 @@ def on_the_way(to: str, tell: Callable[[Proxy], None]) -> Callable[[Site], Any]:
             proxy.mend()
 
     return fault
-
-
-@contextlib.contextmanager
-def admin(site: Stores) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(site.redis.url) as client:
-        yield client
-
-
-def configured(name: str, value: str) -> Callable[[Stores], AbstractContextManager[None]]:
-    @contextlib.contextmanager
-    def fault(site: Stores) -> Iterator[None]:
-        with admin(site) as client:
-            before = client.config_get(name)[name]
-            client.config_set(name, value)
-            try:
-                yield
-            finally:
-                client.config_set(name, before)
-
-    return fault
-
-
-@contextlib.contextmanager
-def follows_nobody(site: Stores) -> Iterator[None]:
-    """It was made a replica, of a master that is not there."""
-    with admin(site) as client:
-        client.replicaof("127.0.0.1", "1")
-        try:
-            yield
-        finally:
-            client.replicaof("NO", "ONE")
-
-
-@contextlib.contextmanager
-def sql(site: Stores) -> Iterator[psycopg2.extensions.cursor]:
-    """Speak to the server, and not by the way that the service takes."""
-    options = "-c default_transaction_read_only=off"
-    with (
-        contextlib.closing(psycopg2.connect(site.postgres.url, options=options)) as connection,
-        connection.cursor() as cursor,
-    ):
-        connection.autocommit = True
-        yield cursor
-
-
-@contextlib.contextmanager
-def locked(site: Stores) -> Iterator[None]:
-    """As a migration that waits for something would."""
-    with sql(site) as cursor:
-        cursor.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        try:
-            yield
-        finally:
-            cursor.execute("ROLLBACK")
 
 
 def percentile(calls: list[Call], part: float) -> float:

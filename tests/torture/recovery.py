@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from tests.onetime.topologies import until
+from tests.stage.waiting import until
 from tests.torture.deployments import Deployment
 from tests.torture.ledger import FULL, record
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import psycopg2
 
 import dev
-from tests.onetime.topologies import until
+from tests.stage.waiting import until
 
 
 def query(server: dev.Postgres, words: str, *values: object) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.racing import Answer
+from tests.stage.racing import Answer
 from tests.torture.caller import Caller
 from tokenservice.onetime import errors
 from tokenservice.onetime.errors import OneTimeError

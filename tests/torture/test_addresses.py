@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tests.stage.paths import ROOT
 from tests.torture import ledger
 from tests.torture.canaries import Canaries
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from config import SAMPLE_SECRET_KEY
-from tests.conftest import ROOT
+from tests.stage.paths import ROOT
 from tests.torture.ledger import record, trials
 
 GOOD = {"secret_key": secrets.token_urlsafe(48), "db_password": secrets.token_urlsafe(12)}

@@ -11,9 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Service, enrol
-from tests.onetime.topologies import Node, Topology, until
-from tests.racing import connected, race, request
+from tests.stage.people import enrol
+from tests.stage.racing import connected, race, request
+from tests.stage.service import Service
+from tests.stage.topologies import Node, Topology
+from tests.stage.waiting import until
 from tests.torture.clocks import Clock
 from tests.torture.coins import CALLERS, Coin, Side, Stores, presenting, verdict
 from tests.torture.deployments import Deployment, replication, unheard

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, lacks
+from tests.stage.paths import ROOT
+from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 

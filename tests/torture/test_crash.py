@@ -26,9 +26,10 @@ import redis
 
 import dev
 from config import Config
-from tests.conftest import Person, Service, enrol
-from tests.onetime.topologies import until
 from tests.stage.connections import connect
+from tests.stage.people import Person, enrol
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.caller import calling
 from tests.torture.ledger import record, trials
 from tests.torture.tally import Presenter, Tally, by_engine, over_http, said

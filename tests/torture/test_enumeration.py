@@ -18,7 +18,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from tests.conftest import PASSWORD, Person, Service, enrol, new_correo
+from tests.stage.people import PASSWORD, Person, enrol, new_correo
+from tests.stage.people import WRONG_PASSWORD as WRONG
+from tests.stage.roc import areas
+from tests.stage.service import Service
 from tests.torture import ledger
 from tokenservice.extensions import db
 from tokenservice.onetime.format import Reservation, Token, random_base62
@@ -26,19 +29,9 @@ from tokenservice.onetime.format import Reservation, Token, random_base62
 N = ledger.trials(2000, least=40)
 #: Of 40 calls each on a shared machine, chance alone gives 0.6 and more.
 AREA, TOKEN_AREA = (0.55, 0.60) if ledger.FULL else (0.80, 0.80)
-WRONG = "cuatro tristes tigres en un trigal"
-
 Call = tuple[str, dict[str, Any]]
 #: What one call was answered, and how many seconds that took.
 Answer = tuple[int, dict[str, Any], float]
-
-
-def area(one: list[float], other: list[float]) -> float:
-    """How well times tell which of two kinds a call was: 0.5 to 1."""
-    ordered = sorted([(seconds, 0) for seconds in one] + [(seconds, 1) for seconds in other])
-    ranks = sum(rank for rank, (_, kind) in enumerate(ordered, 1) if kind == 0)
-    share = (ranks - len(one) * (len(one) + 1) / 2) / (len(one) * len(other))
-    return max(share, 1 - share)
 
 
 def interleaved(
@@ -104,12 +97,6 @@ def logins(known: Person, disabled: Person, old: Person) -> dict[str, Call]:
             ("an old hash", old.correo, WRONG),
         )
     }
-
-
-def areas(times: dict[str, list[float]]) -> dict[str, float]:
-    """Each kind against the first."""
-    (_, first), *others = times.items()
-    return {name: area(first, other) for name, other in others}
 
 
 def told(found: dict[str, float]) -> str:
@@ -192,10 +179,3 @@ def test_a_made_up_token_does_not_tell_which_exist(alone: Service, person: Perso
         )
         assert len(answers) == 1, answers
         assert max(found.values()) <= TOKEN_AREA, told(found)
-
-
-def test_the_area_is_that_of_the_curve() -> None:
-    """All apart, mixed evenly, and one pair of four against the order."""
-    assert area([1.0, 2.0], [3.0, 4.0]) == area([3.0, 4.0], [1.0, 2.0]) == 1
-    assert area([1.0, 4.0], [2.0, 3.0]) == 0.5
-    assert area([1.0, 3.0], [2.0, 4.0]) == 0.75

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Service, enrol
-from tests.onetime import topologies
+from tests.stage import topologies
+from tests.stage.people import enrol
+from tests.stage.service import Service
 from tests.torture.coins import HONOURED, Coin, Fence, presenting, verdict
 from tests.torture.deployments import Cluster, Deployment, Sentinels, stopped, unheard
 from tests.torture.ledger import trials

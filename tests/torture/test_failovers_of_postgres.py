@@ -17,11 +17,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 import dev
-from tests.conftest import PASSWORD, Service, new_correo, readiness
+from tests.stage.people import PASSWORD, new_correo
+from tests.stage.proxy import Proxy
+from tests.stage.readiness import readiness
+from tests.stage.service import Service
 from tests.torture import ledger
 from tests.torture.ledger import trials
 from tests.torture.outages import OK, SETTINGS, STALL_SECONDS, Site
-from tests.torture.proxy import Proxy
 from tests.torture.replication import Pair, query
 from tokenservice import postgres
 from tokenservice.extensions import db

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, needs
+from tests.stage.paths import ROOT
+from tests.stage.programs import needs
 from tests.torture import ledger
 
 pytestmark = needs(importlib.util.find_spec("atheris"), "atheris has no wheel for this platform")

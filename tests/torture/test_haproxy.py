@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import shutil
 import socket
 import socketserver
 import ssl
@@ -21,8 +20,9 @@ import httpx
 import pytest
 
 from dev.server import free_port
-from tests.conftest import Service, needs
-from tests.onetime.topologies import until
+from tests.stage.programs import needs_program, program
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness, witness
@@ -30,7 +30,6 @@ from tests.torture.witness import Witness, witness
 pytestmark = needs_haproxy
 
 LIMIT = 5
-OPENSSL = shutil.which("openssl")
 POST = b"POST / HTTP/1.1\r\nHost: service\r\n"
 PROXYS_OWN = {"connection", "date", "keep-alive", "server", "transfer-encoding", "x-request-id"}
 FORGED = ("X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "SCRIPT_NAME")
@@ -381,14 +380,16 @@ def test_connections_to_the_service_are_kept(proxy: HAProxy, seen: Witness) -> N
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-@needs(OPENSSL, "there is no openssl on this machine")
+@needs_program("openssl")
 def test_the_block_for_tls(seen: Witness, tmp_path: Path) -> None:
     """Its lines work when the # before them is taken away, and speak no old TLS."""
     pair = tmp_path / "pair.pem"
     made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
     where = ["-keyout", tmp_path / "key", "-out", tmp_path / "certificate"]
-    subprocess.run([str(OPENSSL), "req", *made, *names, *where], check=True, capture_output=True)
+    subprocess.run(
+        [program("openssl"), "req", *made, *names, *where], check=True, capture_output=True
+    )
     pair.write_text((tmp_path / "certificate").read_text() + (tmp_path / "key").read_text())
     tls = changed(
         tmp_path / "changed.cfg",

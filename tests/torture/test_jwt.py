@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from config import Config
-from tests.conftest import Person, enrol
-from tests.test_callers import ATTACKS, Forge
-from tests.test_errors import protected_routes
+from tests.stage.forge import ATTACKS, Forge
+from tests.stage.people import Person, enrol
+from tests.stage.routes import protected_routes
 from tests.torture import ledger
 
 #: All that RFC 6750 lets stand in a bearer, and the dots between its parts.
@@ -39,7 +39,7 @@ def accepted(client: FlaskClient, method: str, path: str, token: str) -> bool:
 def test_no_forged_token_opens_any_route(
     app: Flask, client: FlaskClient, genuine: str, config: Config
 ) -> None:
-    """Each class of tests/test_callers.py on each guarded route, after the genuine one was seen.
+    """Each class of tests/stage/forge.py on each guarded route, after the genuine one was seen.
 
     Guard: ``callers.StrictJWTManager``, and that ``Verified`` remembers whole tokens.
     """

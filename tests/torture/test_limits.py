@@ -16,12 +16,13 @@ import pytest
 import redis
 
 import dev
-from tests.conftest import Service, enrol, new_correo
-from tests.onetime.topologies import until
-from tests.racing import Connection, race, request
+from tests.stage.people import enrol, new_correo
+from tests.stage.proxy import Proxy
+from tests.stage.racing import Connection, race, request
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture import ledger
 from tests.torture.ledger import trials
-from tests.torture.proxy import Proxy
 
 #: No window ends while a test runs, however long the run.
 LIMITS = {

@@ -23,12 +23,14 @@ import redis
 from redis.cluster import RedisCluster
 
 import dev
-from tests.conftest import Person, Service, enrol
-from tests.onetime.topologies import SLOTS, port_of_a_node, until
 from tests.stage.connections import connect
+from tests.stage.people import Person, enrol
+from tests.stage.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
+from tests.stage.service import Service
+from tests.stage.topologies import SLOTS, port_of_a_node
+from tests.stage.waiting import until
 from tests.torture.caller import Caller, calling
 from tests.torture.ledger import record, trials
-from tests.torture.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
 from tokenservice.onetime import errors
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.scripts import SCRIPTS

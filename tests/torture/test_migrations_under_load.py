@@ -17,7 +17,9 @@ import pytest
 from flask import Flask
 
 import dev
-from tests.conftest import PASSWORD, ROOT, Person, Service, enrol
+from tests.stage.paths import ROOT
+from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.service import Service
 from tests.torture.children import child
 from tests.torture.ledger import record, trials
 from tests.torture.load import Plan, crowd

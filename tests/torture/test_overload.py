@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Person, Service, enrol
+from tests.stage.people import Person, enrol
+from tests.stage.service import Service
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, Tally, during

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
-from tests.onetime import topologies
-from tests.onetime.topologies import until
+from tests.stage import topologies
+from tests.stage.waiting import until
 from tests.torture.coins import Coin, Side, presenting, verdict
 from tests.torture.deployments import Sentinels
 from tests.torture.hosts import Host, cut, network

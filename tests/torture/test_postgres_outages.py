@@ -12,21 +12,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import dev
-from tests.conftest import Service
-from tests.onetime.topologies import until
+from tests.stage.faults import locked, sql
+from tests.stage.proxy import Proxy
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.ledger import trials
-from tests.torture.outages import (
-    OK,
-    Row,
-    Site,
-    alive_under,
-    hold,
-    locked,
-    on_the_way,
-    site_of,
-    sql,
-)
-from tests.torture.proxy import Proxy
+from tests.torture.outages import OK, Row, Site, alive_under, hold, on_the_way, site_of
 from tokenservice.ops import probes
 
 

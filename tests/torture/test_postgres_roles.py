@@ -18,7 +18,8 @@ from flask import Flask
 from psycopg2 import errorcodes
 from sqlalchemy.exc import ProgrammingError
 
-from tests.conftest import PASSWORD, Service, enrol, new_correo
+from tests.stage.people import PASSWORD, enrol, new_correo
+from tests.stage.service import Service
 from tests.torture import deployed
 from tests.torture.ledger import record
 from tokenservice.extensions import db

@@ -14,22 +14,13 @@ from pathlib import Path
 import pytest
 
 import dev
-from tests.conftest import Service
-from tests.onetime import topologies
-from tests.onetime.topologies import until
+from tests.stage import topologies
+from tests.stage.faults import admin, configured, follows_nobody
+from tests.stage.proxy import Proxy
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.ledger import trials
-from tests.torture.outages import (
-    Row,
-    Site,
-    admin,
-    alive_under,
-    configured,
-    follows_nobody,
-    hold,
-    on_the_way,
-    site_of,
-)
-from tests.torture.proxy import Proxy
+from tests.torture.outages import Row, Site, alive_under, hold, on_the_way, site_of
 
 #: A write as it stands in Redis' log of writes.
 WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"

@@ -14,9 +14,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.utils import str_if_bytes
 
 import dev
-from tests.onetime import topologies
-from tests.onetime.topologies import Topology, until
+from tests.stage import topologies
 from tests.stage.connections import connect
+from tests.stage.topologies import Topology
+from tests.stage.waiting import until
 from tests.torture import deployed
 from tests.torture.ledger import record
 from tokenservice.onetime.errors import StoreUnavailable, TokenRefused, TooManyActive

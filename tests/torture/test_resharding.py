@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import dev
-from tests.conftest import lacks
-from tests.onetime import topologies
-from tests.onetime.slots import Slot
-from tests.onetime.topologies import Node, Topology, until
+from tests.stage import topologies
 from tests.stage.connections import connect
+from tests.stage.programs import lacks_program
+from tests.stage.slots import Slot
+from tests.stage.topologies import Node, Topology
+from tests.stage.waiting import until
 from tests.torture.coins import HONOURED, UNDECIDED, Coin, Fence, verdict
 from tests.torture.deployments import Cluster, is_master, unheard
 from tests.torture.ledger import record, trials
@@ -96,11 +97,11 @@ class Load:
 
 
 def redis_cli(topology: Topology, *words: object) -> subprocess.CompletedProcess[str]:
-    program = Path(dev.find_redis()).with_name("redis-cli")
-    if not program.exists():
-        lacks("redis-cli")
+    cli = Path(dev.find_redis()).with_name("redis-cli")
+    if not cli.exists():
+        lacks_program("redis-cli")
     return subprocess.run(
-        [str(program), "--cluster", *map(str, words)],
+        [str(cli), "--cluster", *map(str, words)],
         env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": topology.servers[0].password},
         capture_output=True,
         text=True,

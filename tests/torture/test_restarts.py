@@ -18,8 +18,9 @@ import pytest
 import redis
 
 import dev
-from tests.conftest import Person, Service, enrol
-from tests.onetime.topologies import until
+from tests.stage.people import Person, enrol
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.children import child
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Service, enrol
+from tests.stage.people import enrol
+from tests.stage.service import Service
 from tests.torture import ledger
 
 #: How long an answer may take; the short run shares its machine.

@@ -27,12 +27,14 @@ import redis
 from flask import Flask
 
 import dev
-from tests.conftest import ROOT, Service, new_correo
+from tests.stage.faults import configured, follows_nobody, locked, sql
+from tests.stage.paths import ROOT
+from tests.stage.people import new_correo
+from tests.stage.service import Service
 from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
 from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
 from tests.torture.haproxy import HAProxy, needs_haproxy
-from tests.torture.outages import configured, follows_nobody, locked, sql
 from tokenservice.extensions import db
 
 #: Redis writes all that it can: a snapshot, the append-only file, and each call as a slow one.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, lacks
+from tests.stage.paths import ROOT
+from tests.stage.programs import lacks
 from tests.torture.ledger import FULL, record
 
 SERVERS = Path(sys.prefix, "servers")

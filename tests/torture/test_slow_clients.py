@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Person, Service, enrol
+from tests.stage.people import Person, enrol
+from tests.stage.service import Service
 from tests.torture.children import child
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import FULL, record, trials

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Person, Service, enrol
-from tests.onetime.topologies import until
+from tests.stage.people import Person, enrol
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, said
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, during

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from tests.conftest import Service
-from tests.onetime.topologies import until
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture import ledger
 from tests.torture.framing import CUT, LAST, REFUSED, UNDERSTOOD, VICTIM
 from tests.torture.haproxy import HAProxy, needs_haproxy

@@ -15,8 +15,9 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 import dev
-from tests.conftest import Service, enrol
-from tests.onetime.topologies import until
+from tests.stage.people import enrol
+from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.children import child
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, Tally, crowd

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import dev
-from tests.conftest import PASSWORD, Service, enrol, new_correo
+from tests.stage.people import PASSWORD, enrol, new_correo
+from tests.stage.proxy import Proxy
+from tests.stage.service import Service
 from tests.torture import ledger
 from tests.torture.children import child
 from tests.torture.load import Plan, during
 from tests.torture.outages import STALL_SECONDS, Site, on_the_way, site_of
-from tests.torture.proxy import Proxy
 from tests.torture.strangers import Knock, knocking
 
 SECONDS = ledger.trials(60, least=4)

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.conftest import ROOT, lacks
+from tests.stage.paths import ROOT
+from tests.stage.programs import lacks, program
 from tests.torture.ledger import record
 
 RUNTIME = ROOT / "requirements" / "service.lock"
@@ -142,7 +143,7 @@ def make(target: str, tools: str, **variables: str) -> subprocess.CompletedProce
     """Run a target of the Makefile with ``tools``, and without installing them."""
     words = [f"{name}={value}" for name, value in variables.items()]
     return subprocess.run(
-        ["make", "--silent", "-o", ".venv/.audit", target, f"PY={tools}", *words],  # noqa: S607
+        [program("make"), "--silent", "-o", ".venv/.audit", target, f"PY={tools}", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -265,7 +266,7 @@ def secrets_in(text: str) -> list[str]:
 def test_no_secret_is_in_the_repository() -> None:
     """S60."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607
+        [program("git"), "ls-files", "-z"],
         cwd=ROOT,
         capture_output=True,
         text=True,

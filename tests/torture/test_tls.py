@@ -20,16 +20,16 @@ import pytest
 from flask import Flask
 
 import dev
-from tests.conftest import lacks, needs
-from tests.onetime.topologies import SLOTS, Node, Watcher, port_of_a_node, until
 from tests.stage.connections import connect
+from tests.stage.programs import lacks, needs_program, program
+from tests.stage.topologies import SLOTS, Node, Watcher, port_of_a_node
+from tests.stage.waiting import until
 from tests.torture.ledger import record
 from tokenservice.extensions import db
 from tokenservice.onetime.errors import StoreUnavailable
 
-OPENSSL = shutil.which("openssl")
 TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1
-pytestmark = needs(OPENSSL, "certificates are made with openssl")
+pytestmark = needs_program("openssl")  # It makes the certificates.
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         words += ["-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}", "-days", "1"]
         words += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-        subprocess.run([str(OPENSSL), *words], cwd=folder, check=True, capture_output=True)
+        subprocess.run([program("openssl"), *words], cwd=folder, check=True, capture_output=True)
     return folder
 
 

@@ -16,7 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT, Service, enrol, lacks
+from tests.stage.paths import ROOT
+from tests.stage.people import enrol
+from tests.stage.programs import lacks, program
+from tests.stage.service import Service
 from tests.torture.ledger import record, trials
 from tokenservice.onetime.format import Token
 
@@ -29,7 +32,7 @@ CALLERS = 4
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the release before."""
     archive = subprocess.run(
-        ["/usr/bin/env", "git", "archive", "--format=tar", BEFORE],
+        [program("git"), "archive", "--format=tar", BEFORE],
         cwd=ROOT,
         capture_output=True,
         check=False,

@@ -41,7 +41,7 @@ FAILURES = (redis.RedisError, RedisClusterException, OSError, IndexError)
 #: The longest wait of a call for a migrating slot, and the pause between its attempts.
 MOVING_SECONDS, ASK_EVERY_SECONDS = 0.5, 0.02
 #: Redis ran nothing. An ASK is not followed: it leads to a server that only imports the slot, whose
-#: term is fresh only once the slot has arrived (docs/engine.md, "Slots that move").
+#: term is fresh only once the slot has arrived (docs/engine.md, "Slot migration").
 MOVING = (AskError, TryAgainError, ClusterDownError)
 
 

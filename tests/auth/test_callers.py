@@ -1,0 +1,198 @@
+"""Callers: the account behind an access token, and how long it is remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import flask_migrate
+import httpx
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event, text
+
+import dev
+from tests.stage.faults import locked
+from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.problems import assert_out
+from tests.stage.proxy import Proxy
+from tests.stage.service import Service
+from tests.stage.waiting import until
+from tokenservice.auth.callers import Callers
+from tokenservice.extensions import db
+
+DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
+
+
+def test_a_deactivated_user_is_out_within_two_seconds(
+    app: Flask, client: FlaskClient, person: Person
+) -> None:
+    """Guard: ``callers.FRESH_SECONDS``."""
+    assert client.post("/token/create", headers=person.headers).status_code == 201
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(DEACTIVATE, {"id": person.id})
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        client.post("/token/create", headers=person.headers)
+        time.sleep(0.05)
+    assert_out(client.post("/token/create", headers=person.headers), "access_token_invalid")
+    assert_out(client.get("/auth/me", headers=person.headers), "access_token_invalid")
+
+
+def test_a_deactivated_user_is_out_within_two_seconds_on_every_worker(
+    app: Flask, service: Service
+) -> None:
+    """What one worker remembers of a caller never outlives the two seconds on another."""
+
+    # A connection of its own for each call, so that any worker may answer.
+    with httpx.Client(base_url=service.url, headers={"Connection": "close"}) as http:
+        someone = enrol(http.post)
+        for _ in range(30):
+            assert http.post("/token/create", headers=someone.headers).status_code == 201
+        with app.app_context(), db.engine.begin() as connection:
+            connection.execute(DEACTIVATE, {"id": someone.id})
+        time.sleep(2)
+        for _ in range(30):
+            answer = http.post("/token/create", headers=someone.headers)
+            assert_out(answer, "access_token_invalid")
+
+
+def test_a_warm_token_call_asks_postgres_nothing(
+    app: Flask, client: FlaskClient, person: Person
+) -> None:
+    """No query and not even a connection checked out. Guard: the memory of ``Callers.find``."""
+    seen: list[str] = []
+
+    def query(*told: Any) -> None:
+        seen.append(told[2])
+
+    def checkout(*_: Any) -> None:
+        seen.append("checkout")
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", query)
+    event.listen(engine, "checkout", checkout)
+    try:
+        token = client.post("/token/create", headers=person.headers).get_json()["token"]
+        assert seen  # The first call does ask, so the listeners hear.
+        seen.clear()
+        assert client.post("/token/create", headers=person.headers).status_code == 201
+        validated = client.post("/token/validate", headers=person.headers, json={"token": token})
+        assert validated.status_code == 200
+        assert seen == []
+    finally:
+        event.remove(engine, "before_cursor_execute", query)
+        event.remove(engine, "checkout", checkout)
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path, durable=False) as server:
+        yield server
+
+
+def test_me_is_told_that_the_accounts_are_locked(
+    postgres: dev.Postgres, client: FlaskClient
+) -> None:
+    """The caller is known, so the request goes on, and then the breaker refuses it."""
+    person = enrol(client.post)
+    assert client.get("/auth/me", headers=person.headers).status_code == 200
+    time.sleep(1.6)  # By now he is asked about again.
+    with locked(SimpleNamespace(postgres=postgres)):
+        answer = client.get("/auth/me", headers=person.headers)
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+    until(lambda: client.get("/auth/me", headers=person.headers).status_code == 200, seconds=2)
+
+
+@pytest.mark.slow
+def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
+    """Callers seen lately go on; others, and logins, get a 503 until Postgres is back.
+
+    Guards: the ``except`` of ``Callers.find`` and its ``known``, and ``errors.on_database``.
+    """
+    app = make_app(database_url=own_postgres.url)
+    app.extensions["Callers"] = Callers(stale_seconds=6)
+    with app.app_context():
+        flask_migrate.upgrade()
+    client = app.test_client()
+    seen, unseen = enrol(client.post), enrol(client.post)
+    credentials = {"correo": seen.correo, "password": PASSWORD}
+    assert client.post("/token/create", headers=seen.headers).status_code == 201
+
+    own_postgres.stop()
+    for pause in (0, 1.6):  # At once, and when the caller is no longer fresh.
+        time.sleep(pause)
+        created = client.post("/token/create", headers=seen.headers)
+        assert created.status_code == 201
+        token = created.get_json()["token"]
+        validated = client.post("/token/validate", headers=seen.headers, json={"token": token})
+        assert validated.status_code == 200
+    refused = [
+        client.post("/token/create", headers=unseen.headers),
+        client.post("/token/validate", headers=unseen.headers, json={"token": token}),
+        client.post("/auth/login", json=credentials),
+        client.get("/auth/me", headers=seen.headers),
+    ]
+    time.sleep(6)  # What was known of him is too old by now.
+    refused.append(client.post("/token/create", headers=seen.headers))
+    for answer in refused:
+        assert answer.status_code == 503
+        assert answer.get_json()["code"] == "database_unavailable"
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "WWW-Authenticate" not in answer.headers
+
+    own_postgres.start()
+    deadline = time.monotonic() + 10
+    while client.post("/token/create", headers=unseen.headers).status_code != 201:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert client.post("/auth/login", json=credentials).status_code == 200
+    assert client.get("/auth/me", headers=seen.headers).status_code == 200
+
+    # What was known during the outage does not outlive it.
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(DEACTIVATE, {"id": seen.id})
+    time.sleep(2)
+    assert_out(client.post("/token/create", headers=seen.headers), "access_token_invalid")
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.slow
+def test_one_caller_pays_for_all_while_postgres_hangs(
+    app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Who asks waits for most of a second, and the others are served from memory.
+
+    Guard: the trial of ``Breaker``, and ``callers.PATIENT_SECONDS``.
+    """
+    with Proxy(postgres.port) as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        away = make_app(database_url=url)
+        people = [enrol(away.test_client().post) for _ in range(6)]
+
+        def seconds(someone: Person) -> float:
+            started = time.monotonic()
+            created = away.test_client().post("/token/create", headers=someone.headers)
+            assert created.status_code == 201
+            return time.monotonic() - started
+
+        for someone in people:
+            seconds(someone)
+        proxy.hang()
+        time.sleep(1.6)
+        assert seconds(people[0]) > 0.5  # It finds out for the first time.
+        for pause in (0, 1, 2):
+            time.sleep(pause)
+            with ThreadPoolExecutor() as threads:
+                slow = [took for took in threads.map(seconds, people) if took > 0.8]
+            assert len(slow) == (1 if pause == 2 else 0)
+        proxy.mend()
+        with away.app_context():
+            db.engine.dispose()

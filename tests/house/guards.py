@@ -1,0 +1,466 @@
+"""The guards of the engine: how each is broken, and the tests that notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ENGINE = "tokenservice/onetime"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, and how it is broken: ``old`` stands in ``file`` once, and becomes ``new``."""
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def broken(self, root: Path) -> str:
+        """The text of ``file`` without the guard."""
+        text = (root / ENGINE / self.file).read_text(encoding="utf-8")
+        assert text.count(self.old) == 1, f"{self.guard}: not once in {self.file}"
+        return text.replace(self.old, self.new)
+
+    def apply(self, root: Path) -> None:
+        (root / ENGINE / self.file).write_text(self.broken(root), encoding="utf-8")
+
+
+PRELUDE, JUDGE, CREATE, VALIDATE = (
+    f"scripts/{name}.lua" for name in ("prelude", "judge", "create", "validate")
+)
+RESERVE, COMMIT, RELEASE, REVOKE = (
+    f"scripts/{name}.lua" for name in ("reserve", "commit", "release", "revoke")
+)
+STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
+WRONG_SECRET = "if record.verifier ~= verifier then return missing(epoch) end"
+TELLING = WRONG_SECRET.replace("missing(epoch)", "{ 'token_unknown' }")
+WRONG_TO_REVOKE = "if record.verifier ~= verifier then return reply(missing(epoch)) end"
+NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'token_not_for_caller' } end"
+MISMATCH = "if field then return { 'token_mismatch', field } end"
+IS_HELD = "if state == 'reserved' then return { 'token_reserved', record.lease - now } end"
+TURNED_AWAY = "= turned_away(record, verifier, epoch, caller, correo)"
+WRONG_NONCE = "if state ~= 'reserved' or record.nonce ~= nonce then"
+FORGED = "test_guards.py::test_a_forged_secret_opens_nothing"
+MADE_UP = "test_guards.py::test_a_made_up_token_does_not_tell_whether_its_id_exists"
+DIFFERS = "test_binding.py::test_what_differs_is_named_and_nothing_is_burned"
+AUDIENCE = "test_binding.py::test_only_the_audience_may_consume"
+NAMES = "test_binding.py::test_a_pattern_in_a_name_is_only_a_name"
+HOLDER = "test_lease.py::test_a_held_token_is_for_its_holder_alone"
+LEASE = "test_lease.py::test_a_lease_that_ends_gives_the_token_back"
+REVOKED = "test_receipts.py::test_a_revoked_token_cannot_be_used"
+REVOKER = "test_receipts.py::test_only_owner_and_audience_revoke"
+HELD = "test_receipts.py::test_what_was_consumed_or_is_held_cannot_be_revoked"
+ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_tells_only_the_entitled"
+CAP = "test_receipts.py::test_the_cap_holds_and_what_ends_frees_a_place"
+FULL = "test_store.py::test_a_full_server_still_consumes"
+FULL_TOO = "test_guards.py::test_a_full_server_still_lets_go_and_takes_back"
+PUT_BACK = "test_put_back.py::test_what_is_put_back_is_lost_and_not_honoured_again"
+ANOTHER = "test_idempotency.py::test_two_callers_may_choose_the_same_key"
+ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
+MUTANTS = [
+    Mutant(
+        "fence",
+        PRELUDE,
+        "if record.term ~= term_now then return 'lost' end",
+        "",
+        ("test_crash.py::test_no_token_is_consumed_twice_across_a_crash",),
+    ),
+    Mutant(
+        "fence: mastership",
+        PRELUDE,
+        " .. begin(replication, '\\nmaster_replid:')",
+        "",
+        (
+            "test_failover.py::"
+            "test_a_process_that_was_a_replica_in_between_honours_nothing_from_before",
+        ),
+    ),
+    Mutant(
+        "a replica is no judge",
+        PRELUDE,
+        "return redis.error_reply('READONLY A replica judges no token.')",
+        "",
+        ("test_failover.py::test_a_replica_is_no_judge",),
+    ),
+    Mutant(
+        "fence: a create is not repeated from another term",
+        CREATE,
+        "if string.sub(answer, 1, #issued_in) == issued_in then",
+        "if true then",
+        ("test_guards.py::test_a_create_is_not_repeated_from_before_a_restart",),
+    ),
+    Mutant(
+        "epoch: what is gone is lost",
+        JUDGE,
+        "issued_here and 'token_unknown' or 'token_lost'",
+        "'token_unknown'",
+        ("test_store.py::test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help",),
+    ),
+    Mutant(
+        "epoch: what never was is unknown",
+        JUDGE,
+        "issued_here and 'token_unknown' or 'token_lost'",
+        "'token_lost'",
+        ("test_store.py::test_a_token_that_never_was_is_unknown",),
+    ),
+    Mutant("verifier: validate, reserve", JUDGE, WRONG_SECRET, "", (FORGED,)),
+    Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
+    Mutant("verifier and audience: reserve", RESERVE, TURNED_AWAY, "= false", (FORGED,)),
+    Mutant("verifier: revoke", REVOKE, WRONG_TO_REVOKE, "", (FORGED,)),
+    Mutant("an id that exists: validate, reserve", JUDGE, WRONG_SECRET, TELLING, (MADE_UP,)),
+    Mutant(
+        "an id that exists: revoke",
+        REVOKE,
+        WRONG_TO_REVOKE,
+        WRONG_TO_REVOKE.replace("missing(epoch)", "{ 'token_unknown' }"),
+        (MADE_UP,),
+    ),
+    Mutant(
+        "verifier: introspect",
+        STORE,
+        "if seen is None or not hmac.compare_digest(seen.verifier, verifier(token.secret)):",
+        "if seen is None:",
+        (FORGED,),
+    ),
+    Mutant(
+        "checksum",
+        FORMAT,
+        " or _checked(text[:-CHECKSUM]) != text",
+        "",
+        ("test_format.py::test_every_single_character_typo_is_refused",),
+    ),
+    Mutant(
+        "lease owner: the MAC is compared",
+        STORE,
+        "if not held.is_held_by(holder.id, self._key):",
+        "if False:",
+        (HOLDER,),
+    ),
+    Mutant(
+        "lease owner: the holder is in the MAC",
+        FORMAT,
+        "derived_secret(key, RESERVATION, token_id, nonce, holder)",
+        "derived_secret(key, RESERVATION, token_id, nonce)",
+        (HOLDER,),
+    ),
+    Mutant(
+        "lease end",
+        PRELUDE,
+        "record.state == 'reserved' and now < tonumber(record.lease)",
+        "record.state == 'reserved'",
+        (LEASE,),
+    ),
+    Mutant(
+        "lease outlasts the life",
+        PRELUDE,
+        "if not held and now >=",
+        "if now >=",
+        ("test_lease.py::test_a_lease_may_outlast_the_life_that_it_began_in",),
+    ),
+    Mutant("lease: validate, reserve", JUDGE, IS_HELD, "", (HOLDER,)),
+    Mutant(
+        "state and lease: validate",
+        VALIDATE,
+        "refused = unusable(record, state, purpose, subject, bind)",
+        "",
+        (HOLDER,),
+    ),
+    Mutant(
+        "state and lease: reserve",
+        RESERVE,
+        "refused = unusable(record, state, purpose, subject, bind)",
+        "",
+        (HOLDER,),
+    ),
+    Mutant(
+        "lease: revoke",
+        REVOKE,
+        "if state == 'reserved' then return reply({ 'token_reserved', record.lease - now }) end\n"
+        "if state ~= 'active' then",
+        "if state ~= 'active' and state ~= 'reserved' then",
+        (HELD,),
+    ),
+    Mutant(
+        "lease: an ended one is not repeated",
+        RESERVE,
+        "if not holds then return reply({ 'lease_ended' }) end",
+        "",
+        ("test_idempotency.py::test_a_reservation_is_given_again_while_it_lasts",),
+    ),
+    Mutant("nonce: commit", COMMIT, WRONG_NONCE, "if state ~= 'reserved' then", (LEASE,)),
+    Mutant(
+        "nonce: release",
+        RELEASE,
+        WRONG_NONCE,
+        "if state ~= 'reserved' then",
+        ("test_guards.py::test_an_ended_lease_cannot_release_the_next",),
+    ),
+    Mutant("audience: admits", JUDGE, "if not record.audience then", "if true then", (AUDIENCE,)),
+    Mutant("audience: whole names", JUDGE, "'\\n' .. caller .. '\\n', 1", "caller, 1", (AUDIENCE,)),
+    Mutant("audience: plain names", JUDGE, "'\\n' .. caller .. '\\n', 1, true", "caller", (NAMES,)),
+    Mutant("audience: validate, reserve", JUDGE, NOT_ADMITTED, "", (AUDIENCE,)),
+    Mutant(
+        "audience: revoke",
+        REVOKE,
+        "record.owner ~= caller and not admits(record, caller, correo)",
+        "false",
+        (REVOKER,),
+    ),
+    Mutant(
+        "audience: introspect",
+        STORE,
+        "if seen.audience and not seen.names(caller):",
+        "if False:",
+        (ENTITLED,),
+    ),
+    Mutant(
+        "purpose",
+        JUDGE,
+        "if (record.purpose or '') ~= purpose then return 'purpose' end",
+        "",
+        (DIFFERS,),
+    ),
+    Mutant(
+        "subject",
+        JUDGE,
+        "if subject ~= '' and record.subject ~= subject then return 'subject' end",
+        "",
+        (DIFFERS,),
+    ),
+    Mutant("bind", JUDGE, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)),
+    Mutant("purpose, subject, bind: validate, reserve", JUDGE, MISMATCH, "", (DIFFERS,)),
+    Mutant(
+        "expiry",
+        PRELUDE,
+        "if not held and now >= tonumber(record.expires) then return 'expired' end",
+        "",
+        ("test_store.py::test_a_token_expires_and_says_so",),
+    ),
+    Mutant(
+        "consumed state",
+        JUDGE,
+        "'state', 'consumed', 'consumed', now, 'consumer', caller)",
+        "'consumed', now, 'consumer', caller)",
+        ("test_store.py::test_a_token_is_consumed_once",),
+    ),
+    Mutant(
+        "consumed and revoked are believed in any term",
+        PRELUDE,
+        "if record.state == 'consumed' or record.state == 'revoked' then",
+        "if record.term == term_now and (record.state == 'consumed' or record.state == 'revoked')"
+        " then",
+        ("test_guards.py::test_what_is_final_stays_so_after_a_restart",),
+    ),
+    Mutant(
+        "revoked state",
+        PRELUDE,
+        "record.state == 'consumed' or record.state == 'revoked'",
+        "record.state == 'consumed'",
+        (REVOKED,),
+    ),
+    Mutant(
+        "revoke: by its owner alone",
+        REVOKE,
+        "if record.owner ~= caller then return reply({ 'token_unknown' }) end",
+        "",
+        (REVOKER,),
+    ),
+    Mutant(
+        "receipt: for its readers alone",
+        STORE,
+        "if seen is None or not (reader is None or seen.names(reader)):",
+        "if seen is None:",
+        ("test_receipts.py::test_a_receipt_is_for_owner_and_audience",),
+    ),
+    Mutant(
+        "cap",
+        CREATE,
+        "+ added - most",
+        "+ added - most - 1",
+        (CAP,),
+    ),
+    Mutant("batch: all or none under the cap", CREATE, "+ added - most", "+ 1 - most", (CAP,)),
+    Mutant(
+        "batch: none at all on a full server",
+        CREATE,
+        "local expires = now + life",
+        "local expires = now + life\nredis.call('ZREMRANGEBYSCORE', live, '-inf', now)",
+        (FULL,),
+    ),
+    Mutant(
+        "cap: what ends frees a place",
+        JUDGE,
+        "return redis.call('ZREM', live, id) == 1 or not record.seq",
+        "return true",
+        (CAP,),
+    ),
+    Mutant(
+        "history: a record that is put back alone is lost",
+        JUDGE,
+        "return redis.call('ZREM', live, id) == 1 or not record.seq",
+        "redis.call('ZREM', live, id)\n  return true",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: a record that is put back alone cannot be held",
+        RESERVE,
+        "if record.seq and not redis.call('ZSCORE', live, id) then"
+        " return reply({ 'token_lost' }) end",
+        "",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: data that went back are noticed",
+        PRELUDE,
+        "if known > tonumber(count) then",
+        "if false then",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "history: data that went back are lost to every store",
+        PRELUDE,
+        "if floor and (tonumber(record.seq) or 0) < tonumber(floor) then return 'lost' end",
+        "",
+        (
+            "test_put_back.py::test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed",
+        ),
+    ),
+    Mutant(
+        "history: every change is counted",
+        JUDGE,
+        "count = redis.call('HINCRBY', KEYS[1], 'count', 1)",
+        "",
+        (PUT_BACK,),
+    ),
+    Mutant(
+        "fence: a slot that was elsewhere",
+        PRELUDE,
+        "  term_now = term_now .. ':' .. epoch .. ':'\n",
+        "",
+        ("test_slots.py::test_a_slot_that_left_and_came_back_honours_nothing_from_before",),
+    ),
+    Mutant(
+        "slots: a call waits for one that arrives",
+        CONNECTION,
+        "MOVING = (AskError, TryAgainError, ClusterDownError)",
+        "MOVING = ()",
+        ("test_slots.py::test_a_call_waits_for_a_slot_that_arrives_in_time",),
+    ),
+    Mutant(
+        "cap: what is lost takes no place",
+        CREATE,
+        "local mark = term_now .. ' ' .. (floor or '')",
+        "local mark = ' '",
+        ("test_guards.py::test_what_a_restart_lost_takes_no_place",),
+    ),
+    Mutant(
+        "list: an index outlives what it names",
+        RESERVE,
+        "{ record_key, live, KEYS[4] }",
+        "{ record_key, live }",
+        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+    ),
+    Mutant(
+        "idempotency: the caller is in the key",
+        STORE,
+        "digest(caller, verb, key)",
+        "digest(verb, key)",
+        (ANOTHER,),
+    ),
+    Mutant(
+        "idempotency: the verb is in the key",
+        STORE,
+        "digest(caller, verb, key)",
+        "digest(caller, key)",
+        ("test_guards.py::test_one_key_may_serve_several_verbs",),
+    ),
+    Mutant(
+        "idempotency: one request",
+        JUDGE,
+        "if string.sub(known, 1, #request) ~= request then return 'idempotency_mismatch' end",
+        "",
+        (ONE_REQUEST,),
+    ),
+    Mutant(
+        "idempotency: the window",
+        JUDGE,
+        "request .. answer, 'PX', window)",
+        "request .. answer)",
+        ("test_idempotency.py::test_a_key_is_forgotten_after_its_window",),
+    ),
+    Mutant(
+        "idempotency: a secret that cannot be derived again",
+        STORE,
+        "if [verifier(secret) for secret in again.values()] != kept:",
+        "if False:",
+        ("test_idempotency.py::test_a_keyed_token_is_given_again_though_redis_never_held_it",),
+    ),
+    Mutant(
+        "idempotency: one request, for a create",
+        CREATE,
+        "if string.sub(known, 1, #request) ~= request then",
+        "if false then",
+        ("test_idempotency.py::test_a_create_key_stands_for_one_request",),
+    ),
+    Mutant(
+        "idempotency: the record remembers longer than the key",
+        JUDGE,
+        "if known and string.sub(known, 1, 64) == mark(name, request) then",
+        "if false then",
+        ("test_put_back.py::test_a_consume_is_told_again_though_its_key_was_evicted",),
+    ),
+    Mutant(
+        "idempotency: nobody is told what another consumed",
+        VALIDATE,
+        " and record.consumer == caller",
+        "",
+        ("test_put_back.py::test_a_repeat_is_not_told_what_another_consumed",),
+    ),
+    Mutant(
+        "lease: a held token stays among the live ones",
+        RESERVE,
+        "redis.call('ZADD', live, 'XX', last, id)",
+        "",
+        ("test_lease.py::test_a_token_that_is_held_beyond_its_life_survives_a_sweep",),
+    ),
+    Mutant(
+        "lease: the live tokens outlive what is held",
+        RESERVE,
+        "{ record_key, live, KEYS[4] }",
+        "{ record_key, KEYS[4] }",
+        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+    ),
+    Mutant(
+        "a used record does not stay for the life that was left",
+        JUDGE,
+        "if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end",
+        "",
+        (
+            "test_store.py::test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left",
+        ),
+    ),
+    Mutant(
+        "a full server is opened", JUDGE, "redis.call('HDEL', record_key, '')", "", (FULL, FULL_TOO)
+    ),
+    Mutant(
+        "checked_id",
+        FORMAT,
+        "if not ID_PATTERN.fullmatch(token_id):",
+        "if False:",
+        ("test_guards.py::test_the_name_of_another_key_is_no_id",),
+    ),
+    Mutant(
+        "nothing is sent twice",
+        CONNECTION,
+        "            return connection.read_response()\n",
+        "            try:\n"
+        "                return connection.read_response()\n"
+        "            except redis.ConnectionError:\n"
+        "                connection.send_command(*command)\n"
+        "                return connection.read_response()\n",
+        ("test_guards.py::test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice",),
+    ),
+]

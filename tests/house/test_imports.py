@@ -1,0 +1,197 @@
+"""The shape of the house: what may import what, and which doors are open."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from tests.stage.catalogue import PUBLIC
+from tests.stage.paths import ROOT
+
+PACKAGE = "tokenservice"
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in [
+        *(ROOT / PACKAGE).rglob("*.py"),
+        *(ROOT / "dev").glob("*.py"),
+        ROOT / "config.py",
+        ROOT / "wsgi.py",
+    ]
+}
+OURS = {PACKAGE, "dev", "config", "wsgi"}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+# The order of the rooms: one imports from itself and from the rooms after it.
+ROOMS = [
+    "tokenservice",
+    "tokenservice.token",
+    "tokenservice.auth",
+    "tokenservice.ops",
+    "tokenservice.web",
+    "tokenservice.telemetry",
+    "tokenservice.postgres",
+    "tokenservice.extensions",
+    "tokenservice.onetime",
+    "config",
+]
+# The worker writes problems, and slow work passes on its turn.
+BESIDE = {
+    "tokenservice.server.worker": {"tokenservice.web", "tokenservice.telemetry"},
+    "tokenservice.server.turns": set[str](),
+    "tokenservice.postgres.breaker": {"tokenservice.server"},
+    "tokenservice.auth.passwords": {"tokenservice.server"},
+}
+#: Modules that need nothing of ours beyond these.
+LEAVES = {
+    "tokenservice.web.strictjson": "",
+    "tokenservice.web.plaintext": "",
+    "tokenservice.auth.emails": "tokenservice.web.plaintext",
+    "tokenservice.server.turns": "",
+    "config": "",
+    "tokenservice.onetime": "tokenservice.onetime",
+    "dev": "dev",
+}
+# The engine can be lifted out of here and used elsewhere.
+ENGINE_NEEDS = {"redis"}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Each import as (module, name taken from it or None)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            for alias in node.names:
+                yield node.module or "", alias.name
+
+
+def needs(name: str) -> set[str]:
+    """The modules of ours that ``name`` imports."""
+    found = set()
+    for module, taken in imports(TREES[name]):
+        if module.split(".")[0] in OURS:
+            below = f"{module}.{taken}"
+            found.add(below if below in FILES else module)
+    return found
+
+
+def within(name: str, folder: str) -> bool:
+    return bool(folder) and (name == folder or name.startswith(folder + "."))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_stand_at_the_top(name: str) -> None:
+    """Behind the docstring and before all else, so that the head of a file is its whole need."""
+    body = TREES[name].body
+    kinds = (ast.Import, ast.ImportFrom)
+    rest = [statement for statement in body[1:] if not isinstance(statement, kinds)]
+    first_other = rest[0].lineno if rest else float("inf")
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, kinds):
+            assert node in body, f"line {node.lineno} is inside something"
+            assert node.lineno < first_other, f"line {node.lineno} is below the top"
+
+
+def test_imports_form_a_tree() -> None:
+    graph = {name: needs(name) - {name} for name in FILES}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert set(order) <= set(FILES) | {PACKAGE}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nobody_takes_names_from_the_package_root(name: str) -> None:
+    """It wires everything, so whoever imports from it imports everything. ``wsgi`` does."""
+    for module, taken in imports(TREES[name]):
+        if module == PACKAGE and (name, taken) != ("wsgi", "create_app"):
+            assert f"{PACKAGE}.{taken}" in FILES, f"{taken} is no module"
+
+
+def room_of(name: str) -> str:
+    """The room that a module is in; a module beside the rooms is its own."""
+    return max((room for room in ROOMS if within(name, room)), key=len, default=name)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if within(name, PACKAGE)])
+def test_imports_point_down_the_rooms(name: str) -> None:
+    """Red where a room imports from one above it, as a domain from another or the web from one."""
+    room = room_of(name)
+    if within(name, "tokenservice.server"):
+        allowed = {"tokenservice.server"}
+    else:
+        allowed = set(ROOMS[ROOMS.index(room) :])
+    allowed |= BESIDE.get(name, set())
+    for needed in needs(name) - {name}:
+        assert any(within(needed, below) for below in allowed - {PACKAGE}), f"imports {needed}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_private_module_of_a_library_is_imported(name: str) -> None:
+    for module, taken in imports(TREES[name]):
+        for part in [*module.split("."), taken or ""]:
+            assert not part.startswith("_") or part == "__future__", f"{module} {taken}"
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_leaf_needs_nothing_of_ours_beyond_its_folder(leaf: str) -> None:
+    members = [name for name in FILES if within(name, leaf)]
+    assert members
+    for name in members:
+        for needed in needs(name):
+            assert within(needed, LEAVES[leaf]), f"{name} imports {needed}"
+
+
+def test_the_engine_knows_redis_and_the_standard_library_alone() -> None:
+    for name in FILES:
+        if within(name, "tokenservice.onetime"):
+            for module, _ in imports(TREES[name]):
+                if not within(module, "tokenservice.onetime"):
+                    assert module.split(".")[0] in sys.stdlib_module_names | ENGINE_NEEDS, (
+                        f"{name}: {module}"
+                    )
+
+
+def test_the_local_servers_need_the_standard_library_alone() -> None:
+    """``make run`` starts them before anything is known to work."""
+    for name in FILES:
+        if within(name, "dev"):
+            for module, _ in imports(TREES[name]):
+                if not within(module, "dev"):
+                    assert module.split(".")[0] in sys.stdlib_module_names, f"{name}: {module}"
+
+
+def test_no_file_is_named_after_nothing() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+    for path in FILES.values():
+        assert path.stem not in vague
+        assert "_and_" not in path.stem
+
+
+def test_every_route_is_public_by_name_or_needs_a_caller(app: Flask) -> None:
+    """Default deny. Red without ``authenticate`` before every request, or for a forgotten route."""
+    client = app.test_client()
+    guarded = set()
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in PUBLIC:
+            continue
+        guarded.add(rule.endpoint)
+        values = dict.fromkeys(rule.arguments, "x" * 18)
+        path = rule.build(values, append_unknown=False)
+        assert path
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            answer = client.open(path[1], method=method)
+            assert answer.status_code == 401, f"{method} {rule.rule}"
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert {"auth.me", "token.create", "token.validate"} <= guarded
+
+
+def test_the_public_views_are_exactly_these(app: Flask) -> None:
+    """Red for a view that is marked ``@public``, or loses the mark, without a change here."""
+    public = {name for name, view in app.view_functions.items() if hasattr(view, "is_public")}
+    assert public == PUBLIC

@@ -1,0 +1,49 @@
+"""The tests that ``make test`` and ``make check`` run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.stage.paths import ROOT
+from tests.stage.programs import needs_program, program
+
+pytestmark = needs_program("make")
+NOT_SLOW = '-m "not slow"'
+
+
+def recipe(target: str, arguments: str) -> list[str]:
+    """The commands of a target, with everything installed and nothing run."""
+    installed = ("-o", ".venv/.dev", "-o", ".venv/.audit")
+    return subprocess.run(
+        [program("make"), "--dry-run", *installed, target, f"ARGS={arguments}"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+
+@pytest.mark.parametrize("arguments", ["", "-x", "--durations 9", "-n 0 -x"])
+def test_slow_tests_are_left_out(arguments: str) -> None:
+    [command] = recipe("test", arguments)
+    assert NOT_SLOW in command
+    assert command.endswith(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-k race", "-krace", "-x -k 'a or b'", "-m slow", "--lf", "tests/torture -x"]
+)
+def test_slow_tests_that_are_chosen_run(arguments: str) -> None:
+    [command] = recipe("test", arguments)
+    assert NOT_SLOW not in command
+    assert command.endswith(arguments)
+
+
+def test_check_runs_the_same_tests_and_then_the_slow_ones() -> None:
+    *_, first, second = recipe("check", "")
+    assert [first] == recipe("test", "")
+    assert second == first.replace(NOT_SLOW, "-m slow")

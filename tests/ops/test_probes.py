@@ -1,0 +1,294 @@
+"""What an operator asks: alive, ready, what is wrong, and the metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import flask_migrate
+import psycopg2
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+import dev
+from tests.stage.people import PASSWORD, enrol, new_correo
+from tests.stage.readiness import readiness
+from tokenservice.extensions import db
+
+GOOD = {"postgres": "ok", "schema": "ok", "redis": "ok"}
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
+    with dev.Postgres(tmp_path_factory.mktemp("ops"), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def probed(
+    own_postgres: dev.Postgres, own_redis: dev.Redis, make_app: Callable[..., Flask]
+) -> Iterator[Flask]:
+    """An app on servers that these tests may stop and reconfigure."""
+    app = make_app(database_url=own_postgres.url, redis_url=own_redis.url)
+    with app.app_context():
+        flask_migrate.upgrade()
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def probe(probed: Flask) -> FlaskClient:
+    return probed.test_client()
+
+
+@pytest.fixture
+def admin(own_redis: dev.Redis) -> Iterator[redis.Redis]:
+    with redis.from_url(own_redis.url) as client:
+        yield client
+
+
+def sql(server: dev.Postgres, *statements: str) -> None:
+    options = "-c default_transaction_read_only=off"
+    with contextlib.closing(psycopg2.connect(server.url, options=options)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+def assert_not_ready(answer: TestResponse, **failing: str) -> None:
+    """Each part is named with one word or two, and nothing says more."""
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert int(answer.headers["Retry-After"]) >= 1
+    body = answer.get_json()
+    assert body["code"] == "not_ready"
+    assert body["checks"] == {**GOOD, **failing}
+    members = {"type", "title", "status", "detail", "code", "request_id", "checks"}
+    assert set(body) == members
+    for detail in ("127.0.0.1", "refused", "Error", "token_service", "alembic", "SELECT"):
+        assert detail not in answer.text
+
+
+def until_ready(probe: FlaskClient) -> None:
+    deadline = time.monotonic() + 10
+    while probe.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_all_is_well(probe: FlaskClient) -> None:
+    answer = probe.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.get_json() == {"status": "ready", "checks": GOOD}
+    assert probe.get("/healthz").get_json() == {"status": "alive"}
+
+
+def test_postgres_down(probe: FlaskClient, own_postgres: dev.Postgres) -> None:
+    own_postgres.stop()
+    try:
+        assert_not_ready(readiness(probe), postgres="unavailable", schema="unknown")
+        assert probe.get("/healthz").status_code == 200
+    finally:
+        own_postgres.start()
+    until_ready(probe)
+
+
+def test_redis_down(probe: FlaskClient, own_redis: dev.Redis) -> None:
+    own_redis.stop()
+    try:
+        assert_not_ready(readiness(probe), redis="unavailable")
+        assert probe.get("/healthz").status_code == 200
+    finally:
+        own_redis.start()
+    until_ready(probe)
+
+
+def test_both_down_is_still_alive(
+    probe: FlaskClient, own_postgres: dev.Postgres, own_redis: dev.Redis
+) -> None:
+    """A liveness probe that asked them would have every process killed in an outage."""
+    own_postgres.stop()
+    own_redis.stop()
+    try:
+        answer = readiness(probe)
+        failing = {"postgres": "unavailable", "schema": "unknown", "redis": "unavailable"}
+        assert_not_ready(answer, **failing)
+        for path in ("/healthz", "/docs", "/openapi.json", "/metrics", "/problems/not_ready"):
+            assert probe.get(path).status_code == 200
+    finally:
+        own_postgres.start()
+        own_redis.start()
+    until_ready(probe)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend"),
+    [
+        (
+            "UPDATE alembic_version SET version_num = 'other' || version_num",
+            "UPDATE alembic_version SET version_num = substr(version_num, 6)",
+        ),
+        (
+            "INSERT INTO alembic_version VALUES ('another')",
+            "DELETE FROM alembic_version WHERE version_num = 'another'",
+        ),
+        (
+            "ALTER TABLE alembic_version RENAME TO elsewhere",
+            "ALTER TABLE elsewhere RENAME TO alembic_version",
+        ),
+        (
+            "CREATE TABLE kept AS TABLE alembic_version; DELETE FROM alembic_version",
+            "INSERT INTO alembic_version TABLE kept; DROP TABLE kept",
+        ),
+    ],
+    ids=["another revision", "a second head", "no table", "no row"],
+)
+def test_a_schema_that_is_not_at_head(
+    spoil: str, mend: str, probe: FlaskClient, own_postgres: dev.Postgres
+) -> None:
+    sql(own_postgres, spoil)
+    try:
+        assert_not_ready(readiness(probe), schema="not at head")
+    finally:
+        sql(own_postgres, mend)
+    until_ready(probe)
+
+
+def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
+    probe: FlaskClient, own_postgres: dev.Postgres
+) -> None:
+    """As after a failover that left us with the standby; recovery needs no restart.
+
+    Guard: ``leave_read_only_server`` and ``ReadOnlySqlTransaction`` in ``errors.is_outage``.
+    """
+    someone = enrol(probe.post)
+    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
+    sql(
+        own_postgres,
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while probe.get("/readyz").status_code == 200:  # The reload takes a moment.
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert_not_ready(readiness(probe), postgres="read-only")
+        refused = probe.post("/auth/register", json=account)
+        assert refused.status_code == 503
+        assert refused.get_json()["code"] == "database_unavailable"
+        assert "Retry-After" in refused.headers
+        login = {"correo": someone.correo, "password": PASSWORD}
+        assert probe.post("/auth/login", json=login).status_code == 200
+        assert probe.post("/token/create", headers=someone.headers).status_code == 201
+    finally:
+        sql(
+            own_postgres,
+            "ALTER SYSTEM RESET default_transaction_read_only",
+            "SELECT pg_reload_conf()",
+        )
+    until_ready(probe)
+    assert probe.post("/auth/register", json=account).status_code == 201
+
+
+def test_a_redis_that_is_a_replica(probe: FlaskClient, admin: redis.Redis) -> None:
+    admin.replicaof("127.0.0.1", "1")
+    try:
+        assert_not_ready(readiness(probe), redis="not a master")
+    finally:
+        admin.replicaof("NO", "ONE")
+    until_ready(probe)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
+def test_a_redis_that_evicts(policy: str, probe: FlaskClient, admin: redis.Redis) -> None:
+    """Evicted counters would be limits that do not hold."""
+    admin.config_set("maxmemory-policy", policy)
+    try:
+        assert_not_ready(readiness(probe), redis="evicts keys")
+    finally:
+        admin.config_set("maxmemory-policy", "noeviction")
+    until_ready(probe)
+
+
+def test_a_redis_that_is_full(probe: FlaskClient, admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", "1")
+    try:
+        assert_not_ready(readiness(probe), redis="full")
+    finally:
+        admin.config_set("maxmemory", "128mb")
+    until_ready(probe)
+
+
+def test_a_redis_that_wants_another_password(
+    make_app: Callable[..., Flask], own_postgres: dev.Postgres, own_redis: dev.Redis
+) -> None:
+    wrong = f"redis://:{secrets.token_urlsafe(12)}@127.0.0.1:{own_redis.port}/0"
+    app = make_app(database_url=own_postgres.url, redis_url=wrong)
+    answer = app.test_client().get("/readyz")
+    assert_not_ready(answer, redis="unavailable")
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+def test_operations_need_no_caller(path: str, probe: FlaskClient) -> None:
+    assert probe.get(path).status_code == 200
+    assert probe.get(path, headers={"Authorization": "Bearer x"}).status_code == 200
+
+
+# Metrics.
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("::1", 200),
+        ("192.0.2.1", 403),
+        ("10.0.0.1", 403),
+        ("2001:db8::1", 403),
+        ("::ffff:192.0.2.1", 403),
+        ("", 403),
+        ("unknown", 403),
+    ],
+)
+def test_metrics_are_for_loopback(address: str, status: int, client: FlaskClient) -> None:
+    answer = client.get("/metrics", environ_overrides={"REMOTE_ADDR": address})
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.get_json()["code"] == "forbidden"
+
+
+def test_metrics_do_not_believe_a_header(client: FlaskClient) -> None:
+    answer = client.get(
+        "/metrics",
+        headers={"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"},
+        environ_overrides={"REMOTE_ADDR": "192.0.2.1"},
+    )
+    assert answer.status_code == 403
+
+
+def test_metrics_with_a_token_are_for_its_bearer_alone(make_app: Callable[..., Flask]) -> None:
+    token = secrets.token_urlsafe(24)
+    client = make_app(metrics_token=token).test_client()
+
+    def get(header: str | None, address: str = "192.0.2.1") -> TestResponse:
+        headers = {"Authorization": header} if header else {}
+        return client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": address})
+
+    assert get(f"Bearer {token}").status_code == 200
+    refused = [None, "Bearer", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {token}"]
+    for header in [*refused, "Bearer \u00e9", token, f"Bearer  {token}"]:
+        for address in ("192.0.2.1", "127.0.0.1"):
+            answer = get(header, address)
+            assert answer.status_code == 401, header
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+            assert answer.get_json()["code"] == "not_authenticated"

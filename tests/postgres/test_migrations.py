@@ -1,0 +1,132 @@
+"""The schema comes from migrations alone, and they agree with the models."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+
+import flask_migrate
+import psycopg2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask import Flask
+from psycopg2 import sql
+from sqlalchemy import inspect, make_url, text
+
+import dev
+from tests.stage.readiness import readiness
+from tokenservice.extensions import db
+
+
+@pytest.fixture
+def empty(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    """An app on a database of its own, with nothing in it."""
+    name = f"migrations_{secrets.token_hex(4)}"
+    with contextlib.closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
+    app = make_app(database_url=url)
+    with app.app_context():
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+
+
+def tables() -> set[str]:
+    return set(inspect(db.engine).get_table_names()) - {"alembic_version"}
+
+
+def columns() -> dict[str, list[str]]:
+    found = inspect(db.engine)
+    return {
+        table: [f"{column['name']} {column['type']}" for column in found.get_columns(table)]
+        for table in found.get_table_names()
+    }
+
+
+@pytest.mark.usefixtures("empty")
+def test_up_down_and_up_again() -> None:
+    flask_migrate.upgrade()
+    first = columns()
+    assert "users" in first
+
+    flask_migrate.downgrade(revision="base")
+    assert tables() == set()
+
+    flask_migrate.upgrade()
+    assert columns() == first
+
+
+@pytest.mark.usefixtures("empty")
+def test_each_step_down_can_be_taken_back() -> None:
+    """An operator who must go back one release goes back one step."""
+    flask_migrate.upgrade()
+    newest = columns()
+    flask_migrate.downgrade()
+    flask_migrate.upgrade()
+    assert columns() == newest
+
+
+@pytest.mark.usefixtures("empty")
+def test_upgrading_what_is_up_to_date_does_nothing() -> None:
+    flask_migrate.upgrade()
+    before = columns()
+    flask_migrate.upgrade()
+    assert columns() == before
+
+
+@pytest.mark.usefixtures("empty")
+def test_models_and_migrations_agree() -> None:
+    """Red when a model changes and no migration says so, or the other way round."""
+    flask_migrate.upgrade()
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, db.metadata) == []
+
+
+@pytest.mark.usefixtures("empty")
+def test_every_constraint_has_its_name() -> None:
+    """Errors and later migrations tell constraints apart by these names."""
+    flask_migrate.upgrade()
+    found = inspect(db.engine)
+    assert found.get_pk_constraint("users")["name"] == "pk_users"
+    assert {unique["name"] for unique in found.get_unique_constraints("users")} == {
+        "uq_users_correo"
+    }
+    for table in db.metadata.tables.values():
+        assert {constraint.name for constraint in table.constraints} >= {f"pk_{table.name}"}
+        assert None not in {constraint.name for constraint in table.constraints}
+
+
+@pytest.mark.usefixtures("empty")
+def test_the_defaults_are_the_databases_too() -> None:
+    """Code of the release before, which knows less of the table, can still insert."""
+    flask_migrate.upgrade()
+    insert = text(
+        "INSERT INTO users (id, nombre, correo, password_hash) "
+        "VALUES (gen_random_uuid(), 'Ana', 'ana@example.com', '') "
+        "RETURNING is_active, created_at IS NOT NULL"
+    )
+    with db.engine.begin() as connection:
+        assert tuple(connection.execute(insert).one()) == (True, True)
+
+
+def test_readiness_knows_a_schema_that_is_not_at_head(empty: Flask) -> None:
+    """Red without ``check_postgres`` comparing revisions."""
+    client = empty.test_client()
+    before = client.get("/readyz")
+    assert before.status_code == 503
+    assert before.json["checks"]["schema"] == "not at head"
+    assert before.headers["Retry-After"]
+
+    flask_migrate.upgrade()
+
+    after = readiness(client)
+    assert after.status_code == 200
+    assert set(after.json["checks"].values()) == {"ok"}

@@ -1,0 +1,114 @@
+"""A request waits for Postgres for less than a second in all, whatever Postgres does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy.exc
+from flask import Flask
+from sqlalchemy import text
+
+import dev
+from tests.stage.people import PASSWORD
+from tests.stage.proxy import Proxy
+from tokenservice.extensions import db
+
+LOGIN = {"correo": "ana@example.com", "password": PASSWORD}
+
+
+@pytest.fixture(autouse=True)
+def schema(app: Flask) -> Flask:
+    """The shared Postgres has its tables."""
+    return app
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+@contextlib.contextmanager
+def took(least: float, most: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert least < time.monotonic() - started < most
+
+
+def test_a_request_does_not_wait_for_a_server_that_says_nothing(
+    mute: int, make_app: Callable[..., Flask]
+) -> None:
+    """Guard: ``postgres.wait``."""
+    client = make_app(database_url=f"postgresql://ana@127.0.0.1:{mute}/x").test_client()
+    with took(0.8, 3):
+        answer = client.post("/auth/login", json=LOGIN)
+    assert answer.status_code == 503
+    assert answer.get_json()["code"] == "database_unavailable"
+
+
+def test_a_command_does_not_wait_to_be_let_in_either(
+    mute: int, make_app: Callable[..., Flask]
+) -> None:
+    """Guard: ``postgres.CONNECT_SECONDS``."""
+    app = make_app(database_url=f"postgresql://ana@127.0.0.1:{mute}/x")
+    with (
+        took(1.9, 6),
+        app.app_context(),
+        pytest.raises(sqlalchemy.exc.OperationalError, match="did not answer in time"),
+    ):
+        db.session.execute(text("SELECT 1"))
+
+
+def test_a_command_may_take_its_time(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(text("SET statement_timeout = 0"))
+        db.session.execute(text("SELECT pg_sleep(1.2)"))
+
+
+def test_a_host_that_says_nothing_leaves_time_for_the_next(
+    mute: int, postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Guard: the share of ``postgres.connect``."""
+    silent = f"127.0.0.1:{mute}"
+    url = postgres.url.replace("@", f"@{silent},")
+    app = make_app(database_url=url)
+    with took(0.3, 3):
+        assert app.test_client().get("/readyz").status_code == 200
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
+    """Each answer comes soon enough, and all of them together do not."""
+    with Proxy(postgres.port) as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        app = make_app(database_url=url)
+        client = app.test_client()
+        assert client.get("/readyz").status_code == 200
+        proxy.slow(0.4)
+        with took(0.8, 3):
+            assert client.post("/auth/login", json=LOGIN).status_code == 503
+        proxy.mend()
+        assert client.get("/readyz").status_code == 200
+        with app.app_context():
+            db.engine.dispose()
+
+
+def test_the_end_of_a_request_does_not_wait_for_ever(
+    postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Nor does it fail: the answer is made. Guard: ``postgres.end_session``."""
+    with Proxy(postgres.port) as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        app = make_app(database_url=url)
+        with took(0.5, 3), app.test_request_context():
+            app.preprocess_request()
+            db.session.execute(text("SELECT 1"))
+            proxy.hang()
+        with app.app_context():
+            db.engine.dispose()

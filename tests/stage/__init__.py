@@ -1,0 +1,1 @@
+"""What the tests share: servers, people, requests by hand, and ways to break things."""

@@ -1,0 +1,41 @@
+"""People with an account, and the headers that prove it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+PASSWORD = "tres tristes tigres en un trigal"
+WRONG_PASSWORD = "cuatro tristes tigres en un trigal"
+numbers = itertools.count()
+
+
+@dataclasses.dataclass
+class Person:
+    """Someone with an account, and the headers that prove it."""
+
+    id: str
+    correo: str
+    headers: dict[str, str]
+
+
+def new_correo() -> str:
+    return f"person{next(numbers)}.{secrets.token_hex(4)}@example.com"
+
+
+def enrol(post: Callable[..., Any]) -> Person:
+    """Register and log in over ``post(path, json=…)``."""
+    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
+    registered = post("/auth/register", json=account)
+    login = post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
+    body = [
+        answer.json() if callable(answer.json) else answer.json for answer in (registered, login)
+    ]
+    return Person(
+        body[0]["id"],
+        account["correo"],
+        {"Authorization": f"Bearer {body[1]['access_token']}"},
+    )

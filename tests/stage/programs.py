@@ -1,0 +1,71 @@
+"""The programs that some tests need, and what becomes of a test where one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
+
+import pytest
+
+#: Set where nothing may be missing: there a test that would be skipped fails.
+COMPLETE = "COMPLETE_MACHINE" in os.environ
+#: The programs besides Postgres and Redis, and the Debian package of each.
+PACKAGES = {
+    "bash": "bash",
+    "chromium": "chromium",
+    "curl": "curl",
+    "faketime": "faketime",
+    "git": "git",
+    "haproxy": "haproxy",
+    "ip": "iproute2",
+    "make": "make",
+    "openssl": "openssl",
+    "redis-cli": "redis-tools",
+}
+MISSING = " is not installed"
+
+
+def needs(present: object, reason: str) -> pytest.MarkDecorator:
+    """Skip where the machine lacks something."""
+    return pytest.mark.skipif(not (present or COMPLETE), reason=reason)
+
+
+def lacks(reason: str) -> NoReturn:
+    """The machine lacks what the running test needs."""
+    (pytest.fail if COMPLETE else pytest.skip)(reason)
+
+
+def needs_program(name: str) -> pytest.MarkDecorator:
+    """Skip where a program of ``PACKAGES`` is missing."""
+    assert name in PACKAGES
+    return needs(shutil.which(name), name + MISSING)
+
+
+def program(name: str) -> str:
+    """The path of a program of ``PACKAGES``, for a test that is running."""
+    return shutil.which(name) or lacks_program(name)
+
+
+def lacks_program(name: str) -> NoReturn:
+    assert name in PACKAGES
+    lacks(name + MISSING)
+
+
+def summary(reasons: Sequence[str]) -> str:
+    """How many tests were skipped, and for want of which programs.
+
+    :param reasons: of each test that was skipped
+    """
+    wanted = [reason.removesuffix(MISSING) for reason in reasons if reason.endswith(MISSING)]
+    count = Counter(name for name in wanted if name in PACKAGES)
+    said = [f"{len(reasons)} test{'s were' if len(reasons) > 1 else ' was'} skipped."]
+    if count:
+        names = ", ".join(f"{name} ({number})" for name, number in count.most_common())
+        packages = " ".join(sorted(PACKAGES[name] for name in count))
+        said.append(f"Not installed: {names}. On Debian: apt-get install {packages}")
+    if others := len(reasons) - count.total():
+        said.append(f"For other reasons, listed above: {others}.")
+    return "\n".join(said) if reasons else ""

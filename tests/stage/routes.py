@@ -1,0 +1,31 @@
+"""The routes of an app."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from flask import Flask
+
+from tests.stage.catalogue import PUBLIC
+from tokenservice.onetime.format import ID
+
+
+def body_routes(app: Flask) -> list[str]:
+    """Every route that reads a body."""
+    return sorted(
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if "POST" in (rule.methods or set()) and not rule.arguments
+    )
+
+
+def protected_routes(app: Flask) -> Iterator[tuple[str, str]]:
+    """(method, path) of every route that needs a caller."""
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint not in PUBLIC:
+            # The only argument that a guarded route takes is the id of a token.
+            path = re.sub("<token_id:[^>]*>", "0" * ID, rule.rule)
+            assert "<" not in path
+            for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+                yield method, path

@@ -1,0 +1,87 @@
+"""A gunicorn with this service, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.stage.paths import ROOT
+from tests.stage.waiting import until
+
+
+class Service:
+    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one.
+
+    :param root: where its code is
+    """
+
+    def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        given = {"PYTHONPATH": "", "GUNICORN_CMD_ARGS": "", **settings}
+        self._environment = given | {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(root), given["PYTHONPATH"]]),
+            # Of two configurations the last one counts.
+            "GUNICORN_CMD_ARGS": f"-c {root}/gunicorn.conf.py {given['GUNICORN_CMD_ARGS']}",
+        }
+
+    def __enter__(self) -> Service:
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
+                cwd=self.log.parent,
+                env=self._environment,
+                stderr=log,
+            )
+        with contextlib.ExitStack() as failure:
+            failure.push(self)
+            self._wait()
+            failure.pop_all()
+        return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            # The first worker answers before the last one is there to be raced, or counted.
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"{self.url}/healthz", timeout=5)
+                if len(self.workers()) == int(self._environment["web_concurrency"]):
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError("gunicorn did not start: " + self.log.read_text())
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
+
+    def workers(self) -> list[int]:
+        """The pids of its worker processes."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def reload(self) -> None:
+        """Give it the settings as they are by now, and new workers."""
+        before = set(self.workers())
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: len(now := self.workers()) == len(before) and not before & set(now))
+
+    def descriptors(self, worker: int) -> list[str]:
+        """What a worker has open: a path or, for example, "socket:[123]" with its inode."""
+        found = []
+        for link in Path(f"/proc/{worker}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(str(link.readlink()))
+        return found

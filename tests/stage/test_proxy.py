@@ -1,0 +1,71 @@
+"""What stands between two parties in these tests does what it says, or they would show nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+import dev
+from tests.stage.proxy import CUT, DELAY, KINDS, Proxy
+
+WAIT = 0.5  # seconds that a client waits for an answer
+
+
+@pytest.fixture
+def proxy(redis_server: dev.Redis) -> Iterator[Proxy]:
+    with Proxy(redis_server.port, late=2 * WAIT) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def client(proxy: Proxy, redis_server: dev.Redis) -> Iterator[redis.Redis]:
+    """A client that sends nothing twice, on one connection."""
+    url = f"redis://:{redis_server.password}@127.0.0.1:{proxy.port}/0"
+    with redis.Redis.from_url(url, socket_timeout=WAIT, single_connection_client=True) as client:
+        yield client
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_reply_is_lost_after_the_work_was_done(
+    kind: str, proxy: Proxy, client: redis.Redis, redis_server: dev.Redis
+) -> None:
+    name = f"lost:{kind}"
+    assert client.incr(name) == 1
+    proxy.lose(name.encode(), kind)
+    with pytest.raises(redis.ConnectionError if kind == CUT else redis.TimeoutError):
+        client.incr(name)
+    assert proxy.lost == {kind: 1}
+    assert client.incr(name) == 3
+    redis.Redis.from_url(redis_server.url).delete(name)
+
+
+def test_what_comes_late_comes(proxy: Proxy, redis_server: dev.Redis) -> None:
+    """Or else DELAY would be but another SWALLOW."""
+    url = f"redis://:{redis_server.password}@127.0.0.1:{proxy.port}/0"
+    with redis.Redis.from_url(url, socket_timeout=10) as patient:
+        proxy.lose(b"PING", DELAY)
+        started = time.monotonic()
+        assert patient.ping()
+        assert time.monotonic() - started >= 2 * WAIT
+
+
+def test_a_server_is_slow_hangs_refuses_and_is_mended(proxy: Proxy, client: redis.Redis) -> None:
+    assert client.ping()
+    proxy.slow(0.1)
+    started = time.monotonic()
+    assert client.ping()
+    assert time.monotonic() - started >= 0.1
+
+    proxy.hang()
+    with pytest.raises(redis.TimeoutError):
+        client.ping()
+
+    proxy.refuse()
+    with pytest.raises(redis.ConnectionError):
+        client.ping()
+
+    proxy.mend()
+    assert client.ping()

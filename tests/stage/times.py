@@ -1,0 +1,16 @@
+"""Times in responses."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def moment(text: str) -> datetime.datetime:
+    """Read a time, which says its zone."""
+    read = datetime.datetime.fromisoformat(text)
+    assert read.tzinfo
+    return read
+
+
+def seconds_between(early: str, late: str) -> float:
+    return (moment(late) - moment(early)).total_seconds()

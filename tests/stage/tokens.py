@@ -1,0 +1,35 @@
+"""The fields and the forms of tokens in responses."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from tokenservice.onetime.format import Token
+
+ACTION = "0f" * 32
+OTHER_ACTION = "f0" * 32
+TOKEN = re.compile(r"ott_[0-9A-Za-z]{56}")
+RESERVATION = re.compile(r"otr_[0-9A-Za-z]{70}")
+PUBLIC_ID = re.compile(r"[0-9A-Za-z]{18}")
+INACTIVE = b'{"active":false}\n'
+CREATED = {
+    *("token", "id", "expires_in", "expires_at", "server_time", "purpose", "audience", "subject"),
+}
+VALIDATED = {
+    *("message", "valid", "id", "subject", "purpose", "data", "issued_by", "created_at"),
+    *("consumed_at", "replayed"),
+}
+HELD = {
+    *("reservation", "lease_expires_at", "id", "subject", "purpose", "data", "issued_by"),
+    "created_at",
+}
+RECEIPT = {
+    *("id", "state", "purpose", "subject", "created_at", "expires_at", "consumed_at"),
+    *("consumed_by", "replays"),
+}
+
+
+def altered(token: str, **parts: str) -> str:
+    """A token with other parts, and the right checksum."""
+    return str(dataclasses.replace(Token.parse(token), **parts))

@@ -1,0 +1,111 @@
+"""The ``flask tokens`` commands, on a real Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click.testing
+import pytest
+from flask import Flask
+
+from tests.stage.callers import Caller, body_of
+from tests.stage.commands import output, refusal
+
+Run = Callable[..., click.testing.Result]
+
+
+@pytest.fixture
+def run(app: Flask) -> Run:
+    """Run ``flask tokens …``."""
+
+    def command(*words: str) -> click.testing.Result:
+        return app.test_cli_runner().invoke(args=["tokens", *words])
+
+    return command
+
+
+def lines(result: click.testing.Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output(result).splitlines()]
+
+
+def test_a_created_token_is_shown_once_and_bound_as_it_was_asked(run: Run, ana: Caller) -> None:
+    terms = ("--purpose", "pay", "--subject", "order 7", "--audience", ana.person.correo)
+    [created] = lines(run("create", ana.person.correo, "--expires-in", "60", *terms))
+    assert created["token"] not in run("show", created["id"]).output
+    wrong = ana.post("validate", token=created["token"], purpose="pay", subject="order 8")
+    assert wrong.status_code == 403
+    right = ana.post("validate", token=created["token"], purpose="pay", subject="order 7")
+    assert body_of(right)["issued_by"] == ana.person.id
+
+
+def test_the_tokens_of_an_account_are_listed_newest_first(run: Run, ana: Caller) -> None:
+    ids = [ana.create(purpose=purpose)["id"] for purpose in ("pay", "ws.connect", "pay")]
+    assert [receipt["id"] for receipt in lines(run("list", ana.person.correo))] == ids[::-1]
+
+
+def test_a_list_of_more_than_a_page_is_whole(run: Run, ana: Caller) -> None:
+    made = {token["id"] for token in body_of(ana.post("batch", count=50, expires_in=60))["tokens"]}
+    assert {receipt["id"] for receipt in lines(run("list", ana.person.correo))} == made
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        (("--state", "active"), [2, 1]),
+        (("--state", "revoked"), [0]),
+        (("--purpose", "pay"), [2, 0]),
+        (("--purpose", "pay", "--state", "active"), [2]),
+        (("--purpose", "nothing"), []),
+    ],
+)
+def test_a_list_is_of_what_was_asked_for(
+    run: Run, ana: Caller, options: tuple[str, ...], places: list[int]
+) -> None:
+    ids = [ana.create(purpose=purpose)["id"] for purpose in ("pay", "ws.connect", "pay")]
+    assert ana.delete(ids[0]).status_code == 204
+    listed = lines(run("list", ana.person.correo, *options))
+    assert [receipt["id"] for receipt in listed] == [ids[place] for place in places]
+
+
+def test_a_token_is_shown_and_revoked_by_its_id(run: Run, ana: Caller) -> None:
+    token = ana.create()
+    [shown] = lines(run("show", token["id"]))
+    assert (shown["state"], shown["issued_by"]) == ("active", ana.person.id)
+    [revoked] = lines(run("revoke", token["id"]))
+    assert revoked["state"] == "revoked"
+    assert ana.post("validate", token=token["token"]).status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("show", "0" * 18), "token_unknown"),
+        (("show", "no id"), "token_unknown"),
+        (("revoke", "0" * 18), "token_unknown"),
+        (("list", "nobody@example.com"), "no account has the address nobody@example.com"),
+        (("create", "nobody@example.com"), "no account has the address nobody@example.com"),
+        (("list", "nobody@example.com", "--state", "gone"), "is not one of"),
+    ],
+    ids=str,
+)
+def test_a_refusal_says_why(run: Run, words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(run(*words))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--expires-in", "0"),
+        ("--expires-in", "86401"),
+        ("--purpose", "Pay"),
+        ("--audience", "nobody"),
+    ],
+)
+def test_a_created_token_is_held_to_the_rules_of_the_api(
+    run: Run, ana: Caller, option: str, value: str
+) -> None:
+    said = refusal(run("create", ana.person.correo, option, value))
+    assert option[2:].replace("-", "_") in said.replace("-", "_")
+    assert output(run("list", ana.person.correo)) == ""

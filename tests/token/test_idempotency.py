@@ -1,0 +1,116 @@
+"""Calls that are repeated under an idempotency key."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.stage.callers import Caller, body_of
+from tests.stage.problems import problem_in, refusal_of_field
+
+
+def test_a_repeated_validate_gets_its_answer_again(ana: Caller) -> None:
+    token = ana.create(data={"room": 7})
+    first, again = (body_of(ana.post("validate", "k", token=token["token"])) for _ in range(2))
+    assert (first.pop("replayed"), again.pop("replayed")) == (False, True)
+    assert first == again
+    assert ana.receipt(token["id"])["replays"] == 0
+
+
+def test_nobody_else_gets_it(ana: Caller, berta: Caller) -> None:
+    """Guard: the caller in the name of a key."""
+    token = ana.create()["token"]
+    assert ana.post("validate", "k", token=token).status_code == 200
+    for caller, key in ((ana, None), (ana, "K"), (berta, "k"), (berta, None)):
+        answer = caller.post("validate", key, token=token)
+        problem_in(answer, 409, "token_already_used")
+
+
+def test_a_key_is_remembered_for_its_window(in_app: Callable[..., Caller]) -> None:
+    """After that it may stand for another call; what it consumed is told again all the same."""
+    caller = in_app(idempotency_window_seconds=1)
+    token, other = (caller.create()["token"] for _ in range(2))
+    assert caller.post("validate", "k", token=token).status_code == 200
+    problem_in(caller.post("validate", "k", token=other), 422, "idempotency_mismatch")
+    time.sleep(1.2)
+    assert body_of(caller.post("validate", "k", token=other))["replayed"] is False
+    assert body_of(caller.post("validate", "k", token=token))["replayed"] is True
+
+
+def test_a_repeated_create_makes_nothing_new(ana: Caller) -> None:
+    fields = {"expires_in": 60, "purpose": "pay", "data": {"n": 1}}
+    first, again = (ana.post("create", "k", **fields) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert body_of(first) == body_of(again)
+    assert len(body_of(ana.get())["items"]) == 1
+    token = body_of(again)["token"]
+    assert ana.post("validate", token=token, purpose="pay").status_code == 200
+
+
+def test_a_repeated_batch_makes_nothing_new(ana: Caller) -> None:
+    first, again = (body_of(ana.post("batch", "k", count=3, expires_in=60)) for _ in range(2))
+    assert first == again
+    assert len(body_of(ana.get())["items"]) == 3
+
+
+def test_a_repeated_reserve_holds_nothing_new(ana: Caller) -> None:
+    token = ana.create()["token"]
+    first, again = (body_of(ana.post("reserve", "k", token=token)) for _ in range(2))
+    assert first == again
+    assert ana.post("release", reservation=first["reservation"]).status_code == 204
+    # The answer is given again only while it is true.
+    problem_in(ana.post("reserve", "k", token=token), 409, "lease_ended")
+
+
+def test_a_repeated_commit_gets_its_answer_again(ana: Caller) -> None:
+    held = ana.hold(ana.create()["token"])
+    first, again = (body_of(ana.post("commit", "k", reservation=held)) for _ in range(2))
+    assert (first.pop("replayed"), again.pop("replayed")) == (False, True)
+    assert first == again
+    problem_in(ana.post("commit", reservation=held), 409, "token_already_used")
+
+
+def test_a_key_stands_for_one_body(ana: Caller) -> None:
+    """Guard: the comparison of the request in recall()."""
+    tokens = [ana.create()["token"] for _ in range(4)]
+    held = [ana.hold(token) for token in tokens[:2]]
+    pairs: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "create": ({}, {"purpose": "pay"}),
+        "batch": ({"count": 2}, {"count": 3}),
+        "commit": ({"reservation": held[0]}, {"reservation": held[1]}),
+        "validate": ({"token": tokens[2]}, {"token": tokens[3]}),
+        "reserve": ({"token": tokens[3]}, {"token": tokens[3], "lease_seconds": 5}),
+    }
+    for verb, (first, second) in pairs.items():
+        key = secrets.token_hex(8)
+        assert ana.post(verb, key, **first).status_code < 300
+        problem_in(ana.post(verb, key, **second), 422, "idempotency_mismatch")
+
+
+def test_a_key_may_be_used_for_one_call_of_each_kind(ana: Caller) -> None:
+    """Guard: the verb in the name of a key. One key can follow a token from create to commit."""
+    token = body_of(ana.post("create", "k", expires_in=60))["token"]
+    reservation = body_of(ana.post("reserve", "k", token=token))["reservation"]
+    assert ana.post("commit", "k", reservation=reservation).status_code == 200
+    problem_in(ana.post("validate", "k", token=token), 409, "token_already_used")
+
+
+@pytest.mark.parametrize("key", ["k", "!", "~", "7" * 255, 'a"b,c;d\\'])
+def test_a_key_is_1_to_255_visible_ascii_characters(ana: Caller, key: str) -> None:
+    assert ana.post("create", key).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\tb", "é", "\x7f", "7" * 256])
+@pytest.mark.parametrize("verb", ["create", "batch", "validate", "reserve", "commit"])
+def test_no_other_key_is_taken(ana: Caller, key: str, verb: str) -> None:
+    """Guard: token.KEY. Nothing is created or consumed under a key that was refused."""
+    token = ana.create()["token"]
+    bodies = {"create": {}, "batch": {"count": 1}, "commit": {"reservation": "x"}}
+    answer = ana.post(verb, key, **bodies.get(verb, {"token": token}))
+    refusal_of_field(answer, "Idempotency-Key")
+    assert len(body_of(ana.get())["items"]) == 1
+    assert ana.post("validate", token=token).status_code == 200

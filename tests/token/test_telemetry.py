@@ -1,0 +1,148 @@
+"""The counters and the log events of the token routes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.stage.callers import Caller, body_of
+from tests.stage.people import enrol
+from tests.stage.service import Service
+from tests.stage.waiting import until
+from tokenservice.onetime.format import Token
+
+
+def counted(client: FlaskClient, name: str, **labels: str) -> float:
+    page = client.get("/metrics")
+    assert page.status_code == 200
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+        if (sample.name, sample.labels) == (name, labels)
+    )
+
+
+def test_a_repeated_answer_is_not_counted_again(ana: Caller) -> None:
+    """Counters tell tokens made and used, not calls."""
+    created, validated = "onetime_tokens_created_total", "onetime_tokens_validated_total"
+    before = {name: counted(ana.client, name) for name in (created, validated)}
+
+    def more(name: str) -> float:
+        return counted(ana.client, name) - before[name]
+
+    for _ in range(2):
+        token = body_of(ana.post("create", "k"))["token"]
+        tokens = body_of(ana.post("batch", "l", count=3))["tokens"]
+    assert more(created) == 4
+    for _ in range(2):
+        assert ana.post("validate", "k", token=token).status_code == 200
+    assert more(validated) == 1
+    held = ana.hold(tokens[0]["token"])
+    assert more(validated) == 1
+    for _ in range(2):
+        assert ana.post("commit", "k", reservation=held).status_code == 200
+    assert more(validated) == 2
+    ana.post("introspect", token=tokens[1]["token"])
+    ana.post("revoke", token=tokens[1]["token"])
+    assert (more(created), more(validated)) == (4, 2)
+
+
+def test_refusals_of_every_verb_are_counted_by_their_code(ana: Caller) -> None:
+    token = ana.create(purpose="pay")["token"]
+    name, code = "onetime_tokens_refused_total", "token_mismatch"
+    before = counted(ana.client, name, code=code)
+    for verb in ("validate", "reserve"):
+        ana.post(verb, token=token)
+    assert counted(ana.client, name, code=code) == before + 2
+
+
+class Told:
+    """A service, and the one line of its log that each call is answered with."""
+
+    def __init__(self, service: Service, http: httpx.Client) -> None:
+        self._log = service.log
+        self._http = http
+        self.person = enrol(http.post)
+
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, key: str = ""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give the body of the answer, and the line."""
+        request_id = secrets.token_hex(16)
+        headers = {**self.person.headers, "X-Request-ID": request_id}
+        if key:
+            headers["Idempotency-Key"] = key
+        answer = self._http.request(method, path, json=body, headers=headers)
+        until(lambda: request_id in self._log.read_text())
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
+        (line,) = (line for line in lines if line.get("request_id") == request_id)
+        assert line["status"] == answer.status_code
+        assert line["user_id"] == self.person.id
+        return (answer.json() if answer.content else {}), line
+
+
+@pytest.fixture
+def told(service: Service) -> Iterator[Told]:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        yield Told(service, http)
+
+
+def test_each_verb_writes_an_event_that_names_the_token(told: Told) -> None:
+    token, line = told.call("POST", "/token/create")
+    assert (line["event"], line["token_id"]) == ("token.created", token["id"])
+
+    presented = {"token": token["token"]}
+    for verb, event in (("release", "token.released"), ("commit", "token.committed")):
+        held, line = told.call("POST", "/token/reserve", presented)
+        assert (line["event"], line["token_id"]) == ("token.reserved", token["id"])
+        _, line = told.call("POST", f"/token/{verb}", {"reservation": held["reservation"]})
+        assert (line["event"], line.get("token_id")) == (event, token["id"])
+
+    _, line = told.call("POST", "/token/validate", presented)
+    assert (line["event"], line["token_id"]) == ("token.replayed", token["id"])
+    # Taking a used token back is a mistake, and no sign of a stolen one.
+    _, line = told.call("DELETE", f"/token/{token['id']}")
+    assert (line["event"], line["code"]) == ("token.refused", "token_already_used")
+
+    for number, method in enumerate(("POST", "DELETE")):
+        token, _ = told.call("POST", "/token/create", {"expires_in": 60})
+        path = ("/token/revoke", f"/token/{token['id']}")[number]
+        body = ({"token": token["token"]}, None)[number]
+        _, line = told.call(method, path, body)
+        assert (line["event"], line["token_id"]) == ("token.revoked", token["id"])
+        _, line = told.call("POST", "/token/validate", {"token": token["token"]})
+        assert (line["event"], line["code"]) == ("token.refused", "token_revoked")
+
+
+def test_a_repeated_answer_is_written_as_one(told: Told) -> None:
+    token, _ = told.call("POST", "/token/create", {"expires_in": 60})
+    for replayed in (False, True):
+        _, line = told.call("POST", "/token/validate", {"token": token["token"]}, key="k")
+        assert (line["event"], line["replayed"]) == ("token.validated", replayed)
+
+
+def test_no_secret_of_a_token_is_written(told: Told, service: Service) -> None:
+    """S60. Not its text, not its data, not a reservation and not an idempotency key."""
+    data, key = secrets.token_hex(12), secrets.token_hex(12)
+    token, _ = told.call("POST", "/token/create", {"data": {"d": data}}, key)
+    held, _ = told.call("POST", "/token/reserve", {"token": token["token"]}, key)
+    told.call("POST", "/token/commit", {"reservation": held["reservation"]}, key)
+    told.call("POST", "/token/release", {"reservation": held["reservation"]})
+    told.call("POST", "/token/validate", {"token": token["token"]}, key)
+    written = service.log.read_text()
+    assert token["id"] in written
+    for secret in (
+        Token.parse(token["token"]).secret,
+        held["reservation"][-34:],
+        data,
+        key,
+    ):
+        assert secret not in written

@@ -1,0 +1,68 @@
+"""The limits over the processes of one service."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+import dev
+from tests.stage.limits import DEFAULTS, WRONG
+from tests.stage.people import enrol
+from tests.stage.service import Service
+
+# Every test starts with nothing counted.
+pytestmark = pytest.mark.usefixtures("counters")
+
+
+@pytest.fixture(scope="module")
+def two_workers(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[httpx.Client]:
+    """A service with limits, each call to it on a connection of its own."""
+    settings = {**DEFAULTS, "rate_limit_create": "50 per minute", "redis_url": own_redis.url}
+    with (
+        serve(web_concurrency=2, **settings) as running,
+        httpx.Client(base_url=running.url, timeout=30, headers={"Connection": "close"}) as http,
+    ):
+        yield http
+
+
+def test_the_limit_is_exact_over_processes(two_workers: httpx.Client) -> None:
+    """200 calls at once over two workers at a limit of 50: 50 pass, not one more or less."""
+    someone = enrol(two_workers.post)
+
+    def create(_: int) -> int:
+        return two_workers.post("/token/create", headers=someone.headers).status_code
+
+    with ThreadPoolExecutor(32) as threads:
+        assert Counter(threads.map(create, range(200))) == {201: 50, 429: 150}
+
+
+def guess(two_workers: httpx.Client, correo: str) -> int:
+    body = {"correo": correo, "password": WRONG}
+    return two_workers.post("/auth/login", json=body).status_code
+
+
+def test_guesses_at_once_are_counted_before_they_are_checked(two_workers: httpx.Client) -> None:
+    """Guard: ``attempts.settle``, which takes back, and not a count after the answer."""
+    with ThreadPoolExecutor(16) as threads:
+        answers = Counter(threads.map(lambda _: guess(two_workers, "a@example.com"), range(16)))
+    # A machine that is very busy may refuse some with a 503, which checks and counts nothing.
+    assert set(answers) <= {401, 429, 503}
+    assert 1 <= answers[401] <= 5
+
+
+def test_without_redis_all_processes_together_keep_the_limit(
+    two_workers: httpx.Client, restored: dev.Redis
+) -> None:
+    """Five failures over two workers: two each, however a guesser spreads his connections."""
+    restored.stop()
+    answers = Counter(guess(two_workers, "b@example.com") for _ in range(30))
+    assert set(answers) <= {401, 429, 503}
+    assert 2 <= answers[401] <= 4
+    restored.start()
+    time.sleep(2)
+    assert [guess(two_workers, "c@example.com") for _ in range(6)] == [401] * 5 + [429]

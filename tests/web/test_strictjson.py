@@ -1,0 +1,130 @@
+"""JSON is read strictly, and written as plain UTF-8."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.stage.people import PASSWORD, new_correo
+from tokenservice.web import strictjson
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=20,
+)
+
+
+def reads(body: str | bytes) -> bool:
+    """Anything but a ValueError fails the test."""
+    try:
+        strictjson.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b'{"a": 1} {"b": 2}',
+        b"NaN",
+        b"[Infinity]",
+        b'{"a": -Infinity}',
+        b"1e999",
+        b"[-1e999]",
+        b'{"a": 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": 1, "\\u0061": 2}',
+        b'"\\u0000"',
+        b'{"\\u0000": 1}',
+        b'["a\\u0000b"]',
+        b'"\\ud800"',
+        b'{"\\udfff": 1}',
+        b'{"a": ["\\udc00\\ud800"]}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[" * 5_000 + b"]" * 5_000,
+        b"9" * 5_000,
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b"\xff\xfe{\x00}\x00",
+        b"\xef\xbb\xbf{}",
+        b"\xed\xa0\x80",
+        b'"\xc3"',
+        b'"\n"',
+        b"01",
+        b"+1",
+        b".5",
+        b"0x10",
+        b"undefined",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_what_is_not_strict_json_is_refused(body: bytes) -> None:
+    """S43. Each is a guard of its own in ``loads``; the plain ``json.loads`` takes many."""
+    assert not reads(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"{}", {}),
+        (b" [1, 2.5, -3e2] ", [1, 2.5, -300.0]),
+        ('{"nombre": "Íñigo 🐘"}'.encode(), {"nombre": "Íñigo 🐘"}),
+        (b'"\\ud83d\\udc18"', "🐘"),
+        (b"null", None),
+        (b'{"a": {"a": 1}, "b": {"a": 1}}', {"a": {"a": 1}, "b": {"a": 1}}),
+    ],
+)
+def test_strict_json_is_read(body: bytes, value: Any) -> None:
+    assert strictjson.loads(body) == value
+
+
+@pytest.mark.parametrize("opened", [b"[", b'{"a":'])
+def test_nesting_is_taken_up_to_the_limit_and_no_further(opened: bytes) -> None:
+    closed = b"]" if opened == b"[" else b"}"
+
+    def nested(depth: int) -> bytes:
+        return opened * depth + b"1" + closed * depth
+
+    strictjson.loads(nested(strictjson.MAX_DEPTH))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        strictjson.loads(nested(strictjson.MAX_DEPTH + 1))
+
+
+@given(st.binary() | st.text() | VALUES.map(json.dumps).map(str.encode))
+def test_loads_raises_nothing_but_value_error(body: str | bytes) -> None:
+    reads(body)
+
+
+@given(VALUES)
+def test_what_the_service_writes_it_reads_back(value: Any) -> None:
+    written = strictjson.StrictJSON(Flask("test")).dumps(value)
+    assert json.loads(written) == value
+    written.encode()
+
+
+def test_answers_are_utf8_in_their_own_order() -> None:
+    written = strictjson.StrictJSON(Flask("test")).dumps({"z": "ñ", "a": 1})
+    assert written == '{"z": "ñ", "a": 1}'
+
+
+def test_json_is_not_ascii_escaped(client: FlaskClient) -> None:
+    account = {"nombre": "Íñigo 🐘", "correo": new_correo(), "password": PASSWORD}
+    answer = client.post("/auth/register", json=account)
+    assert "Íñigo 🐘" in answer.data.decode()
+    assert answer.headers["Content-Type"] == "application/json"
