@@ -18,8 +18,8 @@ from flask.testing import FlaskClient
 import dev
 from config import Config
 from tests.stage.paths import ROOT
-from tests.stage.people import Person, enrol, new_correo  # noqa: F401 - for test_readme.py
-from tests.stage.programs import needs, summary  # noqa: F401 - for test_readme.py
+from tests.stage.people import Person, enrol
+from tests.stage.programs import summary
 from tests.stage.service import Service
 from tokenservice import create_app
 
