@@ -7,8 +7,6 @@ from typing import TypeVar, cast
 from flask import Flask, current_app
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
@@ -40,7 +38,6 @@ db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 migrate = Migrate()
 jwt = JWTManager()
 cors = CORS()
-limiter = Limiter(get_remote_address, storage_uri="counters://", strategy="fixed-window")
 
 
 def add(app: Flask, *parts: object) -> None:

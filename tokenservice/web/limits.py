@@ -15,9 +15,11 @@ from typing import Any
 
 import limits
 from flask import Flask, Response, g, request
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
 from limits.storage import Storage
 
-from tokenservice.extensions import config, limiter, part
+from tokenservice.extensions import config, part
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.telemetry import logs, metrics
 from tokenservice.web.counters import Counters, Verdict
@@ -54,6 +56,16 @@ class CountersStorage(Storage):
 
     def clear(self, key: str) -> None:
         raise NotImplementedError
+
+
+# Bound to an app of its own: its hooks look for limits before and after each request, which costs
+# 27 us, and here every limit stands at a view.
+limiter = Limiter(
+    get_remote_address,
+    app=Flask("limits"),
+    storage_uri="counters://",
+    strategy="fixed-window",
+)
 
 
 def limited(name: str, key: Callable[[], str]) -> Callable[[Any], Any]:
@@ -147,10 +159,5 @@ def write_headers(response: Response) -> Response:
     return response
 
 
-# Its own hooks then look for no limits before a view, which saves 11 us a request.
-limiter.request_filter(lambda: True)
-
-
 def init_app(app: Flask) -> None:
-    limiter.init_app(app)
     app.after_request(write_headers)
