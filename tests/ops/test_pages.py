@@ -1,4 +1,4 @@
-"""The pages that show the API and explain its problems, as a newcomer meets them."""
+"""The page of the API documentation, in a browser, and the pages of the problems."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # There is no network but the service: whatever else is asked for cannot be found.
+    # There is no network but the service: no other host name resolves.
     f"--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 # A violation of the policy is an event of the page; this makes a console error of each.
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """One page of a fresh browser profile, what it asked for and what it complained of."""
+    """One page of a fresh browser profile, with its requests and its complaints."""
 
     def __init__(self, browser: Browser, service: Service, language: str) -> None:
         self.origin = f"http://{HOST}:{service.port}"
@@ -75,9 +75,9 @@ class Visit:
 
 
 def execute(page: Page, operation: str, body: dict[str, Any]) -> tuple[Locator, Locator]:
-    """Try an operation out; give where its status and its body are shown.
+    """Try an operation out, and return the elements that show its status and its body.
 
-    Swagger UI writes "Undocumented" beside a status that the description does not hold.
+    Swagger UI writes "Undocumented" beside a status that the OpenAPI document lacks.
     """
     block = page.locator(f"#operations-{operation}")
     block.locator(".opblock-summary-control").click()
@@ -88,11 +88,11 @@ def execute(page: Page, operation: str, body: dict[str, Any]) -> tuple[Locator, 
     return live.locator(".response-col_status"), live.locator(".highlight-code code")
 
 
-def test_newcomer_uses_a_token_up_by_clicking(browser: Browser, service: Service) -> None:
+def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Service) -> None:
     """Register, authorize, create, validate and be refused, in the page alone.
 
-    Green by PAGE_POLICY (ops.py), the wheel's assets and what openapi.py describes: the page
-    breaks nothing of its policy and asks nobody but the service.
+    Guards: ``PAGE_POLICY`` in web/headers.py, the wheel's assets, and web/openapi.py. The page
+    violates no policy and sends no request to another host.
     """
     visit = Visit(browser, service, "es-ES")
     page = visit.page
@@ -113,34 +113,34 @@ def test_newcomer_uses_a_token_up_by_clicking(browser: Browser, service: Service
     expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
     dialog.locator("button.btn-done").click()
 
-    status, answer = execute(page, "token-createToken", {"expires_in": 120})
+    status, response = execute(page, "token-createToken", {"expires_in": 120})
     expect(status).to_have_text("201")
-    token = json.loads(answer.inner_text())["token"]
+    token = json.loads(response.inner_text())["token"]
 
-    status, answer = execute(page, "token-validateToken", {"token": token})
+    status, response = execute(page, "token-validateToken", {"token": token})
     expect(status).to_have_text("200")
-    expect(answer).to_contain_text(TOKEN_VALID["es"])
+    expect(response).to_contain_text(TOKEN_VALID["es"])
 
     page.locator("#operations-token-validateToken button.execute").click()
     expect(status).to_have_text("409")
-    expect(answer).to_contain_text('"code": "token_already_used"')
-    expect(answer).to_contain_text(PROBLEMS["token_already_used"].es.detail)
+    expect(response).to_contain_text('"code": "token_already_used"')
+    expect(response).to_contain_text(PROBLEMS["token_already_used"].es.detail)
 
     assert {urlsplit(url).netloc for url in visit.requested} == {urlsplit(visit.origin).netloc}
-    # The browser itself notes each answer of 400 and up.
+    # The browser itself reports each response of 400 and up.
     assert len(visit.complaints) == 1, visit.complaints
     assert "409" in visit.complaints[0]
 
 
 @pytest.mark.parametrize("language", ["es", "en"])
-def test_problem_page_speaks_the_readers_language(
+def test_problem_page_is_in_the_readers_language(
     browser: Browser, service: Service, language: texts.Language
 ) -> None:
-    """Green by PAGE_POLICY, which allows the page its style, and by texts.language()."""
+    """Guards: ``PAGE_POLICY``, which allows the page its style, and ``texts.language``."""
     visit = Visit(browser, service, f"{language}-US")
-    answer = visit.page.goto("/problems/token_already_used")
-    assert answer is not None
-    assert answer.header_value("content-language") == language
+    response = visit.page.goto("/problems/token_already_used")
+    assert response is not None
+    assert response.header_value("content-language") == language
     text = PROBLEMS["token_already_used"].text(language)
     expect(visit.page).to_have_title(text.title)
     expect(visit.page.get_by_role("heading", name=text.title, exact=True)).to_be_visible()
@@ -164,25 +164,25 @@ def test_docs_need_no_network(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/assets/swagger-ui.css"])
 def test_docs_can_be_turned_off(make_app: Callable[..., Flask], path: str) -> None:
-    """Green by the look at ``docs_enabled`` in each view of ops.py."""
-    answer = make_app(docs_enabled=False).test_client().get(path)
-    assert answer.status_code == 404
-    assert answer.mimetype == PROBLEM
-    assert answer.get_json()["code"] == "not_found"
+    """Guard: the check of ``docs_enabled`` in each view of ops/pages.py."""
+    response = make_app(docs_enabled=False).test_client().get(path)
+    assert response.status_code == 404
+    assert response.mimetype == PROBLEM
+    assert response.get_json()["code"] == "not_found"
 
 
-def test_the_front_door_leads_to_the_docs(client: FlaskClient) -> None:
-    answer = client.get("/")
-    assert answer.status_code == 302
-    assert answer.headers["Location"] == "/docs"
+def test_the_root_redirects_to_the_docs(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/docs"
 
 
-def test_without_docs_there_is_no_page(make_app: Callable[..., Flask]) -> None:
+def test_disabled_docs_have_no_page(make_app: Callable[..., Flask]) -> None:
     client = make_app(docs_enabled=False).test_client()
     for path in ("/", "/docs", "/docs/assets/swagger-ui.css"):
-        answer = client.get(path)
-        assert answer.status_code == 404
-        assert answer.get_json()["code"] == "not_found"
+        response = client.get(path)
+        assert response.status_code == 404
+        assert response.get_json()["code"] == "not_found"
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
@@ -190,13 +190,13 @@ def test_without_docs_there_is_no_page(make_app: Callable[..., Flask]) -> None:
 def test_every_problem_has_a_page_in_every_language(
     code: str, language: texts.Language, client: FlaskClient
 ) -> None:
-    answer = client.get(f"/problems/{code}", headers={"Accept-Language": language})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["Content-Language"] == language
-    assert "Accept-Language" in answer.headers["Vary"]
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    page = html.unescape(answer.text)
+    response = client.get(f"/problems/{code}", headers={"Accept-Language": language})
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Content-Language"] == language
+    assert "Accept-Language" in response.headers["Vary"]
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    page = html.unescape(response.text)
     assert f'lang="{language}"' in page
     for part in (code, str(PROBLEMS[code].status)):
         assert part in page
@@ -208,7 +208,7 @@ def test_every_problem_has_a_page_in_every_language(
     ("asked", "given"),
     [(None, "es"), ("", "es"), ("fr", "es"), ("en-GB", "en"), ("es-MX", "es"), ("*", "es")],
 )
-def test_spanish_is_the_language_of_those_who_ask_for_none(
+def test_spanish_is_the_default_language(
     asked: str | None, given: str, client: FlaskClient
 ) -> None:
     headers: dict[str, Any] = {} if asked is None else {"Accept-Language": asked}
@@ -216,8 +216,8 @@ def test_spanish_is_the_language_of_those_who_ask_for_none(
 
 
 @pytest.mark.parametrize("code", ["nothing", "<script>alert(1)</script>", "..%2fdocs", "%00"])
-def test_a_problem_that_is_none_has_no_page(code: str, client: FlaskClient) -> None:
-    answer = client.get(f"/problems/{code}")
-    assert answer.status_code == 404
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "<script" not in answer.text
+def test_an_unknown_problem_has_no_page(code: str, client: FlaskClient) -> None:
+    response = client.get(f"/problems/{code}")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "<script" not in response.text

@@ -1,4 +1,4 @@
-"""What an operator asks: alive, ready, what is wrong, and the metrics."""
+"""Liveness, readiness, and access to the metrics."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def sql(server: dev.Postgres, *statements: str) -> None:
                 cursor.execute(statement)
 
 
-def assert_not_ready(answer: TestResponse, **failing: str) -> None:
-    """Each part is named with one word or two, and nothing says more."""
-    assert answer.status_code == 503
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert int(answer.headers["Retry-After"]) >= 1
-    body = answer.get_json()
+def assert_not_ready(response: TestResponse, **failing: str) -> None:
+    """Assert a 503 that names the state of each part in a word or two, and nothing more."""
+    assert response.status_code == 503
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert int(response.headers["Retry-After"]) >= 1
+    body = response.get_json()
     assert body["code"] == "not_ready"
     assert body["checks"] == {**GOOD, **failing}
     members = {"type", "title", "status", "detail", "code", "request_id", "checks"}
     assert set(body) == members
     for detail in ("127.0.0.1", "refused", "Error", "token_service", "alembic", "SELECT"):
-        assert detail not in answer.text
+        assert detail not in response.text
 
 
 def until_ready(probe: FlaskClient) -> None:
@@ -83,10 +83,10 @@ def until_ready(probe: FlaskClient) -> None:
         time.sleep(0.05)
 
 
-def test_all_is_well(probe: FlaskClient) -> None:
-    answer = probe.get("/readyz")
-    assert answer.status_code == 200
-    assert answer.get_json() == {"status": "ready", "checks": GOOD}
+def test_a_healthy_service_is_ready_and_alive(probe: FlaskClient) -> None:
+    response = probe.get("/readyz")
+    assert response.status_code == 200
+    assert response.get_json() == {"status": "ready", "checks": GOOD}
     assert probe.get("/healthz").get_json() == {"status": "alive"}
 
 
@@ -110,16 +110,16 @@ def test_redis_down(probe: FlaskClient, own_redis: dev.Redis) -> None:
     until_ready(probe)
 
 
-def test_both_down_is_still_alive(
+def test_a_service_without_stores_is_still_alive(
     probe: FlaskClient, own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
-    """A liveness probe that asked them would have every process killed in an outage."""
+    """A liveness probe that checked them would get every process killed in an outage."""
     own_postgres.stop()
     own_redis.stop()
     try:
-        answer = readiness(probe)
+        response = readiness(probe)
         failing = {"postgres": "unavailable", "schema": "unknown", "redis": "unavailable"}
-        assert_not_ready(answer, **failing)
+        assert_not_ready(response, **failing)
         for path in ("/healthz", "/docs", "/openapi.json", "/metrics", "/problems/not_ready"):
             assert probe.get(path).status_code == 200
     finally:
@@ -150,7 +150,7 @@ def test_both_down_is_still_alive(
     ],
     ids=["another revision", "a second head", "no table", "no row"],
 )
-def test_a_schema_that_is_not_at_head(
+def test_a_schema_not_at_head_is_not_ready(
     spoil: str, mend: str, probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
     sql(own_postgres, spoil)
@@ -161,14 +161,14 @@ def test_a_schema_that_is_not_at_head(
     until_ready(probe)
 
 
-def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
+def test_a_read_only_postgres_refuses_registrations_and_nothing_else(
     probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
-    """As after a failover that left us with the standby; recovery needs no restart.
+    """As after a failover that leaves the pool with the standby; recovery needs no restart.
 
-    Guard: ``leave_read_only_server`` and ``ReadOnlySqlTransaction`` in ``errors.is_outage``.
+    Guard: ``leave_read_only_server`` and ``ReadOnlySqlTransaction`` in ``breaker.is_outage``.
     """
-    someone = enrol(probe.post)
+    person = enrol(probe.post)
     account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
     sql(
         own_postgres,
@@ -185,9 +185,9 @@ def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
         assert refused.status_code == 503
         assert refused.get_json()["code"] == "database_unavailable"
         assert "Retry-After" in refused.headers
-        login = {"correo": someone.correo, "password": PASSWORD}
+        login = {"correo": person.correo, "password": PASSWORD}
         assert probe.post("/auth/login", json=login).status_code == 200
-        assert probe.post("/token/create", headers=someone.headers).status_code == 201
+        assert probe.post("/token/create", headers=person.headers).status_code == 201
     finally:
         sql(
             own_postgres,
@@ -198,7 +198,7 @@ def test_a_read_only_postgres_refuses_accounts_and_nothing_else(
     assert probe.post("/auth/register", json=account).status_code == 201
 
 
-def test_a_redis_that_is_a_replica(probe: FlaskClient, admin: redis.Redis) -> None:
+def test_a_redis_replica_is_not_ready(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.replicaof("127.0.0.1", "1")
     try:
         assert_not_ready(readiness(probe), redis="not a master")
@@ -208,8 +208,10 @@ def test_a_redis_that_is_a_replica(probe: FlaskClient, admin: redis.Redis) -> No
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
-def test_a_redis_that_evicts(policy: str, probe: FlaskClient, admin: redis.Redis) -> None:
-    """Evicted counters would be limits that do not hold."""
+def test_an_evicting_redis_is_not_ready(
+    policy: str, probe: FlaskClient, admin: redis.Redis
+) -> None:
+    """An evicted counter is a limit that does not hold."""
     admin.config_set("maxmemory-policy", policy)
     try:
         assert_not_ready(readiness(probe), redis="evicts keys")
@@ -218,7 +220,7 @@ def test_a_redis_that_evicts(policy: str, probe: FlaskClient, admin: redis.Redis
     until_ready(probe)
 
 
-def test_a_redis_that_is_full(probe: FlaskClient, admin: redis.Redis) -> None:
+def test_a_full_redis_is_not_ready(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.config_set("maxmemory", "1")
     try:
         assert_not_ready(readiness(probe), redis="full")
@@ -227,13 +229,13 @@ def test_a_redis_that_is_full(probe: FlaskClient, admin: redis.Redis) -> None:
     until_ready(probe)
 
 
-def test_a_redis_that_wants_another_password(
+def test_a_redis_with_another_password_is_not_ready(
     make_app: Callable[..., Flask], own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
     wrong = f"redis://:{secrets.token_urlsafe(12)}@127.0.0.1:{own_redis.port}/0"
     app = make_app(database_url=own_postgres.url, redis_url=wrong)
-    answer = app.test_client().get("/readyz")
-    assert_not_ready(answer, redis="unavailable")
+    response = app.test_client().get("/readyz")
+    assert_not_ready(response, redis="unavailable")
     with app.app_context():
         db.engine.dispose()
 
@@ -261,19 +263,19 @@ def test_operations_need_no_caller(path: str, probe: FlaskClient) -> None:
     ],
 )
 def test_metrics_are_for_loopback(address: str, status: int, client: FlaskClient) -> None:
-    answer = client.get("/metrics", environ_overrides={"REMOTE_ADDR": address})
-    assert answer.status_code == status
+    response = client.get("/metrics", environ_overrides={"REMOTE_ADDR": address})
+    assert response.status_code == status
     if status == 403:
-        assert answer.get_json()["code"] == "forbidden"
+        assert response.get_json()["code"] == "forbidden"
 
 
-def test_metrics_do_not_believe_a_header(client: FlaskClient) -> None:
-    answer = client.get(
+def test_metrics_ignore_a_forwarded_address(client: FlaskClient) -> None:
+    response = client.get(
         "/metrics",
         headers={"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"},
         environ_overrides={"REMOTE_ADDR": "192.0.2.1"},
     )
-    assert answer.status_code == 403
+    assert response.status_code == 403
 
 
 def test_metrics_with_a_token_are_for_its_bearer_alone(make_app: Callable[..., Flask]) -> None:
@@ -288,7 +290,7 @@ def test_metrics_with_a_token_are_for_its_bearer_alone(make_app: Callable[..., F
     refused = [None, "Bearer", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {token}"]
     for header in [*refused, "Bearer \u00e9", token, f"Bearer  {token}"]:
         for address in ("192.0.2.1", "127.0.0.1"):
-            answer = get(header, address)
-            assert answer.status_code == 401, header
-            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-            assert answer.get_json()["code"] == "not_authenticated"
+            response = get(header, address)
+            assert response.status_code == 401, header
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
+            assert response.get_json()["code"] == "not_authenticated"
