@@ -1,4 +1,4 @@
-"""``make run``: the servers that it starts, the tour that it prints, and its end."""
+"""``make run``: its servers, its printed tour, and its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
 
 @pytest.mark.usefixtures("no_settings")
 @pytest.mark.parametrize("case", [str.lower, str.upper])
-def test_servers_that_are_given_are_not_started(
+def test_given_servers_are_not_started(
     case: type[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(case("database_url"), "postgresql://elsewhere/x")
@@ -70,7 +70,7 @@ def test_env_file_is_read_as_the_service_reads_it(text: str, value: str) -> None
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_make_run_says_that_its_port_is_taken_before_it_starts_anything(tmp_path: Path) -> None:
+def test_make_run_reports_a_taken_port_before_any_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": port}
@@ -84,7 +84,7 @@ def test_make_run_says_that_its_port_is_taken_before_it_starts_anything(tmp_path
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "٣"])
-def test_make_run_takes_only_a_port_for_a_port(port: str) -> None:
+def test_make_run_refuses_an_invalid_port(port: str) -> None:
     with pytest.raises(CannotStart, match="is not a port"):
         chosen_port(port)
 
@@ -101,11 +101,11 @@ def test_make_run_serves_the_tour_it_prints_and_ends_quietly(tmp_path: Path) -> 
             lines.append(run.stdout.readline())
             assert lines[-1], "it ended"
         tour = "".join(line for line in lines if line.startswith("  "))
-        answer = subprocess.check_output(["/bin/sh", "-ec", tour], text=True)
+        output = subprocess.check_output(["/bin/sh", "-ec", tour], text=True)
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
         rest = run.stdout.read()
 
-    assert '"valid":true' in re.sub(r"\s", "", answer)
+    assert '"valid":true' in re.sub(r"\s", "", output)
     assert (run.returncode, rest) == (0, "")
     with Postgres(tmp_path / ".local", durable=False) as kept:
         assert query(kept.url, "SELECT nombre FROM users") == [("Demo",)]

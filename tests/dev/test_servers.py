@@ -1,4 +1,4 @@
-"""The local servers that ``make run`` and these tests stand on."""
+"""The local servers of ``make run`` and of the tests."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_postgres_keeps_its_data_through_a_stop_and_a_crash(tmp_path: Path) -> N
         assert query(url, "SELECT n FROM kept") == [(1,)]
 
 
-def test_postgres_starts_over_the_pid_file_of_a_dead_one(tmp_path: Path) -> None:
-    """Red without the unlink in ``prepare``: Postgres takes any process for a server of its own."""
+def test_postgres_starts_over_a_stale_pid_file(tmp_path: Path) -> None:
+    """Guard: the unlink in ``prepare``. Postgres takes any process with that pid for a server."""
     with (
         Postgres(tmp_path, durable=False) as postgres,
         subprocess.Popen(["/bin/sleep", "60"], cwd="/", **unprivileged_account()) as stranger,
@@ -51,7 +51,7 @@ def test_postgres_starts_over_the_pid_file_of_a_dead_one(tmp_path: Path) -> None
         assert query(postgres.url, "SELECT 1") == [(1,)]
 
 
-def test_redis_crashes_and_comes_back_on_the_same_port(tmp_path: Path) -> None:
+def test_redis_restarts_on_the_same_port_after_a_crash(tmp_path: Path) -> None:
     with Redis(tmp_path) as server:
         url = server.url
 
@@ -95,7 +95,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
         assert ping(server.url)
 
 
-def test_a_port_lost_in_the_meantime_is_replaced_and_a_given_one_is_not(tmp_path: Path) -> None:
+def test_a_lost_port_is_replaced_and_a_given_one_is_not(tmp_path: Path) -> None:
     with Redis(tmp_path / "any") as first:
         second = Redis(tmp_path / "lost")
         second.port = first.port
@@ -130,13 +130,13 @@ def test_a_paused_server_still_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_a_server(tmp_path: Path) -> None:
-    """It goes to the session; the service has to answer its last requests first."""
+    """Ctrl-C goes to the whole session; the service needs its stores for the last responses."""
     with Redis(tmp_path) as server:
         assert server.process
         assert os.getsid(server.process.pid) != os.getsid(0)
 
 
-def test_servers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+def test_servers_die_with_a_killed_parent(tmp_path: Path) -> None:
     script = """if True:
         import pathlib, signal, time
         from dev import Postgres, Redis
@@ -157,8 +157,8 @@ def test_servers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         assert query(again.url, "SELECT 1") == [(1,)]
 
 
-@needs(os.geteuid() == 0, "only root has to run Postgres as somebody else")
-def test_postgres_of_root_in_a_directory_that_is_closed_to_others(tmp_path: Path) -> None:
+@needs(os.geteuid() == 0, "only root has to run Postgres as another user")
+def test_postgres_of_root_starts_for_a_directory_closed_to_others(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 
