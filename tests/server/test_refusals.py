@@ -15,7 +15,7 @@ from tests.stage.wire import JSON, head, raw, read
 CANARY = "canary7f3a"
 
 
-def test_the_server_tells_no_version(service: Service) -> None:
+def test_the_server_header_has_no_version(service: Service) -> None:
     """S50."""
     assert httpx.get(f"{service.url}/healthz").headers["Server"] == "gunicorn"
 
@@ -24,11 +24,11 @@ def test_the_server_tells_no_version(service: Service) -> None:
     ("status", "sent"),
     [(414, {"params": {"cursor": "a" * 5_000}}), (431, {"headers": {"X-Long": "a" * 10_000}})],
 )
-def test_what_is_too_long_for_the_real_server_is_told_so(
+def test_a_request_too_long_for_gunicorn_is_a_bad_request(
     status: int, sent: dict[str, Any], service: Service
 ) -> None:
-    answer = httpx.get(f"{service.url}/token", **sent)
-    assert (answer.status_code, answer.json()["code"]) == (status, "bad_request")
+    response = httpx.get(f"{service.url}/token", **sent)
+    assert (response.status_code, response.json()["code"]) == (status, "bad_request")
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_what_is_too_long_for_the_real_server_is_told_so(
         "an unknown coding",
     ],
 )
-def test_what_is_not_http_is_refused_and_the_connection_closed(
+def test_malformed_http_is_refused_and_the_connection_closed(
     service: Service, request_bytes: bytes
 ) -> None:
-    """S42, S44: gunicorn refuses these before any of our code, once, with a 4xx and no version.
+    """S42, S44: gunicorn refuses these before the app, once, with a 4xx and no version.
 
-    Guard: ``worker.Worker``. gunicorn's own refusals are HTML, repeat what was sent, and are a
-    501 where it does not know a coding.
+    Guard: ``worker.Worker``. gunicorn's own refusals are HTML, repeat the request, and are a 501
+    for an unknown coding.
     """
     received = raw(service, request_bytes)
     assert received.count(b"HTTP/1.1 ") == 1
@@ -95,10 +95,8 @@ def test_what_is_not_http_is_refused_and_the_connection_closed(
     ],
     ids=["no size", "no end", "a bad trailer", "cut chunks", "a cut body", "a lost body"],
 )
-def test_a_body_that_is_not_whole_is_not_acted_upon(
-    service: Service, fields: list[str], body: bytes
-) -> None:
-    """S44, RFC 9112 section 8. Guard: ``refuse_cut_body``; else they are a 500, or a token."""
+def test_an_incomplete_body_is_refused(service: Service, fields: list[str], body: bytes) -> None:
+    """S44, RFC 9112 section 8. Guard: ``refuse_cut_body``; else a 500, or a token."""
     with httpx.Client(base_url=service.url, timeout=30) as http:
         person = enrol(http.post)
     credentials = f"Authorization: {person.headers['Authorization']}"

@@ -1,4 +1,4 @@
-"""Settings that change under a running service: after SIGHUP, never before, and only sane ones."""
+"""Settings of a running service change after SIGHUP, never before, and only to valid ones."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def write(service: Service, **settings: str) -> None:
 
 
 def names(service: Service) -> set[str]:
-    """What its workers call the service."""
+    """The service's name, as each worker knows it."""
     pages = [httpx.get(f"{service.url}/openapi.json", timeout=30) for _ in range(12)]
     return {page.json()["info"]["title"] for page in pages}
 
 
-def test_a_worker_that_is_replaced_keeps_the_settings(service: Service) -> None:
-    """Guard: ``Config.in_force`` in wsgi.py. With another key than the other workers have, a
-    worker would refuse whom they let in."""
+def test_a_replaced_worker_keeps_the_settings(service: Service) -> None:
+    """Guard: ``Config.in_force`` in wsgi.py. With a key of its own, a worker would
+    refuse the access tokens of the others."""
     before = names(service)
     write(service, app_name="New")
     for worker in (killed := service.workers()):
@@ -45,16 +45,16 @@ def test_a_worker_that_is_replaced_keeps_the_settings(service: Service) -> None:
 
 
 @pytest.mark.slow
-def test_a_reload_with_a_mistake_goes_on_as_before(service: Service) -> None:
-    """Guard: ``Config.in_force`` in gunicorn.conf.py. Without it the service would be gone."""
+def test_a_reload_with_an_invalid_setting_changes_nothing(service: Service) -> None:
+    """Guard: ``Config.in_force`` in gunicorn.conf.py. Without it the service would end."""
     before = names(service)
     write(service, app_name="New", metrics_token="not-so-long")
     service.reload()
     assert names(service) == before
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
-    (said,) = [line["event"] for line in lines if "stay as they were" in line["event"]]
-    assert "metrics_token" in said
-    assert "not-so-long" not in said
+    (message,) = [line["event"] for line in lines if "stay as they were" in line["event"]]
+    assert "metrics_token" in message
+    assert "not-so-long" not in message
     write(service, app_name="New")
     service.reload()
     assert names(service) == {"New"}

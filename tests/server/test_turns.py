@@ -1,4 +1,4 @@
-"""Turns: one at a time, in the order of asking, and nobody waits for who is slow."""
+"""Turns: one at a time, first come, first served, and none waits long for an overdue one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tokenservice.server.turns import LONG_SECONDS, Turns
 
 
-def test_they_come_one_at_a_time_and_in_order() -> None:
+def test_turns_come_one_at_a_time_and_in_order() -> None:
     turns, inside, order, alone = Turns(patience=60), threading.Lock(), [], []
 
     def work(number: int) -> None:
@@ -28,7 +28,7 @@ def test_they_come_one_at_a_time_and_in_order() -> None:
     assert all(alone)
 
 
-def test_who_keeps_one_for_too_long_is_left_behind_and_ends_none_of_another() -> None:
+def test_an_overdue_turn_is_taken_away_and_cannot_end_the_next_one() -> None:
     turns, taken, is_over = Turns(), threading.Event(), threading.Event()
 
     def keep() -> None:
@@ -49,7 +49,7 @@ def test_who_keeps_one_for_too_long_is_left_behind_and_ends_none_of_another() ->
     assert turns._current is None
 
 
-def test_who_passes_it_on_lets_the_next_begin() -> None:
+def test_a_turn_passed_on_lets_the_next_begin() -> None:
     turns, began = Turns(patience=60), threading.Event()
 
     def work() -> None:
@@ -63,7 +63,7 @@ def test_who_passes_it_on_lets_the_next_begin() -> None:
         assert began.wait(10)
 
 
-def test_a_thread_without_one_has_none_to_pass_on() -> None:
+def test_a_thread_without_a_turn_passes_none_on() -> None:
     turns = Turns()
     with ThreadPoolExecutor(1) as threads, turns:
         mine = turns._current

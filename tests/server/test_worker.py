@@ -20,7 +20,7 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: service\r\n\r\n"
 
 @pytest.fixture
 def worker(app: Flask) -> Iterator[Worker]:
-    """One that has begun, but has nobody who calls its loop."""
+    """A started worker whose loop does not run."""
     cfg = Config()
     worker = Worker(1, os.getpid(), [], app, 30, cfg, Logger(cfg))
     worker.wsgi = app
@@ -38,7 +38,7 @@ def worker(app: Flask) -> Iterator[Worker]:
 
 
 def keep(worker: Worker, seconds: float) -> socket.socket:
-    """A client whose connection is kept for so long."""
+    """A client whose idle connection is kept for ``seconds``."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname(), timeout=30)
         accepted, address = listener.accept()
@@ -52,8 +52,8 @@ def keep(worker: Worker, seconds: float) -> socket.socket:
     return client
 
 
-def test_a_request_of_the_last_moment_is_answered(worker: Worker) -> None:
-    """Guard: ``Worker.murder_keepalived``. gunicorn's own closes the connection in its face."""
+def test_a_request_of_the_last_moment_gets_a_response(worker: Worker) -> None:
+    """Guard: ``Worker.murder_keepalived``. gunicorn's own closes the connection unread."""
     with keep(worker, -1) as idle, keep(worker, -1) as asks, keep(worker, 60):
         asks.sendall(REQUEST)
         worker.murder_keepalived()
