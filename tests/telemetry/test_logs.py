@@ -1,4 +1,4 @@
-"""What the service writes: one JSON line an answer, that nobody can forge and no secret is in."""
+"""The log: one JSON line per response, without forgeries and without secrets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.telemetry import logs
 
-# A one-time token of the right shape and checksum belongs to one run of Redis, and so is made
-# at run time; this one has the wrong checksum.
+# A well-formed one-time token belongs to one run of Redis, and so is made at run time; this one
+# has the wrong checksum.
 MALFORMED = "ott_" + "0" * 56
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-ANSWERED = ("method", "endpoint", "status", "ms", "request_id", "timestamp", "level", "event")
+ALWAYS = ("method", "endpoint", "status", "ms", "request_id", "timestamp", "level", "event")
 
 
 class Logged:
-    """A service, and the lines that it wrote since one last asked."""
+    """A service and its log, read from the end of the last read."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -32,9 +32,9 @@ class Logged:
         self._read = 0
 
     def lines(self, least: int = 0) -> list[dict[str, Any]]:
-        """Every line is one JSON object, whole, and plain enough for any terminal.
+        """The new lines, each one a whole JSON object without control characters.
 
-        :param least: how many to wait for; they come a moment after the answers
+        :param least: the number to wait for; lines come a moment after their responses
         """
         until(lambda: self.service.log.read_bytes()[self._read :].count(b"\n") >= least)
         written = self.service.log.read_bytes()
@@ -46,11 +46,11 @@ class Logged:
         return lines
 
     def line(self, call: Callable[[], Any]) -> dict[str, Any]:
-        """The one line that ``call`` is answered with."""
+        """The one line of the response to ``call``."""
         self.lines()
         call()
         (line,) = self.lines(least=1)
-        assert set(ANSWERED) <= set(line)
+        assert set(ALWAYS) <= set(line)
         return line
 
 
@@ -60,7 +60,7 @@ def logged(serve: Callable[..., Service]) -> Iterator[Logged]:
         running = Logged(service)
         with running.http:
             yield running
-    assert running.lines()  # What it says on its way out is JSON too.
+    assert running.lines()  # The lines of its end are JSON too.
 
 
 @pytest.fixture
@@ -71,27 +71,27 @@ def someone(logged: Logged) -> Person:
 
 
 def create(logged: Logged, someone: Person) -> dict[str, Any]:
-    answer = logged.http.post("/token/create", headers=someone.headers)
-    found: dict[str, Any] = answer.json()
+    response = logged.http.post("/token/create", headers=someone.headers)
+    found: dict[str, Any] = response.json()
     return found
 
 
-def test_each_event_has_its_name_and_says_who(logged: Logged) -> None:
-    """And one line an answer, so that counting lines counts answers (ASVS 5.0 V16.3.1)."""
+def test_each_event_has_its_name_and_its_account(logged: Logged) -> None:
+    """One line per response, so that counting lines counts responses (ASVS 5.0 V16.3.1)."""
     correo = new_correo()
     masked = f"{correo[0]}***@example.com"
     account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
     credentials = {"correo": correo, "password": PASSWORD}
-    answers: list[httpx.Response] = []
+    responses: list[httpx.Response] = []
 
     def post(path: str, **body: Any) -> dict[str, Any]:
-        line = logged.line(lambda: answers.append(logged.http.post(path, **body)))
-        assert line["status"] == answers[-1].status_code
+        line = logged.line(lambda: responses.append(logged.http.post(path, **body)))
+        assert line["status"] == responses[-1].status_code
         assert line["method"] == "POST"
         return line
 
     line = post("/auth/register", json=account)
-    user_id = answers[-1].json()["id"]
+    user_id = responses[-1].json()["id"]
     assert (line["event"], line["user_id"]) == ("auth.registered", user_id)
     assert line["correo"] == masked
     assert line["endpoint"] == "auth.register"
@@ -105,10 +105,10 @@ def test_each_event_has_its_name_and_says_who(logged: Logged) -> None:
 
     line = post("/auth/login", json=credentials)
     assert (line["event"], line["user_id"]) == ("auth.login", user_id)
-    headers = {"Authorization": f"Bearer {answers[-1].json()['access_token']}"}
+    headers = {"Authorization": f"Bearer {responses[-1].json()['access_token']}"}
 
     line = post("/token/create", headers=headers)
-    token = answers[-1].json()
+    token = responses[-1].json()
     assert (line["event"], line["token_id"]) == ("token.created", token["id"])
     assert line["user_id"] == user_id
 
@@ -138,25 +138,25 @@ def test_times_are_utc(logged: Logged) -> None:
     assert 0 <= line["ms"] < 30_000
 
 
-def test_probes_that_succeed_are_not_worth_a_line(logged: Logged) -> None:
+def test_successful_probes_write_no_line(logged: Logged) -> None:
     logged.lines()
     for path in ("/healthz", "/readyz", "/metrics"):
         assert logged.http.get(path).status_code == 200
-    # On the same connection, and so of the same worker: theirs would come before.
+    # The same connection has the same worker: lines of the probes would come first.
     assert logged.line(lambda: logged.http.get("/nowhere"))["status"] == 404
 
 
-# Who a request is.
+# Request ids and traces.
 
 
 @pytest.mark.parametrize("given", ["a", "01H-x_y.z", "7" * 128, "..", TRACE])
-def test_a_sane_request_id_is_kept(given: str, logged: Logged) -> None:
-    answers: list[httpx.Response] = []
+def test_a_well_formed_request_id_is_kept(given: str, logged: Logged) -> None:
+    responses: list[httpx.Response] = []
     line = logged.line(
-        lambda: answers.append(logged.http.get("/nowhere", headers={"X-Request-ID": given}))
+        lambda: responses.append(logged.http.get("/nowhere", headers={"X-Request-ID": given}))
     )
-    assert answers[0].headers["X-Request-ID"] == given
-    assert answers[0].json()["request_id"] == given
+    assert responses[0].headers["X-Request-ID"] == given
+    assert responses[0].json()["request_id"] == given
     assert line["request_id"] == given
 
 
@@ -181,13 +181,13 @@ def test_a_sane_request_id_is_kept(given: str, logged: Logged) -> None:
     ],
 )
 def test_any_other_request_id_is_replaced(given: bytes, logged: Logged) -> None:
-    """Guards: ``logs.REQUEST_ID``, and ``logs.SECRET_TEXTS`` for what someone mistook for one."""
-    answers: list[httpx.Response] = []
+    """Guards: ``logs.REQUEST_ID``, and ``logs.SECRET_TEXTS`` for a secret sent as an id."""
+    responses: list[httpx.Response] = []
     headers = [(b"X-Request-ID", given)]
-    line = logged.line(lambda: answers.append(logged.http.get("/nowhere", headers=headers)))
-    kept = answers[0].headers["X-Request-ID"]
+    line = logged.line(lambda: responses.append(logged.http.get("/nowhere", headers=headers)))
+    kept = responses[0].headers["X-Request-ID"]
     assert re.fullmatch(r"[0-9a-f]{32}", kept)
-    assert answers[0].json()["request_id"] == line["request_id"] == kept
+    assert responses[0].json()["request_id"] == line["request_id"] == kept
 
 
 def test_a_trace_is_honoured(logged: Logged) -> None:
@@ -213,13 +213,13 @@ def test_a_trace_is_honoured(logged: Logged) -> None:
         f"00-{TRACE[:-1]}-00f067aa0ba902b7-01",
     ],
 )
-def test_a_trace_that_is_none_is_ignored(trace: str, logged: Logged) -> None:
+def test_a_malformed_trace_is_ignored(trace: str, logged: Logged) -> None:
     line = logged.line(lambda: logged.http.get("/nowhere", headers={"traceparent": trace}))
     assert "trace_id" not in line
     assert line["request_id"] != TRACE
 
 
-# What nobody can forge.
+# Forgeries.
 
 FORGERIES = [
     b'x\\", "event": "token.created", "x": "',
@@ -241,7 +241,7 @@ FORGERIES = [
 @pytest.mark.parametrize("forgery", FORGERIES, ids=range(len(FORGERIES)))
 @pytest.mark.parametrize("place", ["path", "query", "User-Agent", "X-Request-ID", "traceparent"])
 def test_no_request_can_break_a_line(place: str, forgery: bytes, logged: Logged) -> None:
-    """Sent as raw bytes; whoever answers, the log stays a list of JSON objects.
+    """Raw bytes, refused by gunicorn or the app: the log stays a list of JSON objects.
 
     Guard: ``logs.dict_config``, which has gunicorn write lines of JSON too (ASVS V16.4.1).
     """
@@ -282,8 +282,8 @@ def test_no_correo_can_break_a_line(correo: str, logged: Logged) -> None:
     assert correo not in json.dumps(line, ensure_ascii=False)
 
 
-def test_a_line_is_whole_however_many_write(logged: Logged, someone: Person) -> None:
-    """Threads and workers write to the same place, and lines do not mix."""
+def test_lines_of_concurrent_writers_stay_whole(logged: Logged, someone: Person) -> None:
+    """Threads and workers write to one file, and their lines do not mix."""
     logged.lines()
     url, sockets = ("127.0.0.1", logged.service.port), []
     for number in range(100):
@@ -297,14 +297,12 @@ def test_a_line_is_whole_however_many_write(logged: Logged, someone: Person) -> 
     assert sorted(line["request_id"] for line in lines) == sorted(f"n{n}" for n in range(100))
 
 
-# What must never be read in a log.
+# Secrets.
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_what_gunicorn_cannot_read_is_not_written_down(
-    level: str, serve: Callable[..., Service]
-) -> None:
-    """After a length that is too small, that is the rest of a body, with a password in it.
+def test_an_unreadable_request_is_not_logged(level: str, serve: Callable[..., Service]) -> None:
+    """After too small a Content-Length it is the rest of a body, with a password in it.
 
     Guards: ``worker.Worker.handle_error``, and the level of "gunicorn.error" in ``logs.py``.
     """
@@ -326,7 +324,7 @@ def test_what_gunicorn_cannot_read_is_not_written_down(
     assert "canaria" not in text
 
 
-def test_a_secret_that_somebody_logs_is_blanked() -> None:
+def test_a_logged_secret_is_blanked() -> None:
     """By its name, or by its shape; tests/torture/test_secrets.py sends them everywhere."""
     why = f"{MALFORMED} of eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0 at redis://:secret@host:1/0"
     line = logs.render(None, "", logs.redact(None, "", {"password": PASSWORD, "why": why, "n": 3}))
@@ -337,9 +335,9 @@ def test_a_secret_that_somebody_logs_is_blanked() -> None:
     }
 
 
-def test_what_postgres_quotes_of_a_row_is_left_out() -> None:
-    """Guard: ``logs.leave_out_quotes``, which stands behind what writes exceptions down."""
-    said = "CheckViolation: refused\nDETAIL:  Failing row contains (Ana, $argon2id$).\n[SQL: x]"
-    event = logs.leave_out_quotes(None, "", {"exception": said})
+def test_a_row_quoted_by_postgres_is_left_out() -> None:
+    """Guard: ``logs.leave_out_quotes``, which runs after the exceptions are formatted."""
+    error = "CheckViolation: refused\nDETAIL:  Failing row contains (Ana, $argon2id$).\n[SQL: x]"
+    event = logs.leave_out_quotes(None, "", {"exception": error})
     assert event["exception"] == "CheckViolation: refused\nDETAIL: [redacted]\n[SQL: x]"
     assert logs.SHARED.index(logs.leave_out_quotes) > 0

@@ -1,4 +1,4 @@
-"""What Prometheus reads: exact over all workers, and bounded however often workers die."""
+"""Metrics: exact over all workers, in a bounded number of files however often workers die."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.stage.service import Service
 
 WORKERS = 3
 LIMIT = 40
-# A file for each kind of metric, for each worker and for the process that starts them.
+# A file for each kind of metric, for each worker and for their parent.
 MOST_FILES = 3 * (WORKERS + 1)
 
 Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Measured:
-    """A service of three workers; every call on a connection of its own, so any may answer."""
+    """A service of three workers; each call has its own connection, so any may respond."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -33,7 +33,7 @@ class Measured:
         self.http = httpx.Client(base_url=service.url, timeout=30, headers={"Connection": "close"})
 
     def opened(self, worker: int) -> list[Path]:
-        """The files of metrics that a worker writes."""
+        """The files of metrics that a worker has open."""
         names = map(Path, self.service.descriptors(worker))
         return [path for path in names if path.suffix == ".db"]
 
@@ -51,7 +51,7 @@ class Measured:
         return self.scrape().get((name, frozenset(labels.items())), 0)
 
     def always(self, expected: float, name: str, **labels: str) -> None:
-        """Whichever worker answers, it says the same."""
+        """Assert that every worker reports the same value."""
         assert [self.value(name, **labels) for _ in range(12)] == [expected] * 12
 
     def create(self, person: Person, count: int) -> list[httpx.Response]:
@@ -85,14 +85,14 @@ def someone(measured: Measured) -> Person:
     return enrol(measured.http.post)
 
 
-def test_counters_are_exact_whichever_worker_answers(measured: Measured, someone: Person) -> None:
+def test_counters_are_exact_on_every_worker(measured: Measured, someone: Person) -> None:
     """Guard: ``metrics.exposition`` sums the files of all workers."""
     before = measured.value("onetime_tokens_created_total")
-    answered = measured.value("http_requests_total", endpoint="token.create", status="201")
-    tokens = [answer.json()["token"] for answer in measured.create(someone, 30)]
+    requests = measured.value("http_requests_total", endpoint="token.create", status="201")
+    tokens = [response.json()["token"] for response in measured.create(someone, 30)]
     measured.always(before + 30, "onetime_tokens_created_total")
     labels = {"endpoint": "token.create", "status": "201"}
-    measured.always(answered + 30, "http_requests_total", **labels)
+    measured.always(requests + 30, "http_requests_total", **labels)
 
     before = measured.value("onetime_tokens_validated_total")
     for token in tokens[:10]:
@@ -123,14 +123,14 @@ def test_refusals_are_counted_by_their_code(measured: Measured, someone: Person)
 def test_calls_over_a_limit_are_counted_by_the_limit(measured: Measured, someone: Person) -> None:
     before = measured.value("rate_limited_total", limit="create")
     created = measured.value("onetime_tokens_created_total")
-    answers = measured.create(someone, LIMIT + 5)
-    assert [answer.status_code for answer in answers].count(429) == 5
+    responses = measured.create(someone, LIMIT + 5)
+    assert [response.status_code for response in responses].count(429) == 5
     measured.always(before + 5, "rate_limited_total", limit="create")
     measured.always(created + LIMIT, "onetime_tokens_created_total")
 
 
-def test_labels_name_endpoints_never_paths_or_people(measured: Measured, someone: Person) -> None:
-    """Whoever chooses a path must not choose a label, or the page grows without end."""
+def test_labels_name_endpoints_never_paths_or_accounts(measured: Measured, someone: Person) -> None:
+    """A client must not choose a label by its path, or the page grows without end."""
     token = measured.create(someone, 1)[0].json()["token"]
     for path in (f"/token/{token}/x", "/wp-login.php", "/problems/canary-code", "/%2e%2e/canary"):
         measured.http.get(path, headers=someone.headers)
@@ -143,35 +143,35 @@ def test_labels_name_endpoints_never_paths_or_people(measured: Measured, someone
     assert not [name for name in names if "/" in name]
 
 
-def test_a_worker_that_dies_takes_no_count_with_it_and_leaves_no_file(
+def test_a_killed_worker_loses_no_count_and_leaves_no_file(
     measured: Measured, someone: Person
 ) -> None:
     """Guard: ``gunicorn.conf.py`` keeps files by the number of a worker, not by its pid."""
     for _ in range(6):
         before = measured.value("onetime_tokens_created_total")
-        assert {answer.status_code for answer in measured.create(someone, 5)} == {201}
+        assert {response.status_code for response in measured.create(someone, 5)} == {201}
         measured.replace_a_worker()
         measured.always(before + 5, "onetime_tokens_created_total")
     assert len(list(measured.files.iterdir())) <= MOST_FILES
 
 
-def test_a_reload_takes_no_count_with_it(measured: Measured, someone: Person) -> None:
-    """Guard: ``slot`` in gunicorn.conf.py, which is then read again. Without it the new workers
-    all write into one file, and over each other."""
+def test_a_reload_loses_no_count(measured: Measured, someone: Person) -> None:
+    """Guard: ``slot`` in gunicorn.conf.py, which a reload reads again. Without it the new
+    workers overwrite each other in one file."""
     before = measured.value("onetime_tokens_created_total")
     measured.service.reload()
     with ThreadPoolExecutor(WORKERS) as threads:
         made = list(threads.map(lambda _: measured.create(someone, 10), range(WORKERS)))
-    assert {answer.status_code for answers in made for answer in answers} == {201}
+    assert {response.status_code for responses in made for response in responses} == {201}
     measured.always(before + 10 * WORKERS, "onetime_tokens_created_total")
     written = [set(measured.opened(worker)) for worker in measured.service.workers()]
     assert len(set.union(*written)) == sum(map(len, written))
 
 
-def test_a_worker_that_is_just_starting_does_not_break_the_page(measured: Measured) -> None:
-    """It makes a file before it fills it, and prometheus-client cannot read an empty one.
+def test_a_starting_worker_does_not_break_the_page(measured: Measured) -> None:
+    """A worker creates its file before it fills it; prometheus-client cannot read an empty one.
 
-    Guard: ``metrics.exposition`` looks again.
+    Guard: ``metrics.exposition`` tries again.
     """
     starting = measured.files / "gauge_livesum_99.db"
     starting.touch()
@@ -182,7 +182,7 @@ def test_a_worker_that_is_just_starting_does_not_break_the_page(measured: Measur
         assert page.result().status_code == 200
 
 
-def test_a_pool_in_use_returns_to_nobody(measured: Measured, someone: Person) -> None:
+def test_connections_in_use_return_to_zero(measured: Measured, someone: Person) -> None:
     """Also when a worker died with connections in use. Guard: ``child_exit``."""
     stop = time.monotonic() + 1.5
 
@@ -192,7 +192,7 @@ def test_a_pool_in_use_returns_to_nobody(measured: Measured, someone: Person) ->
                 measured.http.get("/auth/me", headers=someone.headers)
                 measured.http.post("/token/validate", headers=someone.headers, json={"token": "x"})
             except httpx.TransportError:
-                continue  # This one was with the worker that died.
+                continue  # The killed worker had this call.
 
     with ThreadPoolExecutor(8) as threads:
         hammering = threads.map(hammer, range(8))

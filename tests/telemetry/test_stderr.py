@@ -1,4 +1,4 @@
-"""A log that cannot be written, or whose reader stands still: calls are served all the same."""
+"""Standard error that is unwritable, or whose reader has stopped: every call is still served."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Process = subprocess.Popen[bytes]
 
 
 class Pipe:
-    """A pipe of one page, with a reader that reads when it is told to."""
+    """A pipe of one page, whose reader reads only in :meth:`drain`."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -46,7 +46,7 @@ class Pipe:
         self.read = b""
 
     def drain(self, enough: Callable[[], bool], seconds: float = 30) -> None:
-        """Read until that is enough."""
+        """Read until ``enough()``."""
         assert self._reader is not None
         deadline = time.monotonic() + seconds
         while not enough():
@@ -70,7 +70,7 @@ def piped(serve: Serve) -> Iterator[tuple[Service, Pipe]]:
 
 
 def dropped(service: Service) -> int:
-    """What its metric says."""
+    """The number of dropped lines, by the metric."""
     page = httpx.get(f"{service.url}/metrics", timeout=30).text
     [value] = [
         sample.value
@@ -85,31 +85,31 @@ def parsed(written: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in written.splitlines() if line]
 
 
-def told(lines: list[dict[str, Any]]) -> int:
-    """How many lines the log says that it lacks."""
+def reported(lines: list[dict[str, Any]]) -> int:
+    """The number of dropped lines, by the log itself."""
     return sum(line["lines"] for line in lines if line["event"] == "log.lines_dropped")
 
 
 def statuses(connections: list[Connection], requests: list[bytes]) -> Counter[int]:
-    """Answers to ``requests``, some of them at a time."""
+    """The statuses of ``requests``, one at a time on each connection."""
     counted: Counter[int] = Counter()
     for start in range(0, len(requests), len(connections)):
         some = requests[start : start + len(connections)]
-        counted.update(answer.status for answer in race(connections[: len(some)], some))
+        counted.update(response.status for response in race(connections[: len(some)], some))
     return counted
 
 
 def create(service: Service, person: Person, count: int = 100) -> list[str]:
-    """Tokens, in one call."""
+    """Create tokens in one call."""
     body = {"count": count, "expires_in": 60}
     url = f"{service.url}/token/batch"
-    answer = httpx.post(url, json=body, headers=person.headers, timeout=30)
-    return [token["token"] for token in answer.json()["tokens"]]
+    response = httpx.post(url, json=body, headers=person.headers, timeout=30)
+    return [token["token"] for token in response.json()["tokens"]]
 
 
 @pytest.mark.slow
-def test_a_reader_that_stands_still_holds_up_nobody(piped: tuple[Service, Pipe]) -> None:
-    """And once it reads again, it is told how many lines are missing.
+def test_a_stopped_reader_delays_no_response(piped: tuple[Service, Pipe]) -> None:
+    """Once it reads again, the log reports the number of missing lines.
 
     Guards: the queue of stderr.py, and MOST_LINES.
     """
@@ -132,13 +132,13 @@ def test_a_reader_that_stands_still_holds_up_nobody(piped: tuple[Service, Pipe])
     assert httpx.get(f"{service.url}/last", timeout=30).status_code == 404
     pipe.drain(lambda: pipe.read.endswith(b"\n") and b'"endpoint": null' in pipe.read)
     lines = parsed(pipe.read)
-    assert told(lines) == missing == dropped(service)
+    assert reported(lines) == missing == dropped(service)
     assert sum("status" in line for line in lines) == calls + 1 - missing
 
 
 @pytest.mark.slow
-def test_a_reader_that_stands_still_holds_up_no_reload_and_no_end(serve: Serve) -> None:
-    """Guard: LAST_SECONDS. Workers leave within it, and so does what started them."""
+def test_a_stopped_reader_delays_no_reload_and_no_stop(serve: Serve) -> None:
+    """Guard: LAST_SECONDS. Workers end within it, and so does their parent."""
     service = serve(web_concurrency=2)
     with contextlib.closing(Pipe(service.log)):
         with service:
@@ -161,10 +161,10 @@ def full(service: Service) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("broken", [gone, full])
-def test_a_log_that_cannot_be_written_changes_no_answer(
+def test_an_unwritable_log_changes_no_response(
     broken: Callable[[Service], Callable[[], None]], serve: Serve
 ) -> None:
-    """Nor does a log on a full disk, or one whose reader is gone, end a worker."""
+    """Nor does a full disk, or a pipe without a reader, end a worker."""
     service = serve(web_concurrency=2)
     breaks = broken(service)
     with service, httpx.Client(base_url=service.url, timeout=30) as http:
@@ -178,15 +178,15 @@ def test_a_log_that_cannot_be_written_changes_no_answer(
         for _ in range(20):
             created = http.post("/token/create")
             body = {"token": created.json()["token"]}
-            answers = [created, *(http.post("/token/validate", json=body) for _ in range(2))]
-            assert [answer.status_code for answer in answers] == [201, 200, 409]
+            responses = [created, *(http.post("/token/validate", json=body) for _ in range(2))]
+            assert [response.status_code for response in responses] == [201, 200, 409]
         until(lambda: dropped(service) == before + 3 + 60)
         assert http.get("/readyz").status_code == 200
         assert service.workers() == workers
 
 
-def test_a_disk_that_fills_up_tears_one_line_and_the_next_is_whole(serve: Serve) -> None:
-    """The system takes a part of a line, as where the disk has room for no more.
+def test_a_full_disk_tears_one_line_and_the_next_is_whole(serve: Serve) -> None:
+    """The system writes a part of a line, as on a disk without more room.
 
     Guard: ``_is_torn``.
     """
@@ -210,14 +210,14 @@ def test_a_disk_that_fills_up_tears_one_line_and_the_next_is_whole(serve: Serve)
     written = service.log.read_bytes()
     torn = written[:most].splitlines()[-1]
     whole = parsed(written[: most - len(torn)] + written[most:])
-    assert told(whole) == 5
+    assert reported(whole) == 5
     assert sum("status" in line for line in whole) == 1 + 3
 
 
-def test_nothing_is_lost_and_nothing_mixed_in_ordinary_operation(serve: Serve) -> None:
-    """Three workers write into a pipe that is full most of the time, and leave in good order.
+def test_no_line_is_lost_or_mixed_in_ordinary_operation(serve: Serve) -> None:
+    """Three workers write into a pipe that is full most of the time, and end in good order.
 
-    Guard: WHOLE_BYTES; a pipe may mix what is written together beyond that.
+    Guard: WHOLE_BYTES; a pipe may mix longer writes.
     """
     service = serve(web_concurrency=3)
     pipe, over = Pipe(service.log), threading.Event()
@@ -235,10 +235,10 @@ def test_nothing_is_lost_and_nothing_mixed_in_ordinary_operation(serve: Serve) -
     events = [line["event"].partition(" (")[0] for line in lines if "status" not in line]
     assert events.count("Worker exiting") == 3
     assert events[-1] == "Shutting down: Master"
-    assert not told(lines)
+    assert not reported(lines)
 
 
-# What one process does, without a service.
+# One process, without a service.
 
 LINES = """
 import logging
@@ -261,31 +261,31 @@ def python(script: str, env: dict[str, str] | None = None, **options: Any) -> Pr
 def test_the_last_lines_of_a_process_are_written() -> None:
     """Guard: ``Lines._end``."""
     with python(LINES.format(count=1000), stderr=subprocess.PIPE) as process:
-        said = process.communicate(timeout=60)[1]
-    assert len(parsed(said)) == 1000
+        output = process.communicate(timeout=60)[1]
+    assert len(parsed(output)) == 1000
 
 
-def test_a_process_ends_though_nobody_reads_its_last_lines() -> None:
-    """Guards: LAST_SECONDS, and a thread that is a daemon."""
-    script = LINES.format(count=3000) + "print('said', flush=True)"
+def test_a_process_ends_though_its_last_lines_are_unread() -> None:
+    """Guards: LAST_SECONDS, and a daemon thread."""
+    script = LINES.format(count=3000) + "print('done', flush=True)"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with python(script, **pipes) as process:
         assert process.stdout
-        assert process.stdout.readline() == b"said\n"
-        said = time.monotonic()
+        assert process.stdout.readline() == b"done\n"
+        started = time.monotonic()
         assert process.wait(60) == 0
-        assert LAST_SECONDS - 0.1 < time.monotonic() - said < LAST_SECONDS + 10
+        assert LAST_SECONDS - 0.1 < time.monotonic() - started < LAST_SECONDS + 10
 
 
 def test_a_line_is_whole_where_stderr_is_non_blocking() -> None:
-    """Another process that has it too may make it so. Guard: BlockingIOError in stderr.py."""
+    """Another process that shares it may set the flag. Guard: BlockingIOError in stderr.py."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PAGE)
     script = LINES.format(count=300) + "logs.log.info('x' * 50_000, number=300)"
-    with python(script, stderr=writer) as process, open(reader, "rb") as said:  # noqa: PTH123
+    with python(script, stderr=writer) as process, open(reader, "rb") as output:  # noqa: PTH123
         os.close(writer)
-        lines = parsed(said.read())
+        lines = parsed(output.read())
         assert process.wait(60) == 0
     assert len(lines) == 301
     assert len(lines[-1]["event"]) == 50_000
@@ -300,8 +300,8 @@ print(round(REGISTRY.get_sample_value("log_lines_dropped_total")))
 """
 
 
-def test_what_has_the_number_of_a_stderr_that_is_closed_gets_no_line(tmp_path: Path) -> None:
-    """It could be a connection to a store. Guard: DESCRIPTOR."""
+def test_the_descriptor_of_a_closed_stderr_gets_no_line(tmp_path: Path) -> None:
+    """The descriptor could be a connection to a store by now. Guard: DESCRIPTOR."""
     script = f"it = open({str(tmp_path / 'other')!r}, 'w'); assert it.fileno() == 2\n"
     script += LINES.format(count=10)
     script += COUNTED
@@ -324,12 +324,12 @@ else:
 )
 
 
-def test_a_fork_takes_no_line_along_and_writes_its_own() -> None:
+def test_a_fork_repeats_no_line_and_writes_its_own() -> None:
     """Guard: ``after_in_child`` in stderr.py."""
     with python(FORK.format(count=500), stderr=subprocess.PIPE) as process:
-        said = process.communicate(timeout=60)[1]
+        output = process.communicate(timeout=60)[1]
     assert process.returncode == 0
-    lines = [line for line in parsed(said) if "DeprecationWarning" not in line["event"]]
+    lines = [line for line in parsed(output) if "DeprecationWarning" not in line["event"]]
     assert len(lines) == 501
     assert sum(line["event"] == "line of the child" for line in lines) == 1
 
@@ -356,8 +356,8 @@ for _ in range(300):
 
 
 @pytest.mark.slow
-def test_a_fork_copies_no_lock_that_is_held(tmp_path: Path) -> None:
-    """Guard: ``before`` in stderr.py. Where nothing can be written, each line is counted."""
+def test_a_fork_copies_no_held_lock(tmp_path: Path) -> None:
+    """Guard: ``before`` in stderr.py. On a full disk each line is counted, under a lock."""
     files = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Path("/dev/full").open("w") as full, python(FORKS, files, stderr=full) as process:
         assert process.wait(100) == 0
@@ -367,13 +367,13 @@ def test_a_warning_is_a_line_too() -> None:
     """Guard: ``captureWarnings`` in logs.py."""
     script = LINES.format(count=0) + "import warnings; warnings.warn('canary')"
     with python(script, stderr=subprocess.PIPE) as process:
-        said = process.communicate(timeout=60)[1]
-    [line] = parsed(said)
+        output = process.communicate(timeout=60)[1]
+    [line] = parsed(output)
     assert "UserWarning: canary" in line["event"]
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full", "2> >(exec true)"])
-def test_a_command_ends_well_without_a_stderr(how: str, service: Service, tmp_path: Path) -> None:
+def test_a_command_succeeds_without_a_stderr(how: str, service: Service, tmp_path: Path) -> None:
     bash = program("bash")
     done = subprocess.run(
         [bash, "-c", f"{sys.executable} -m flask --app wsgi users list {how}"],
