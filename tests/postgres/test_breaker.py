@@ -1,4 +1,4 @@
-"""While Postgres does not answer, few wait for it, and everyone else is told so at once."""
+"""While Postgres does not respond, few requests wait for it, and the rest get a 503 at once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tokenservice.ops import probes
 from tokenservice.postgres.breaker import STANDSTILL_SECONDS, TRY_AGAIN_SECONDS, asking
 from tokenservice.postgres.timeouts import REQUEST_SECONDS
 
-#: More than a refusal takes, and less than a wait for an answer.
+#: Longer than a refusal, and shorter than a wait for Postgres.
 AT_ONCE = 0.4
 LONG = 0.65
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     seconds: float
     body: Any
@@ -45,24 +45,24 @@ class Site:
         self.app, self.proxy = app, proxy
         self.known = enrol(app.test_client().post)
 
-    def ask(self, method: str, path: str, **options: Any) -> Answer:
+    def ask(self, method: str, path: str, **options: Any) -> Response:
         started = time.monotonic()
-        answer: TestResponse = self.app.test_client().open(path, method=method, **options)
+        response: TestResponse = self.app.test_client().open(path, method=method, **options)
         seconds = time.monotonic() - started
-        assert answer.status_code != 503 or answer.headers["Retry-After"] == "1"
-        return Answer(answer.status_code, seconds, answer.get_json(silent=True))
+        assert response.status_code != 503 or response.headers["Retry-After"] == "1"
+        return Response(response.status_code, seconds, response.get_json(silent=True))
 
-    def login(self) -> Answer:
+    def login(self) -> Response:
         return self.ask("POST", "/auth/login", json={"correo": new_correo(), "password": PASSWORD})
 
-    def create(self, person: Person) -> Answer:
+    def create(self, person: Person) -> Response:
         return self.ask("POST", "/token/create", headers=person.headers)
 
-    def at_once(self, count: int, call: Callable[[], Answer]) -> list[Answer]:
-        """Make a call so many times, all at the same moment."""
+    def at_once(self, count: int, call: Callable[[], Response]) -> list[Response]:
+        """Make ``count`` calls at the same moment."""
         start = threading.Barrier(count)
 
-        def one(_: int) -> Answer:
+        def one(_: int) -> Response:
             start.wait(10)
             return call()
 
@@ -70,11 +70,11 @@ class Site:
             return list(threads.map(one, range(count)))
 
     def broken(self) -> None:
-        """Let Postgres hang, and one request find out."""
+        """Make Postgres hang, and let one request fail."""
         self.proxy.hang()
-        found_out = self.login()
-        assert found_out.status == 503
-        assert found_out.seconds > LONG
+        failed = self.login()
+        assert failed.status == 503
+        assert failed.seconds > LONG
 
 
 @pytest.fixture
@@ -90,12 +90,12 @@ def site(app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]) -> 
 
 @contextlib.contextmanager
 def queries(app: Flask, beginning: str) -> Iterator[list[str]]:
-    """The queries with such a beginning that ``app`` makes meanwhile."""
+    """The queries of ``app`` in the block that start with ``beginning``."""
     seen: list[str] = []
 
-    def note(*told: Any) -> None:
-        if told[2].startswith(beginning):
-            seen.append(told[2])
+    def note(*call: Any) -> None:
+        if call[2].startswith(beginning):
+            seen.append(call[2])
 
     with app.app_context():
         engine = db.engine
@@ -104,46 +104,46 @@ def queries(app: Flask, beginning: str) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-def test_no_route_waits_for_a_postgres_that_failed_a_moment_ago(site: Site) -> None:
-    """Nor forgets ``postgres.asking``. Guard: the refusal in ``Breaker._take_place``."""
+def test_no_route_waits_for_a_postgres_that_just_failed(site: Site) -> None:
+    """Every route uses ``breaker.asking``. Guard: the refusal in ``Breaker._take_place``."""
     stranger = enrol(site.app.test_client().post)
     assert site.create(site.known).status == 201
     site.broken()
     account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
     refused = [site.login(), site.ask("POST", "/auth/register", json=account)]
     refused.append(site.create(stranger))
-    for answer in refused:
-        assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
-        assert answer.seconds < AT_ONCE
+    for response in refused:
+        assert (response.status, response.body["code"]) == (503, "database_unavailable")
+        assert response.seconds < AT_ONCE
     for rule in site.app.url_map.iter_rules():
         url = rule.build(dict.fromkeys(rule.arguments, "x" * 18), append_unknown=False)
         assert url
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             if rule.endpoint != "ops.readyz":
-                answer = site.ask(method, url[1], headers=site.known.headers)
-                assert answer.seconds < AT_ONCE, (method, rule.rule)
-                assert answer.status != 500
+                response = site.ask(method, url[1], headers=site.known.headers)
+                assert response.seconds < AT_ONCE, (method, rule.rule)
+                assert response.status != 500
 
 
-def test_one_at_a_time_tries_again(site: Site) -> None:
+def test_one_request_at_a_time_tries_again(site: Site) -> None:
     """Guard: the trial of ``Breaker``."""
     site.broken()
     time.sleep(TRY_AGAIN_SECONDS)
-    answers = site.at_once(6, site.login)
-    assert {answer.status for answer in answers} == {503}
-    assert len([answer for answer in answers if answer.seconds > LONG]) == 1
+    responses = site.at_once(6, site.login)
+    assert {response.status for response in responses} == {503}
+    assert len([response for response in responses if response.seconds > LONG]) == 1
 
 
-def test_a_crowd_after_an_outage_waits_for_the_one_that_tries(site: Site) -> None:
-    """Guard: ``breaker.TRIAL_SECONDS``. Nobody had asked since."""
+def test_a_crowd_after_an_outage_waits_for_the_trial(site: Site) -> None:
+    """Guard: ``breaker.TRIAL_SECONDS``. No request came since."""
     site.broken()
     site.proxy.mend()
     time.sleep(TRY_AGAIN_SECONDS)
-    assert {answer.status for answer in site.at_once(4, site.login)} == {401}
+    assert {response.status for response in site.at_once(4, site.login)} == {401}
 
 
-def test_it_is_over_soon_after_postgres_is_back(site: Site) -> None:
-    """By itself, and for the known too."""
+def test_an_outage_is_over_soon_after_postgres_is_back(site: Site) -> None:
+    """By itself, and for a cached account too."""
     for fault in (site.proxy.hang, site.proxy.refuse):
         fault()
         assert site.login().status == 503
@@ -154,25 +154,25 @@ def test_it_is_over_soon_after_postgres_is_back(site: Site) -> None:
         assert site.ask("GET", "/auth/me", headers=site.known.headers).status == 200
 
 
-def test_a_quarter_of_the_threads_waits_and_the_others_are_told_so(site: Site) -> None:
-    """Also before the first has found out. Guard: the places of ``Breaker``."""
+def test_a_quarter_of_the_threads_waits_and_the_others_are_refused(site: Site) -> None:
+    """Also before the first one has failed. Guard: the places of ``Breaker``."""
     assert site.login().status == 401
     site.proxy.hang()
-    answers = site.at_once(8, site.login)
-    assert {answer.status for answer in answers} == {503}
-    assert len([answer for answer in answers if answer.seconds > LONG]) == 2
+    responses = site.at_once(8, site.login)
+    assert {response.status for response in responses} == {503}
+    assert len([response for response in responses if response.seconds > LONG]) == 2
     early = threading.Thread(target=site.at_once, args=(2, site.login))
     site.proxy.mend()
     until(lambda: site.login().status == 401)
     site.proxy.hang()
     early.start()
     time.sleep(STANDSTILL_SECONDS + 0.1)
-    assert site.login().seconds < 0.3  # By now nobody waits for a place.
+    assert site.login().seconds < 0.3  # By now no request waits for a place.
     early.join()
 
 
-def test_a_place_that_comes_free_by_a_failure_is_not_taken(site: Site) -> None:
-    """Guard: the last look of ``Breaker._take_place``."""
+def test_a_place_freed_by_a_failure_is_not_taken(site: Site) -> None:
+    """Guard: the last check of ``Breaker._take_place``."""
     site.proxy.hang()
     with ThreadPoolExecutor(2) as threads:
         threads.submit(site.login)
@@ -183,26 +183,24 @@ def test_a_place_that_comes_free_by_a_failure_is_not_taken(site: Site) -> None:
 
 
 def test_a_short_wait_for_a_place_is_no_refusal(site: Site) -> None:
-    """Postgres is slow, and answers. Guard: the wait in ``Breaker._take_place``."""
+    """Postgres is slow, but responds. Guard: the wait in ``Breaker._take_place``."""
     assert site.login().status == 401
     site.proxy.slow(0.02)
-    assert {answer.status for answer in site.at_once(4, site.login)} == {401}
+    assert {response.status for response in site.at_once(4, site.login)} == {401}
 
 
-def test_a_crowd_of_one_caller_asks_once_for_each_place(site: Site) -> None:
-    """Guard: the second look into the memory in ``Callers.find``."""
+def test_a_crowd_of_one_caller_queries_once_for_each_place(site: Site) -> None:
+    """Guard: the second look into the cache in ``Callers.find``."""
     stranger = enrol(site.app.test_client().post)
     site.proxy.slow(0.02)
     with queries(site.app, "SELECT users") as seen:
-        answers = site.at_once(8, lambda: site.create(stranger))
-    assert {answer.status for answer in answers} == {201}
+        responses = site.at_once(8, lambda: site.create(stranger))
+    assert {response.status for response in responses} == {201}
     assert 1 <= len(seen) <= 2
 
 
-def test_an_address_that_is_being_registered_is_no_outage(
-    site: Site, postgres: dev.Postgres
-) -> None:
-    """Its row is locked for as long as somebody's transaction lasts, and no other is.
+def test_a_registration_in_progress_is_no_outage(site: Site, postgres: dev.Postgres) -> None:
+    """Another transaction locks the new row, and no other row.
 
     Guard: ``breaker.is_away``.
     """
@@ -220,7 +218,7 @@ def test_an_address_that_is_being_registered_is_no_outage(
     assert site.ask("POST", "/auth/register", json=account).status == 201
 
 
-def test_locked_accounts_are_waited_for_by_one_and_are_no_reason_not_to_be_ready(
+def test_locked_accounts_hold_one_request_and_leave_the_service_ready(
     site: Site, postgres: dev.Postgres
 ) -> None:
     with locked(SimpleNamespace(postgres=postgres)):
@@ -230,8 +228,8 @@ def test_locked_accounts_are_waited_for_by_one_and_are_no_reason_not_to_be_ready
     until(lambda: site.login().status == 401, seconds=1)
 
 
-def test_another_table_that_is_locked_is_no_outage(site: Site, postgres: dev.Postgres) -> None:
-    """/readyz alone reads it. Guard: ``breaker.is_away``."""
+def test_a_lock_on_another_table_is_no_outage(site: Site, postgres: dev.Postgres) -> None:
+    """Only /readyz reads it. Guard: ``breaker.is_away``."""
     with contextlib.closing(psycopg2.connect(postgres.url)) as elsewhere:
         elsewhere.cursor().execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
         assert readiness(site.app.test_client()).status_code == 503
@@ -239,7 +237,7 @@ def test_another_table_that_is_locked_is_no_outage(site: Site, postgres: dev.Pos
 
 
 def test_no_connection_is_held_after_asking(site: Site) -> None:
-    """Least of all after a transaction that failed. Guard: ``finally`` in ``postgres.asking``."""
+    """Least of all after a transaction that failed. Guard: ``finally`` in ``breaker.asking``."""
     with site.app.test_request_context():
         for query in ("SELECT 1", "INSERT INTO nowhere VALUES (1)"):
             with contextlib.suppress(Exception), asking():
@@ -250,28 +248,28 @@ def test_no_connection_is_held_after_asking(site: Site) -> None:
 # /readyz.
 
 
-def test_the_first_look_is_waited_for_by_one(site: Site) -> None:
-    """It is true, and meanwhile the others are told that nothing is known. Guard: ``Look``."""
+def test_one_request_waits_for_the_first_look(site: Site) -> None:
+    """Its response is true, the others report that nothing is known. Guard: ``Readiness``."""
     site.proxy.hang()
-    answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
-    assert {answer.status for answer in answers} == {503}
-    [looked] = [answer for answer in answers if answer.seconds > LONG]
+    responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+    assert {response.status for response in responses} == {503}
+    [looked] = [response for response in responses if response.seconds > LONG]
     assert looked.body["checks"] == {"postgres": "unavailable", "schema": "unknown", "redis": "ok"}
-    for answer in answers:
-        assert answer is looked or answer.body["checks"] == probes.UNKNOWN
+    for response in responses:
+        assert response is looked or response.body["checks"] == probes.UNKNOWN
 
 
-def test_what_was_seen_last_is_told_while_one_looks(site: Site) -> None:
+def test_the_last_look_is_reported_during_the_next(site: Site) -> None:
     assert site.ask("GET", "/readyz").status == 200
     site.proxy.hang()
     time.sleep(probes.LOOK_AGAIN_SECONDS)
-    answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
-    assert sorted(answer.status for answer in answers) == [200] * 7 + [503]
-    assert len([answer for answer in answers if answer.seconds > AT_ONCE]) == 1
+    responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+    assert sorted(response.status for response in responses) == [200] * 7 + [503]
+    assert len([response for response in responses if response.seconds > AT_ONCE]) == 1
     assert {a.status for a in site.at_once(8, lambda: site.ask("GET", "/readyz"))} == {503}
 
 
-def test_what_was_seen_last_is_not_told_for_long(site: Site) -> None:
+def test_an_old_look_is_not_reported(site: Site) -> None:
     """Guard: ``probes.OLD_SECONDS``."""
     assert site.ask("GET", "/readyz").status == 200
     site.proxy.hang()
@@ -283,13 +281,13 @@ def test_a_crowd_at_readyz_is_one_look(site: Site) -> None:
     with queries(site.app, "SHOW") as looks:
         started = time.monotonic()
         for _ in range(5):
-            answers = site.at_once(8, lambda: site.ask("GET", "/readyz"))
-            assert {answer.status for answer in answers} == {200}
+            responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+            assert {response.status for response in responses} == {200}
         seconds = time.monotonic() - started
     assert len(looks) <= 1 + seconds / probes.LOOK_AGAIN_SECONDS
 
 
-def test_what_a_look_finds_out_spares_the_callers(site: Site) -> None:
+def test_a_failed_look_spares_the_callers(site: Site) -> None:
     """Guard: ``learn`` in ``probes.check_postgres``."""
     site.proxy.hang()
     assert site.ask("GET", "/readyz").status == 503

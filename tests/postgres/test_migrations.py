@@ -62,8 +62,8 @@ def test_up_down_and_up_again() -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_each_step_down_can_be_taken_back() -> None:
-    """An operator who must go back one release goes back one step."""
+def test_a_downgrade_by_one_step_can_be_undone() -> None:
+    """A rollback by one release is a downgrade by one step."""
     flask_migrate.upgrade()
     newest = columns()
     flask_migrate.downgrade()
@@ -72,7 +72,7 @@ def test_each_step_down_can_be_taken_back() -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_upgrading_what_is_up_to_date_does_nothing() -> None:
+def test_an_upgrade_at_head_does_nothing() -> None:
     flask_migrate.upgrade()
     before = columns()
     flask_migrate.upgrade()
@@ -81,7 +81,7 @@ def test_upgrading_what_is_up_to_date_does_nothing() -> None:
 
 @pytest.mark.usefixtures("empty")
 def test_models_and_migrations_agree() -> None:
-    """Red when a model changes and no migration says so, or the other way round."""
+    """Red when a model changes without a migration, or the other way round."""
     flask_migrate.upgrade()
     with db.engine.connect() as connection:
         context = MigrationContext.configure(
@@ -105,8 +105,8 @@ def test_every_constraint_has_its_name() -> None:
 
 
 @pytest.mark.usefixtures("empty")
-def test_the_defaults_are_the_databases_too() -> None:
-    """Code of the release before, which knows less of the table, can still insert."""
+def test_the_database_has_the_defaults_too() -> None:
+    """The previous release, which knows fewer columns, can still insert."""
     flask_migrate.upgrade()
     insert = text(
         "INSERT INTO users (id, nombre, correo, password_hash) "
@@ -117,8 +117,8 @@ def test_the_defaults_are_the_databases_too() -> None:
         assert tuple(connection.execute(insert).one()) == (True, True)
 
 
-def test_readiness_knows_a_schema_that_is_not_at_head(empty: Flask) -> None:
-    """Red without ``check_postgres`` comparing revisions."""
+def test_readiness_reports_a_schema_not_at_head(empty: Flask) -> None:
+    """Guard: the comparison of revisions in ``probes.check_postgres``."""
     client = empty.test_client()
     before = client.get("/readyz")
     assert before.status_code == 503

@@ -28,7 +28,7 @@ def schema(app: Flask) -> Flask:
 
 @pytest.fixture
 def mute() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
@@ -40,21 +40,21 @@ def took(least: float, most: float) -> Iterator[None]:
     assert least < time.monotonic() - started < most
 
 
-def test_a_request_does_not_wait_for_a_server_that_says_nothing(
+def test_a_request_does_not_wait_for_a_silent_server(
     mute: int, make_app: Callable[..., Flask]
 ) -> None:
-    """Guard: ``postgres.wait``."""
+    """Guard: ``timeouts.wait``."""
     client = make_app(database_url=f"postgresql://ana@127.0.0.1:{mute}/x").test_client()
     with took(0.8, 3):
-        answer = client.post("/auth/login", json=LOGIN)
-    assert answer.status_code == 503
-    assert answer.get_json()["code"] == "database_unavailable"
+        response = client.post("/auth/login", json=LOGIN)
+    assert response.status_code == 503
+    assert response.get_json()["code"] == "database_unavailable"
 
 
-def test_a_command_does_not_wait_to_be_let_in_either(
+def test_a_command_does_not_wait_for_a_silent_server(
     mute: int, make_app: Callable[..., Flask]
 ) -> None:
-    """Guard: ``postgres.CONNECT_SECONDS``."""
+    """Guard: ``timeouts.CONNECT_SECONDS``."""
     app = make_app(database_url=f"postgresql://ana@127.0.0.1:{mute}/x")
     with (
         took(1.9, 6),
@@ -70,10 +70,10 @@ def test_a_command_may_take_its_time(app: Flask) -> None:
         db.session.execute(text("SELECT pg_sleep(1.2)"))
 
 
-def test_a_host_that_says_nothing_leaves_time_for_the_next(
+def test_a_silent_host_leaves_time_for_the_next(
     mute: int, postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
-    """Guard: the share of ``postgres.connect``."""
+    """Guard: the share of ``timeouts.connect``."""
     silent = f"127.0.0.1:{mute}"
     url = postgres.url.replace("@", f"@{silent},")
     app = make_app(database_url=url)
@@ -84,7 +84,7 @@ def test_a_host_that_says_nothing_leaves_time_for_the_next(
 
 
 def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
-    """Each answer comes soon enough, and all of them together do not."""
+    """Each wait is short enough, and their sum is not."""
     with Proxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
         app = make_app(database_url=url)
@@ -102,7 +102,7 @@ def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) ->
 def test_the_end_of_a_request_does_not_wait_for_ever(
     postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
-    """Nor does it fail: the answer is made. Guard: ``postgres.end_session``."""
+    """Nor does it fail: the response exists already. Guard: ``postgres.end_session``."""
     with Proxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
         app = make_app(database_url=url)
