@@ -1,4 +1,4 @@
-"""Markdown pages: their blocks, tables, links and shape, and which page is whose translation."""
+"""Markdown pages: their blocks, tables, links, shape and translations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/api.md: endpoints, fields, errors and limits, as the code has them, in both languages."""
+"""docs/api.md: endpoints, fields, errors and limits are those of the code, in both languages."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def members(document: dict[str, Any], content: dict[str, Any]) -> set[str]:
     return set(document["components"]["schemas"][reference.rpartition("/")[2]]["properties"])
 
 
-def asked(document: dict[str, Any], call: str) -> set[str]:
+def request_members(document: dict[str, Any], call: str) -> set[str]:
     """The members that the request of a call may have."""
     method, path = call.split()
     return members(document, document["paths"][path][method.lower()]["requestBody"]["content"])
 
 
-def answered(document: dict[str, Any], call: str) -> set[str]:
+def response_members(document: dict[str, Any], call: str) -> set[str]:
     """The members that the successful response of a call has."""
     method, path = call.split()
     responses = document["paths"][path][method.lower()]["responses"]
@@ -79,7 +79,7 @@ def codes(rows: Table) -> list[str]:
 
 @either_language(PAGE)
 def test_error_codes_are_those_of_the_service(page: str) -> None:
-    """A problem that is added, dropped or given another status in texts.py turns this red."""
+    """A problem that is added, dropped or given another status in a problems.py turns this red."""
     of_tokens = codes(table(read(page), "`token_not_for_caller`"))
     others = codes(table(read(page), "`bad_request`"))
     assert sorted(of_tokens) == sorted(OneTimeError.kinds)
@@ -90,19 +90,19 @@ def test_error_codes_are_those_of_the_service(page: str) -> None:
 def test_fields_of_a_new_token_are_those_of_the_schema(page: str, document: dict[str, Any]) -> None:
     """A field that is added to the request of create, or dropped, turns this red."""
     listed = [name for row in table(read(page), "`expires_in`") for name in CODE.findall(row[0])]
-    assert sorted(listed) == sorted(asked(document, "POST /token/create"))
+    assert sorted(listed) == sorted(request_members(document, "POST /token/create"))
 
 
-#: The calls beside which the page writes members in braces: those of which request and response.
+#: The calls with members in braces beside them, and the source of the members in each pair.
 BRACES = {
-    "POST /token/create": [answered],
-    "POST /token/batch": [None, answered],
-    "POST /token/validate": [asked, answered],
-    "POST /token/commit": [asked],
-    "GET /token/{token_id}": [answered],
-    "GET /token": [answered],
-    "POST /auth/register": [asked, answered],
-    "POST /auth/login": [asked, answered],
+    "POST /token/create": [response_members],
+    "POST /token/batch": [None, response_members],
+    "POST /token/validate": [request_members, response_members],
+    "POST /token/commit": [request_members],
+    "GET /token/{token_id}": [response_members],
+    "GET /token": [response_members],
+    "POST /auth/register": [request_members, response_members],
+    "POST /auth/login": [request_members, response_members],
 }
 
 
@@ -125,7 +125,7 @@ def test_members_in_braces_are_those_of_the_schemas(page: str, document: dict[st
 @either_language(PAGE)
 def test_calls_that_take_an_idempotency_key_are_named(page: str, document: dict[str, Any]) -> None:
     """A call whose description gains or loses the header turns this red."""
-    [told] = [line for line in read(page).splitlines() if line.startswith("Create, batch")]
+    [sentence] = [line for line in read(page).splitlines() if line.startswith("Create, batch")]
     paths = document["paths"]
     taking = {
         path.rpartition("/")[2]
@@ -135,20 +135,20 @@ def test_calls_that_take_an_idempotency_key_are_named(page: str, document: dict[
         for parameter in operation.get("parameters", [])
         if parameter.get("name") == "Idempotency-Key"
     }
-    named = set(re.findall(r"[a-z]+", told.partition("`Idempotency-Key`")[0].lower()))
+    named = set(re.findall(r"[a-z]+", sentence.partition("`Idempotency-Key`")[0].lower()))
     verbs = {path.rpartition("/")[2] for path in paths if path.startswith("/token/")}
     assert named & verbs == taking
 
 
 @either_language(PAGE)
 def test_states_are_those_of_the_engine(page: str, document: dict[str, Any]) -> None:
-    [told] = [line for line in prose(read(page)).splitlines() if "`state` " in line]
+    [sentence] = [line for line in prose(read(page)).splitlines() if "`state` " in line]
     [state] = [
         parameter["schema"]
         for parameter in document["paths"]["/token"]["get"]["parameters"]
         if parameter["name"] == "state"
     ]
-    assert set(state["enum"]) <= set(CODE.findall(told))
+    assert set(state["enum"]) <= set(CODE.findall(sentence))
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)

@@ -6,7 +6,7 @@ from tests.docs.pages import ROOT, blocks, either_language, read
 
 
 @either_language("docs/architecture.md")
-def test_map_names_the_rooms_that_there_are(page: str) -> None:
+def test_map_names_the_existing_rooms(page: str) -> None:
     """A room, or a module beside the rooms, that is added, renamed or dropped turns this red."""
     [drawn] = blocks(read(page), "text")
     path: list[str] = []

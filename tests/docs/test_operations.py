@@ -12,7 +12,7 @@ from tests.docs.pages import either_language, read, table
 
 @either_language("docs/operations.md")
 def test_commands_exist(page: str, app: Flask) -> None:
-    """A command or option that is added to our groups, or dropped, turns this red."""
+    """A command or option that is added to these groups, or dropped, turns this red."""
     rows = table(read(page), "`flask db upgrade`")
     written = " ".join(f"{called} {text}" for called, text in rows)
     known: set[str] = set()

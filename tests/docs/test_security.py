@@ -1,4 +1,4 @@
-"""SECURITY.md answers every requirement, by tests that there are, in both languages."""
+"""SECURITY.md answers every requirement with existing tests, in both languages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def functions(module: Path) -> set[str]:
 
 
 def missing(tests: str) -> list[str]:
-    """Which of the tests named in a cell there are not."""
+    """The tests named in a cell that do not exist."""
     absent = []
     for named in re.findall(r"`([^`]+)`", tests):
         name, _, function = named.partition("::")
         module = TESTS / name
-        # A file alone says nothing of what is checked in it.
+        # A file alone names no check.
         if not module.is_file() or function not in functions(module):
             absent.append(named)
     return absent
@@ -44,26 +44,26 @@ def test_every_requirement_is_answered() -> None:
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS)
-def test_an_answer_names_tests_that_there_are(requirement: str) -> None:
+def test_an_answer_names_existing_tests(requirement: str) -> None:
     """A test that is renamed or dropped turns this red."""
     _, _, answer, tests = ROWS[requirement]
     kind, _, reason = answer.partition(": ")
     assert kind.partition(";")[0].startswith(ANSWERS)
     if not kind.startswith("met"):
-        assert len(reason) > 20, "what is not met says why"
+        assert len(reason) > 20, "an answer other than met has a reason"
     assert re.search(r"`(?:\w+/)?test_\w+\.py::test_", tests)
     assert missing(tests) == []
 
 
-def test_a_test_that_is_not_there_would_be_noticed() -> None:
-    """The twin."""
-    made_up = ["test_config.py::test_nothing", "test_nothing.py", "test_config.py"]
-    there = "test_config.py::test_a_weak_secret_key_is_refused"
-    assert missing(" ".join(f"`{name}`" for name in (*made_up, there))) == made_up
+def test_an_absent_test_is_noticed() -> None:
+    """The check of the test above finds names that do not exist."""
+    absent = ["test_config.py::test_nothing", "test_nothing.py", "test_config.py"]
+    existing = "test_config.py::test_a_weak_secret_key_is_refused"
+    assert missing(" ".join(f"`{name}`" for name in (*absent, existing))) == absent
 
 
 def shape(text: str) -> dict[str, object]:
-    """What both languages have in common, up to the table of the requirements."""
+    """The parts that do not depend on the language, up to the table of the requirements."""
     text = text.split("\n## ")[:-1]  # type: ignore[assignment]
     return {
         "headings": len(text),

@@ -54,7 +54,7 @@ def test_settings_are_those_of_config(source: str) -> None:
 
 
 @either_language(PAGE)
-def test_addresses_of_redis_are_those_that_config_takes(page: str) -> None:
+def test_addresses_of_redis_are_those_of_config(page: str) -> None:
     """A scheme that is added to REDIS_SCHEMES, or dropped, turns this red."""
     addresses = [row[0] for row in table(read(page), "`redis://…`")]
     assert set(re.findall(r"`([a-z+]+)://", " ".join(addresses))) == REDIS_SCHEMES

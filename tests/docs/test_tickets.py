@@ -1,4 +1,4 @@
-"""docs/tickets.md is true: its scripts run, its texts are those of the service."""
+"""docs/tickets.md: its scripts run, and its codes are those of the service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.stage.catalogue import PROBLEMS
 from tests.stage.service import Service
 
 PAGE = "docs/tickets.md"
-HAPPENS = {
+OUTPUT = {
     "websocket_handoff.py": [
         "the page has a ticket for 10 s",
         "a stranger cannot use it",
@@ -67,22 +67,22 @@ def run(script: str, url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("script", HAPPENS)
-def test_an_example_does_what_the_page_says(script: str, service: Service) -> None:
+@pytest.mark.parametrize("script", OUTPUT)
+def test_an_example_prints_each_step_of_the_page(script: str, service: Service) -> None:
     """Guards: the states, mismatch() and admits() in onetime/scripts, and ``recall`` for the key.
 
     No output holds a token, the access logs of the examples' own servers included.
     """
     done = run(script, service.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = [line.removeprefix("ok  ") for line in done.stdout.splitlines()]
-    assert [line for line in said if line in HAPPENS[script]] == HAPPENS[script], done.stdout
+    printed = [line.removeprefix("ok  ") for line in done.stdout.splitlines()]
+    assert [line for line in printed if line in OUTPUT[script]] == OUTPUT[script], done.stdout
     assert "Traceback" not in done.stderr, done.stderr
     assert not re.search(r"ot[tr]_\w", done.stdout + done.stderr)
 
 
 @pytest.fixture
-def something_else() -> Iterator[str]:
+def other_server() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -91,27 +91,25 @@ def something_else() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("script", HAPPENS)
-def test_an_example_fails_where_the_service_is_not(script: str, something_else: str) -> None:
-    """It fails aloud: were its exit status always 0, the test above would prove nothing."""
-    done = run(script, something_else)
+@pytest.mark.parametrize("script", OUTPUT)
+def test_an_example_fails_on_another_server(script: str, other_server: str) -> None:
+    """With an exit status of always 0 the test above would prove nothing."""
+    done = run(script, other_server)
     assert done.returncode != 0
     assert done.stderr.startswith("FAILED: ")
     assert "ok  " not in done.stdout
 
 
-def test_an_example_fails_where_nobody_answers() -> None:
+def test_an_example_fails_without_a_server() -> None:
     with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take the port
+        unheard.bind(("127.0.0.1", 0))  # bound, not listening: no other process can take the port
         done = run("email_link.py", f"http://127.0.0.1:{unheard.getsockname()[1]}")
     assert done.returncode != 0
     assert "no answer from" in done.stderr
 
 
-def test_an_example_fails_where_the_service_answers_otherwise(
-    serve: Callable[..., Service],
-) -> None:
-    """This service refuses the hour that the link is to live."""
+def test_an_example_fails_on_another_response(serve: Callable[..., Service]) -> None:
+    """This service refuses a link that lives for an hour."""
     with serve(onetime_token_expire_seconds=1, onetime_token_max_seconds=1) as short:
         done = run("email_link.py", short.url)
     assert done.returncode != 0
@@ -119,7 +117,7 @@ def test_an_example_fails_where_the_service_answers_otherwise(
 
 
 def test_the_handshake_is_that_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example's gateway and page share one function, so neither would notice a mistake."""
+    """The example's gateway and page share one function, so neither would notice a bug."""
     monkeypatch.syspath_prepend(ROOT / "examples")
     handoff = importlib.import_module("websocket_handoff")
     # RFC 6455 section 1.3 gives this pair.
@@ -138,8 +136,8 @@ def test_the_canonical_action_has_the_hash_shown(page: str) -> None:
 
 
 @either_language(PAGE)
-def test_each_refusal_named_is_one_of_the_service(page: str) -> None:
-    """A code that is renamed or given another status in texts.py turns this red."""
+def test_named_refusals_are_those_of_the_service(page: str) -> None:
+    """A code that is renamed or given another status in a problems.py turns this red."""
     [rows] = [rows for rows in tables(read(page)) if "`token_expired`" in str(rows)]
     listed = {}
     for statuses, codes, *_ in rows[1:]:
@@ -156,4 +154,4 @@ def test_the_page_leads_to_each_script(page: str) -> None:
     links = [urllib.parse.urlsplit(link) for link in LINK.findall(read(page))]
     for link in links:
         assert link.scheme or ((ROOT / page).parent / link.path).is_file(), link.geturl()
-    assert {name for link in links if (name := Path(link.path).name).endswith(".py")} >= {*HAPPENS}
+    assert {name for link in links if (name := Path(link.path).name).endswith(".py")} >= {*OUTPUT}

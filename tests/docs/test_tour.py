@@ -1,4 +1,4 @@
-"""The lines of the README and of docs/tour.md, run as they are pasted."""
+"""The commands of the README and of docs/tour.md, run as pasted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bash(script: str, folder: Path) -> str:
 def test_tour_has_one_success_one_refusal_and_the_success_again(
     service: Service, tmp_path: Path
 ) -> None:
-    """Guards: the state "consumed" in validate.lua, and recall() in prelude.lua."""
+    """Guards: the state "consumed" in validate.lua, and recall() in judge.lua."""
     first_minute, next_steps = blocks(read("docs/tour.md"), "bash")
     assert first_minute.count("http://localhost:8000") == 1
     tour = f"{first_minute}echo '{MARK}'\n{next_steps}"
@@ -89,7 +89,7 @@ def assert_shown(shown: str, response: dict[str, Any], status: int) -> None:
 
 
 @has_curl
-def test_lines_of_the_readme_do_what_they_show(service: Service, tmp_path: Path) -> None:
+def test_commands_of_the_readme_have_the_shown_output(service: Service, tmp_path: Path) -> None:
     """A status or a member that is not as shown turns this red; both READMEs have these lines."""
     correo, password = new_correo(), secrets.token_urlsafe(12)
     account = {"nombre": "Demo", "correo": correo, "password": password}
