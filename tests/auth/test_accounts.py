@@ -1,4 +1,4 @@
-"""Accounts: registering, logging in, and being shut out."""
+"""Accounts: registration, login and deactivation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ addresses = itertools.count(1)
 
 
 def client_of(app: Flask) -> FlaskClient:
-    """A client of its own address: login attempts are counted by address, whatever is ``off``."""
+    """A client with an address of its own."""
     client = app.test_client()
     client.environ_base["REMOTE_ADDR"] = f"10.8.{next(addresses) // 250}.{next(addresses) % 250}"
     return client
@@ -68,10 +68,10 @@ def set_active(app: Flask, correo: str, is_active: bool) -> None:
         db.session.commit()
 
 
-def test_registering_answers_with_the_account_and_nothing_more(client: FlaskClient) -> None:
-    answer = register(client, nombre="  Íñigo  ", correo=" Inigo.Register@Example.COM ")
-    assert answer.status_code == 201
-    account = answer.json
+def test_registration_returns_the_account_and_nothing_more(client: FlaskClient) -> None:
+    response = register(client, nombre="  Íñigo  ", correo=" Inigo.Register@Example.COM ")
+    assert response.status_code == 201
+    account = response.json
     assert set(account) == {"id", "nombre", "correo", "is_active", "created_at"}
     assert uuid.UUID(account["id"]).version == 7
     assert account["nombre"] == "Íñigo"
@@ -81,29 +81,29 @@ def test_registering_answers_with_the_account_and_nothing_more(client: FlaskClie
     assert abs(datetime.now(UTC) - created) < timedelta(minutes=5)
 
 
-def test_logging_in_gives_a_bearer_token_that_says_who_one_is(client: FlaskClient) -> None:
+def test_login_returns_a_bearer_token_of_the_account(client: FlaskClient) -> None:
     account = register(client).json
-    answer = login(client, account["correo"])
-    assert answer.status_code == 200
-    assert answer.json["token_type"] == "bearer"
-    assert answer.json["expires_in"] == 15 * 60
-    claims = claims_of(answer.json["access_token"])
+    response = login(client, account["correo"])
+    assert response.status_code == 200
+    assert response.json["token_type"] == "bearer"
+    assert response.json["expires_in"] == 15 * 60
+    claims = claims_of(response.json["access_token"])
     assert claims["sub"] == account["id"]
     assert claims["exp"] - claims["iat"] == 15 * 60
-    headers = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    headers = {"Authorization": f"Bearer {response.json['access_token']}"}
     me = client.get("/auth/me", headers=headers)
     assert me.status_code == 200
     assert me.json == account
 
 
-def test_a_jwt_names_no_person(client: FlaskClient, person: Person) -> None:
+def test_a_jwt_holds_no_personal_data(client: FlaskClient, person: Person) -> None:
     claims = claims_of(person.headers["Authorization"].removeprefix("Bearer "))
     assert person.correo not in json.dumps(claims)
     assert "nombre" not in claims
 
 
 def test_a_client_of_the_seed_works_unchanged(client: FlaskClient) -> None:
-    """It reads access_token, then token, and takes a 200 from validate for "good, now used"."""
+    """It reads access_token, then token, and takes a 200 for "valid, now consumed"."""
     account = {"nombre": "Eva", "correo": new_correo(), "password": PASSWORD}
     assert client.post("/auth/register", json=account).status_code == 201
     credentials = {"correo": account["correo"], "password": account["password"]}
@@ -115,8 +115,8 @@ def test_a_client_of_the_seed_works_unchanged(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
-def test_the_scheme_is_taken_in_any_case(client: FlaskClient, person: Person, scheme: str) -> None:
-    """RFC 9110 section 11.1: and login itself writes token_type in lower case."""
+def test_the_scheme_is_case_insensitive(client: FlaskClient, person: Person, scheme: str) -> None:
+    """RFC 9110 section 11.1; login itself writes ``token_type`` in lower case."""
     jwt = person.headers["Authorization"].removeprefix("Bearer ")
     assert client.get("/auth/me", headers={"Authorization": f"{scheme} {jwt}"}).status_code == 200
 
@@ -125,12 +125,12 @@ def test_the_scheme_is_taken_in_any_case(client: FlaskClient, person: Person, sc
 def test_the_oauth2_password_form_logs_in(
     client: FlaskClient, person: Person, grant: dict[str, str]
 ) -> None:
-    """RFC 6749 section 4.3.2, as *Authorize* in the docs sends it: with more fields than two."""
+    """RFC 6749 section 4.3.2, with the additional fields that *Authorize* in the docs sends."""
     form = {"username": person.correo, "password": PASSWORD, "scope": "", "client_id": "", **grant}
-    answer = client.post("/auth/login", data=form)
-    assert answer.status_code == 200
-    assert answer.json["token_type"] == "bearer"
-    assert claims_of(answer.json["access_token"])["sub"] == person.id
+    response = client.post("/auth/login", data=form)
+    assert response.status_code == 200
+    assert response.json["token_type"] == "bearer"
+    assert claims_of(response.json["access_token"])["sub"] == person.id
 
 
 def test_a_form_with_a_wrong_password_is_refused_as_json_is(
@@ -151,12 +151,12 @@ def test_any_spelling_of_the_correo_logs_in(
 def test_a_taken_correo_is_refused_in_any_spelling(client: FlaskClient, person: Person) -> None:
     """S15. Red without the canonical form, or without the unique constraint."""
     for spelling in (person.correo, person.correo.upper(), f" {person.correo} "):
-        answer = register(client, correo=spelling)
-        assert answer.status_code == 409
-        assert answer.json["code"] == "email_taken"
+        response = register(client, correo=spelling)
+        assert response.status_code == 409
+        assert response.json["code"] == "email_taken"
 
 
-def test_postgres_does_not_write_down_who_was_refused(
+def test_postgres_does_not_log_a_refused_registration(
     client: FlaskClient, person: Person, postgres: dev.Postgres
 ) -> None:
     """Guard: ``on_conflict_do_nothing``; an error is logged with its statement, hash and all."""
@@ -171,20 +171,20 @@ def test_a_look_alike_is_another_account(client: FlaskClient) -> None:
     other = correo.replace("i", "\N{LATIN SMALL LETTER DOTLESS I}", 1)
     first, second = register(client, correo=correo), register(client, correo=other)
     assert (first.status_code, second.status_code) == (201, 201)
-    answer = login(client, other)
-    assert claims_of(answer.json["access_token"])["sub"] == second.json["id"]
+    response = login(client, other)
+    assert claims_of(response.json["access_token"])["sub"] == second.json["id"]
 
 
 @pytest.mark.parametrize("field", ["id", "is_active", "is_admin", "created_at", "password_hash"])
-def test_nobody_sets_what_the_service_sets(client: FlaskClient, field: str) -> None:
+def test_a_client_cannot_set_a_field_of_the_service(client: FlaskClient, field: str) -> None:
     """S38."""
-    answer = register(client, **{field: "1"})
-    assert answer.status_code == 422
-    assert set(answer.json["errors"]) == {field}
+    response = register(client, **{field: "1"})
+    assert response.status_code == 422
+    assert set(response.json["errors"]) == {field}
 
 
-def test_of_two_simultaneous_registrations_one_wins(service: Service) -> None:
-    """Red with a look before the insert in place of the database's constraint."""
+def test_of_two_simultaneous_registrations_one_succeeds(service: Service) -> None:
+    """Red with a SELECT before the INSERT in place of the database's constraint."""
     for _ in range(4):
         account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
 
@@ -192,14 +192,14 @@ def test_of_two_simultaneous_registrations_one_wins(service: Service) -> None:
             return httpx.post(f"{service.url}/auth/register", json=account, timeout=30)
 
         with ThreadPoolExecutor(2) as threads:
-            answers = list(threads.map(attempt, range(2)))
-        assert sorted(answer.status_code for answer in answers) == [201, 409]
-        refused = next(answer for answer in answers if answer.status_code == 409)
+            responses = list(threads.map(attempt, range(2)))
+        assert sorted(response.status_code for response in responses) == [201, 409]
+        refused = next(response for response in responses if response.status_code == 409)
         assert refused.json()["code"] == "email_taken"
 
 
-def test_unknown_wrong_and_disabled_get_one_answer(app: Flask, client: FlaskClient) -> None:
-    """S10. Red where ``login`` treats any of the three by itself."""
+def test_unknown_wrong_and_disabled_get_the_same_response(app: Flask, client: FlaskClient) -> None:
+    """S10. Red if ``login`` treats any of the three separately."""
     disabled = enrol(client.post)
     set_active(app, disabled.correo, False)
     known = enrol(client.post)
@@ -210,15 +210,15 @@ def test_unknown_wrong_and_disabled_get_one_answer(app: Flask, client: FlaskClie
         (disabled.correo, PASSWORD),
         (disabled.correo, PASSWORD + "!"),
     ):
-        answer = login(client, correo, password)
-        body = {name: value for name, value in answer.json.items() if name != "request_id"}
+        response = login(client, correo, password)
+        body = {name: value for name, value in response.json.items() if name != "request_id"}
         headers = {
             name: value
-            for name, value in answer.headers.items()
+            for name, value in response.headers.items()
             if name not in {"X-Request-ID", "RateLimit"}
         }
-        assert len(answer.json["request_id"]) == 32
-        seen.append((answer.status_code, body, headers))
+        assert len(response.json["request_id"]) == 32
+        seen.append((response.status_code, body, headers))
     assert seen[0][0] == 401
     assert seen[0][1]["code"] == "invalid_credentials"
     for other in seen[1:]:
@@ -230,10 +230,10 @@ def test_unknown_wrong_and_disabled_get_one_answer(app: Flask, client: FlaskClie
     ["\u00b4EI>\u00e6N7", "u\u0308EI>NQ7", "\ufb03" * 100, "u\u0308" * 70],
     ids=["7 and 8", "8 and 7", "100 and 300", "140 and 70"],
 )
-def test_a_password_has_its_length_as_it_is_sent_and_as_it_is_hashed(
+def test_the_length_of_a_password_counts_as_sent_and_as_hashed(
     password: str, client: FlaskClient
 ) -> None:
-    """Guard: ``fields.Password``. The document says how long it is as it is sent."""
+    """Guard: ``fields.Password``. The OpenAPI document gives the length as sent."""
     refused = register(client, password=password)
     assert refused.status_code == 422
     assert set(refused.get_json()["errors"]) == {"password"}
@@ -247,14 +247,14 @@ def test_a_password_of_up_to_256_characters_is_checked_and_a_longer_one_refused(
     assert login(client, person.correo, "x" * 257).status_code == 422
 
 
-def test_logging_in_moves_the_password_to_new_parameters(
+def test_login_rehashes_the_password_with_new_parameters(
     app: Flask, make_app: Callable[..., Flask]
 ) -> None:
     """S09. Red without ``rehash``; a failed login changes nothing."""
     person = enrol(client_of(app).post)
     before = stored_hash(app, person.correo)
-    dearer = make_app(argon2_memory_kib=16)
-    client = client_of(dearer)
+    expensive = make_app(argon2_memory_kib=16)
+    client = client_of(expensive)
 
     assert login(client, person.correo, PASSWORD + "!").status_code == 401
     assert stored_hash(app, person.correo) == before
@@ -269,10 +269,10 @@ def test_logging_in_moves_the_password_to_new_parameters(
     assert client.get("/auth/me", headers=person.headers).status_code == 200
 
 
-def test_a_disabled_account_is_out_and_comes_back(
+def test_a_disabled_account_is_refused_until_it_is_enabled(
     app: Flask, make_app: Callable[..., Flask]
 ) -> None:
-    """S17. Each app here is a worker that has not met the caller yet."""
+    """S17. Each app here is a worker without a cached caller."""
     person = enrol(client_of(app).post)
     set_active(app, person.correo, False)
     refused = client_of(make_app()).get("/auth/me", headers=person.headers)
@@ -285,28 +285,28 @@ def test_a_disabled_account_is_out_and_comes_back(
     assert login(client, person.correo).status_code == 200
 
 
-def test_the_jwt_of_an_account_that_is_gone_is_refused(
+def test_the_jwt_of_a_deleted_account_is_refused(
     app: Flask, make_app: Callable[..., Flask]
 ) -> None:
     person = enrol(client_of(app).post)
     with app.app_context():
         db.session.delete(db.session.get_one(User, uuid.UUID(person.id)))
         db.session.commit()
-    answer = client_of(make_app()).get("/auth/me", headers=person.headers)
-    assert answer.status_code == 401
-    assert answer.json["code"] == "access_token_invalid"
-    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    response = client_of(make_app()).get("/auth/me", headers=person.headers)
+    assert response.status_code == 401
+    assert response.json["code"] == "access_token_invalid"
+    assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
 def test_a_jwt_of_another_key_is_refused(make_app: Callable[..., Flask], person: Person) -> None:
     stranger = make_app(secret_key=secrets.token_urlsafe(48))
-    answer = client_of(stranger).get("/auth/me", headers=person.headers)
-    assert answer.json["code"] == "access_token_invalid"
+    response = client_of(stranger).get("/auth/me", headers=person.headers)
+    assert response.json["code"] == "access_token_invalid"
 
 
-def test_no_answer_holds_a_password_or_its_hash(client: FlaskClient) -> None:
+def test_no_response_holds_a_password_or_its_hash(client: FlaskClient) -> None:
     registered = register(client)
     logged_in = login(client, registered.json["correo"])
-    for answer in (registered, logged_in):
-        assert PASSWORD not in answer.text
-        assert "argon2" not in answer.text
+    for response in (registered, logged_in):
+        assert PASSWORD not in response.text
+        assert "argon2" not in response.text

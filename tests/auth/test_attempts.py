@@ -1,4 +1,4 @@
-"""Guesses at passwords: how many pass from where, and what strangers cannot do to an owner."""
+"""Password guessing: the limits by address, network and account, and the owner's access."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tokenservice.web.counters import SLOTS, Log, Memory
 
 @pytest.fixture(autouse=True)
 def counted(own_redis: dev.Redis) -> Iterator[redis.Redis]:
-    """Every test starts with nothing counted."""
+    """A Redis with empty counters."""
     with redis.from_url(own_redis.url, decode_responses=True) as client:
         client.flushall()
         yield client
@@ -31,7 +31,7 @@ def counted(own_redis: dev.Redis) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def limited(make_app: Callable[..., Flask], own_redis: dev.Redis) -> Callable[..., FlaskClient]:
-    """A client of an app whose logins are limited."""
+    """Make a client of an app with limited logins."""
 
     def make(**changes: Any) -> FlaskClient:
         settings = {"redis_url": own_redis.url, "rate_limit_login": "5 per minute", **changes}
@@ -49,27 +49,27 @@ def guess(client: FlaskClient, correo: str, *addresses: str) -> Counter[int]:
     return Counter(log_in(client, correo, WRONG, address).status_code for address in addresses)
 
 
-def policy(answer: TestResponse) -> str:
-    return answer.headers["RateLimit-Policy"]
+def policy(response: TestResponse) -> str:
+    return response.headers["RateLimit-Policy"]
 
 
-def spend(client: FlaskClient, correo: str, failures: int = 100) -> None:
-    """Let strangers all over the world make as many wrong guesses as an account takes."""
+def exhaust(client: FlaskClient, correo: str, failures: int = 100) -> None:
+    """Fail as many logins from other networks as one account allows."""
     addresses = [f"198.18.{n // 5}.1" for n in range(failures)]
     assert guess(client, correo, *addresses) == {401: failures}
     assert policy(log_in(client, correo, WRONG, "198.19.0.1")) == '"login-correo";q=100;w=3600'
 
 
-# What one stranger can do to an owner.
+# Attacks on an account, and its owner.
 
 
-def test_what_one_limit_refuses_counts_in_no_other(
+def test_a_refusal_by_one_limit_counts_in_no_other(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """200 requests at once from one address shut nobody out. Guard: ``full`` in ATTEMPT."""
+    """200 concurrent requests from one address lock out no other. Guard: ``full`` in ATTEMPT."""
     client = limited()
     with ThreadPoolExecutor(8) as threads:
-        answers = Counter(
+        responses = Counter(
             threads.map(
                 lambda _: (
                     log_in(
@@ -79,9 +79,9 @@ def test_what_one_limit_refuses_counts_in_no_other(
                 range(200),
             )
         )
-    # A machine that is very busy may say so to some, which counts nothing.
-    assert set(answers) <= {401, 429, 503}
-    assert answers[401] <= 5
+    # A busy machine may refuse some with a 503, which counts nothing.
+    assert set(responses) <= {401, 429, 503}
+    assert responses[401] <= 5
     assert log_in(client, ana.correo, PASSWORD, "198.51.100.1").status_code == 200
 
 
@@ -90,10 +90,10 @@ def test_what_one_limit_refuses_counts_in_no_other(
     [("192.0.2.{}", "192.0.3.1"), ("2001:db8:1:{:x}::1", "2001:db8:2::1")],
     ids=["an IPv4 /24", "an IPv6 /48"],
 )
-def test_one_network_spends_a_tenth_of_an_accounts_failures(
+def test_one_network_consumes_a_tenth_of_an_accounts_failures(
     network: str, elsewhere: str, limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Guard: "login-network" in ``attempts.judge``."""
+    """Guard: "login-network" in ``login_limits.judge``."""
     client = limited()
     addresses = [network.format(n) for n in range(1, 41)]
     assert guess(client, ana.correo, *addresses) == {401: 10, 429: 30}
@@ -110,13 +110,13 @@ def test_one_network_spends_a_tenth_of_an_accounts_failures(
         ("::ffff:203.0.113.5", "203.0.113.5"),
     ],
 )
-def test_the_owner_gets_in_from_where_he_was_though_strangers_have_spent_the_account(
+def test_the_owner_of_an_exhausted_account_logs_in_from_a_known_network(
     before: str, now: str, limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
     """Guard: the known networks in ATTEMPT."""
     client = limited()
     assert log_in(client, ana.correo, PASSWORD, before).status_code == 200
-    spend(client, ana.correo)
+    exhaust(client, ana.correo)
     assert log_in(client, ana.correo, PASSWORD, now).status_code == 200
     assert log_in(client, ana.correo, PASSWORD, "192.0.2.1").status_code == 429
 
@@ -124,20 +124,20 @@ def test_the_owner_gets_in_from_where_he_was_though_strangers_have_spent_the_acc
 def test_a_known_network_has_a_count_of_its_own(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """100 failures an hour for all its addresses, as anywhere before, and strangers lose none."""
+    """Its addresses share 100 failures an hour, which count for no other network."""
     client = limited()
     assert log_in(client, ana.correo, PASSWORD, "203.0.113.250").status_code == 200
     neighbours = [f"203.0.113.{n % 60}" for n in range(120)]
     assert guess(client, ana.correo, *neighbours) == {401: 100, 429: 20}
     refused = log_in(client, ana.correo, PASSWORD, "203.0.113.250")
     assert (refused.status_code, policy(refused)) == (429, '"login-network";q=100;w=3600')
-    spend(client, ana.correo)
+    exhaust(client, ana.correo)
 
 
 def test_only_a_login_makes_a_network_known_and_ten_are_remembered(
     limited: Callable[..., FlaskClient], ana: Person, counted: redis.Redis
 ) -> None:
-    """The newest, for thirty days after the last login from there. Guard: GIVE_BACK."""
+    """The ten newest stay for thirty days after their last login. Guard: GIVE_BACK."""
     client = limited()
     guess(client, ana.correo, "192.0.2.1")
     assert counted.keys("rate:networks:*") == []
@@ -147,15 +147,15 @@ def test_only_a_login_makes_a_network_known_and_ten_are_remembered(
     [known] = counted.keys("rate:networks:*")
     assert counted.zcard(known) == 10
     assert 29 < counted.pttl(known) / 86_400_000 <= 30
-    spend(client, ana.correo, 99)
-    answers = [log_in(client, ana.correo, PASSWORD, home).status_code for home in homes]
-    assert answers == [429] + [200] * 10
+    exhaust(client, ana.correo, 99)
+    responses = [log_in(client, ana.correo, PASSWORD, home).status_code for home in homes]
+    assert responses == [429] + [200] * 10
 
 
-def test_a_login_that_could_not_be_checked_makes_no_network_known(
+def test_an_unchecked_login_makes_no_network_known(
     limited: Callable[..., FlaskClient], ana: Person, counted: redis.Redis
 ) -> None:
-    """Guard: ``remember`` in ``attempts.settle``."""
+    """Guard: ``remember`` in ``login_limits.settle``."""
     away = limited(database_url="postgresql://nobody@127.0.0.1:1/nothing")
     assert log_in(away, ana.correo, PASSWORD, "192.0.2.1").status_code == 503
     assert counted.keys("rate:networks:*") == []
@@ -164,11 +164,11 @@ def test_a_login_that_could_not_be_checked_makes_no_network_known(
 def test_a_network_is_forgotten_after_thirty_days(
     limited: Callable[..., FlaskClient], ana: Person, counted: redis.Redis
 ) -> None:
-    """Also where the account is used from elsewhere. Guard: ``now - ARGV[3]`` in ATTEMPT."""
+    """Even if the account is used from elsewhere. Guard: ``now - ARGV[3]`` in ATTEMPT."""
     client = limited()
     for home in ("203.0.113.1", "198.51.100.1"):
         assert log_in(client, ana.correo, PASSWORD, home).status_code == 200
-    spend(client, ana.correo)
+    exhaust(client, ana.correo)
     [known] = counted.keys("rate:networks:*")
     [(oldest, _), _] = counted.zrange(known, 0, -1, withscores=True)
     counted.zincrby(known, -30 * 86_400_000_000, oldest)
@@ -187,7 +187,7 @@ def test_a_network_is_forgotten_after_thirty_days(
 def test_malformed_logins_are_counted_for_their_sender_alone(
     body: dict[str, Any], limited: Callable[..., FlaskClient]
 ) -> None:
-    """Guard: ``tried is None`` in ``attempts.judge``."""
+    """Guard: ``tried is None`` in ``login_limits.judge``."""
     client = limited()
 
     def send(address: str) -> int:
@@ -200,14 +200,14 @@ def test_malformed_logins_are_counted_for_their_sender_alone(
     assert [send("198.51.100.1") == 429 for _ in range(6)] == [False] * 5 + [True]
 
 
-# Windows without edges.
+# Sliding windows.
 
 
 @pytest.mark.slow
 def test_no_window_of_time_holds_more_than_the_limit(
     limited: Callable[..., FlaskClient], ana: Person, counted: redis.Redis
 ) -> None:
-    """A guess early in a window and four late, and then more. Guard: LOOK, and not COUNT."""
+    """One guess early in a window, four late, and then more. Guard: LOOK, and not COUNT."""
     client, window = limited(rate_limit_login="5 per 3 seconds"), 3.0
     passed: list[tuple[float, float]] = []
 
@@ -223,17 +223,17 @@ def test_no_window_of_time_holds_more_than_the_limit(
         attempt()
         time.sleep(0.02)
     assert len(passed) >= 6
-    for (sent, _), (_, answered) in zip(passed, passed[5:], strict=False):
-        assert answered - sent >= window
+    for (sent, _), (_, received) in zip(passed, passed[5:], strict=False):
+        assert received - sent >= window
     [pair] = [key for key in counted.keys("rate:login:*") if counted.zcard(key)]
-    assert counted.zcard(pair) <= 5  # And no more is kept than counts.
+    assert counted.zcard(pair) <= 5  # No more is kept than counts.
 
 
 @pytest.mark.slow
-def test_retry_after_is_when_a_place_comes_free(
+def test_retry_after_is_the_time_until_a_place_is_free(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Not when all of them do: the oldest failure leaves before the others."""
+    """Not until all places are free: the oldest failure leaves before the others."""
     client = limited(rate_limit_login="2 per 6 seconds")
     assert guess(client, ana.correo, "192.0.2.1") == {401: 1}
     time.sleep(4)
@@ -246,10 +246,10 @@ def test_retry_after_is_when_a_place_comes_free(
     assert guess(client, ana.correo, "192.0.2.1", "192.0.2.1") == {401: 1, 429: 1}
 
 
-def test_of_limits_that_are_full_the_one_answers_that_is_full_for_longest(
+def test_of_full_limits_the_one_full_for_longest_is_reported(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Otherwise a client that waits as it was told would be refused again."""
+    """Otherwise a client that waits for Retry-After would be refused again."""
     client = limited(rate_limit_login="10 per second")
     assert guess(client, ana.correo, *["192.0.2.1"] * 10) == {401: 10}
     refused = log_in(client, ana.correo, PASSWORD, "192.0.2.1")
@@ -257,10 +257,10 @@ def test_of_limits_that_are_full_the_one_answers_that_is_full_for_longest(
     assert int(refused.headers["Retry-After"]) > 3000
 
 
-def test_a_log_over_its_quota_has_room_when_enough_have_left(
+def test_a_log_over_its_quota_has_room_when_enough_attempts_have_left(
     limited: Callable[..., FlaskClient],
 ) -> None:
-    """As that of a network which is no longer known. Guard: ``count - quota`` in LOOK."""
+    """For instance that of a network that is no longer known. Guard: ``count - quota`` in LOOK."""
     counters = limited().application.extensions["Counters"]
     for _ in range(5):
         first = counters.attempt([Log("login", "a", 5, 5, 60)])
@@ -271,10 +271,10 @@ def test_a_log_over_its_quota_has_room_when_enough_have_left(
     assert refused.verdicts[0].room_at - first.verdicts[0].room_at > 0.25
 
 
-def test_an_attempt_that_succeeds_takes_back_itself_and_no_other(
+def test_a_successful_attempt_takes_back_itself_and_no_other(
     limited: Callable[..., FlaskClient],
 ) -> None:
-    """Guard: ZREM of the attempt in GIVE_BACK. Twice takes back no more than once."""
+    """Guard: ZREM of the attempt in GIVE_BACK. A second call takes back nothing more."""
     counters = limited().application.extensions["Counters"]
     logs = [Log("login", "a", 5, 5, 60)]
     first = counters.attempt(logs)
@@ -287,26 +287,26 @@ def test_an_attempt_that_succeeds_takes_back_itself_and_no_other(
         assert now.room_at - first.verdicts[0].room_at > 0.25
 
 
-# What is kept.
+# Contents of Redis.
 
 
 def test_refused_logins_for_made_up_addresses_leave_nothing(
     limited: Callable[..., FlaskClient], counted: redis.Redis
 ) -> None:
-    """Of 3,000 from one address 60 get as far as the account's three logs."""
+    """Of 3,000 from one address, 60 reach the three logs of an account."""
     client = limited()
-    answers = Counter(
+    responses = Counter(
         log_in(client, f"nobody{n}@example.com", WRONG, "192.0.2.1").status_code
         for n in range(3000)
     )
-    assert answers[429] >= 2800
-    assert counted.dbsize() <= 1 + 3 * answers[401]
+    assert responses[429] >= 2800
+    assert counted.dbsize() <= 1 + 3 * responses[401]
 
 
-def test_redis_is_told_no_address(
+def test_redis_stores_no_address(
     limited: Callable[..., FlaskClient], ana: Person, counted: redis.Redis
 ) -> None:
-    """Of no kind, nor a hash that anybody could make. Guard: ``Counters.pseudonym``."""
+    """Neither mail nor IP, nor a hash made without the key. Guard: ``Counters.pseudonym``."""
     client = limited(rate_limit_register="5 per minute")
     log_in(client, ana.correo, WRONG, "203.0.113.5")
     log_in(client, ana.correo, PASSWORD, "203.0.113.5")
@@ -315,12 +315,12 @@ def test_redis_is_told_no_address(
     for key in list(kept):
         if counted.type(key) == "zset":
             kept += counted.zrange(key, 0, -1)
-    told = " ".join(kept)
+    stored = " ".join(kept)
     assert len(kept) > 8
     for text in (ana.correo, "203.0.113.5", "203.0.113.5/32", "203.0.113.0/24", "203.0.113"):
-        assert text not in told
+        assert text not in stored
         for digest in (hashlib.sha256, hashlib.sha1, hashlib.md5, hashlib.blake2b):
-            assert digest(text.encode()).hexdigest()[:12] not in told
+            assert digest(text.encode()).hexdigest()[:12] not in stored
 
 
 # Without Redis.
@@ -346,7 +346,7 @@ def test_without_redis_a_network_has_its_share_and_none_is_known(
 
 @pytest.mark.slow
 def test_without_redis_the_memory_is_bounded_and_costs_no_more_when_full() -> None:
-    """Of 200,000 keys that may be counted once, only so many pass as there are slots.
+    """Of 200,000 keys with a quota of one, no more pass than there are slots.
 
     Guard: ``counters.slot``.
     """

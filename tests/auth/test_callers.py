@@ -1,4 +1,4 @@
-"""Callers: the account behind an access token, and how long it is remembered."""
+"""Callers: the account of an access token, and its cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tokenservice.extensions import db
 DEACTIVATE = text("UPDATE users SET is_active = false WHERE id = :id")
 
 
-def test_a_deactivated_user_is_out_within_two_seconds(
+def test_a_deactivated_account_is_refused_within_two_seconds(
     app: Flask, client: FlaskClient, person: Person
 ) -> None:
     """Guard: ``callers.FRESH_SECONDS``."""
@@ -44,12 +44,12 @@ def test_a_deactivated_user_is_out_within_two_seconds(
     assert_out(client.get("/auth/me", headers=person.headers), "access_token_invalid")
 
 
-def test_a_deactivated_user_is_out_within_two_seconds_on_every_worker(
+def test_a_deactivated_account_is_refused_within_two_seconds_on_every_worker(
     app: Flask, service: Service
 ) -> None:
-    """What one worker remembers of a caller never outlives the two seconds on another."""
+    """No worker keeps a cached caller for longer."""
 
-    # A connection of its own for each call, so that any worker may answer.
+    # A new connection for each call, so that any worker may serve it.
     with httpx.Client(base_url=service.url, headers={"Connection": "close"}) as http:
         someone = enrol(http.post)
         for _ in range(30):
@@ -58,18 +58,18 @@ def test_a_deactivated_user_is_out_within_two_seconds_on_every_worker(
             connection.execute(DEACTIVATE, {"id": someone.id})
         time.sleep(2)
         for _ in range(30):
-            answer = http.post("/token/create", headers=someone.headers)
-            assert_out(answer, "access_token_invalid")
+            response = http.post("/token/create", headers=someone.headers)
+            assert_out(response, "access_token_invalid")
 
 
-def test_a_warm_token_call_asks_postgres_nothing(
+def test_a_warm_token_call_does_not_query_postgres(
     app: Flask, client: FlaskClient, person: Person
 ) -> None:
-    """No query and not even a connection checked out. Guard: the memory of ``Callers.find``."""
+    """It does not even check out a connection. Guard: the cache of ``Callers.find``."""
     seen: list[str] = []
 
-    def query(*told: Any) -> None:
-        seen.append(told[2])
+    def query(*arguments: Any) -> None:
+        seen.append(arguments[2])
 
     def checkout(*_: Any) -> None:
         seen.append("checkout")
@@ -80,7 +80,7 @@ def test_a_warm_token_call_asks_postgres_nothing(
     event.listen(engine, "checkout", checkout)
     try:
         token = client.post("/token/create", headers=person.headers).get_json()["token"]
-        assert seen  # The first call does ask, so the listeners hear.
+        assert seen  # The first call queries, so the listeners work.
         seen.clear()
         assert client.post("/token/create", headers=person.headers).status_code == 201
         validated = client.post("/token/validate", headers=person.headers, json={"token": token})
@@ -97,24 +97,26 @@ def own_postgres(tmp_path: Path) -> Iterator[dev.Postgres]:
         yield server
 
 
-def test_me_is_told_that_the_accounts_are_locked(
+def test_me_returns_503_while_the_accounts_are_locked(
     postgres: dev.Postgres, client: FlaskClient
 ) -> None:
-    """The caller is known, so the request goes on, and then the breaker refuses it."""
+    """The caller is cached, so the view runs, and the breaker refuses its query."""
     person = enrol(client.post)
     assert client.get("/auth/me", headers=person.headers).status_code == 200
-    time.sleep(1.6)  # By now he is asked about again.
+    time.sleep(1.6)  # The cached caller is no longer fresh.
     with locked(SimpleNamespace(postgres=postgres)):
-        answer = client.get("/auth/me", headers=person.headers)
-    assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+        response = client.get("/auth/me", headers=person.headers)
+    assert (response.status_code, response.get_json()["code"]) == (503, "database_unavailable")
     until(lambda: client.get("/auth/me", headers=person.headers).status_code == 200, seconds=2)
 
 
 @pytest.mark.slow
-def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
-    """Callers seen lately go on; others, and logins, get a 503 until Postgres is back.
+def test_recent_callers_are_served_during_an_outage_of_postgres(
+    own_postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Others, and logins, get a 503 until Postgres is back.
 
-    Guards: the ``except`` of ``Callers.find`` and its ``known``, and ``errors.on_database``.
+    Guards: the ``except`` of ``Callers.find`` and its ``known``, and ``problems.on_database``.
     """
     app = make_app(database_url=own_postgres.url)
     app.extensions["Callers"] = Callers(stale_seconds=6)
@@ -126,7 +128,7 @@ def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[.
     assert client.post("/token/create", headers=seen.headers).status_code == 201
 
     own_postgres.stop()
-    for pause in (0, 1.6):  # At once, and when the caller is no longer fresh.
+    for pause in (0, 1.6):  # At once, and with a caller that is no longer fresh.
         time.sleep(pause)
         created = client.post("/token/create", headers=seen.headers)
         assert created.status_code == 201
@@ -139,13 +141,13 @@ def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[.
         client.post("/auth/login", json=credentials),
         client.get("/auth/me", headers=seen.headers),
     ]
-    time.sleep(6)  # What was known of him is too old by now.
+    time.sleep(6)  # The cached caller is too old by now.
     refused.append(client.post("/token/create", headers=seen.headers))
-    for answer in refused:
-        assert answer.status_code == 503
-        assert answer.get_json()["code"] == "database_unavailable"
-        assert int(answer.headers["Retry-After"]) >= 1
-        assert "WWW-Authenticate" not in answer.headers
+    for response in refused:
+        assert response.status_code == 503
+        assert response.get_json()["code"] == "database_unavailable"
+        assert int(response.headers["Retry-After"]) >= 1
+        assert "WWW-Authenticate" not in response.headers
 
     own_postgres.start()
     deadline = time.monotonic() + 10
@@ -155,7 +157,7 @@ def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[.
     assert client.post("/auth/login", json=credentials).status_code == 200
     assert client.get("/auth/me", headers=seen.headers).status_code == 200
 
-    # What was known during the outage does not outlive it.
+    # The stale cache does not outlive the outage.
     with app.app_context(), db.engine.begin() as connection:
         connection.execute(DEACTIVATE, {"id": seen.id})
     time.sleep(2)
@@ -165,10 +167,10 @@ def test_postgres_away_and_back(own_postgres: dev.Postgres, make_app: Callable[.
 
 
 @pytest.mark.slow
-def test_one_caller_pays_for_all_while_postgres_hangs(
+def test_only_one_caller_waits_while_postgres_hangs(
     app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
-    """Who asks waits for most of a second, and the others are served from memory.
+    """It waits for most of a second, and the others are served from the cache.
 
     Guard: the trial of ``Breaker``, and ``callers.PATIENT_SECONDS``.
     """
@@ -187,7 +189,7 @@ def test_one_caller_pays_for_all_while_postgres_hangs(
             seconds(someone)
         proxy.hang()
         time.sleep(1.6)
-        assert seconds(people[0]) > 0.5  # It finds out for the first time.
+        assert seconds(people[0]) > 0.5  # The first call finds the outage.
         for pause in (0, 1, 2):
             time.sleep(pause)
             with ThreadPoolExecutor() as threads:

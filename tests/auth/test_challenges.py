@@ -1,4 +1,4 @@
-"""The 401 of a call without a caller, and its challenge."""
+"""The 401 of an unauthenticated call, and its challenge."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.stage.routes import protected_routes
 @pytest.mark.parametrize(
     "credentials", [None, "", "Basic YTpi", "Digest x", "Token x", "x"], ids=repr
 )
-def test_without_a_token_every_guarded_route_asks_for_one(
+def test_every_protected_route_requires_a_token(
     app: Flask, client: FlaskClient, credentials: str | None
 ) -> None:
-    """S26, RFC 6750 section 3: no error is named where no token was sent."""
+    """S26, RFC 6750 section 3: without a token the challenge names no error."""
     headers = {} if credentials is None else {"Authorization": credentials}
     for method, path in protected_routes(app):
-        answer = client.open(path, method=method, headers=headers)
-        problem_in(answer, 401, "not_authenticated")
-        assert answer.headers.getlist("WWW-Authenticate") == ["Bearer"]
+        response = client.open(path, method=method, headers=headers)
+        problem_in(response, 401, "not_authenticated")
+        assert response.headers.getlist("WWW-Authenticate") == ["Bearer"]
 
 
 @pytest.mark.parametrize(
@@ -47,22 +47,22 @@ def test_without_a_token_every_guarded_route_asks_for_one(
     ],
     ids=lambda token: repr(token[:20]),
 )
-def test_with_a_bad_token_every_guarded_route_says_so(
+def test_every_protected_route_refuses_a_bad_token(
     app: Flask, client: FlaskClient, token: str
 ) -> None:
     for method, path in protected_routes(app):
-        answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
-        problem_in(answer, 401, "access_token_invalid")
-        assert answer.headers.getlist("WWW-Authenticate") == ['Bearer error="invalid_token"']
+        response = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+        problem_in(response, 401, "access_token_invalid")
+        assert response.headers.getlist("WWW-Authenticate") == ['Bearer error="invalid_token"']
 
 
 def test_the_word_bearer_alone_is_no_token(client: FlaskClient) -> None:
-    answer = client.get("/auth/me", headers={"Authorization": "Bearer"})
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    response = client.get("/auth/me", headers={"Authorization": "Bearer"})
+    assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_failed_login_is_a_401_like_any_other(client: FlaskClient) -> None:
     account = {"correo": new_correo(), "password": PASSWORD}
-    answer = client.post("/auth/login", json=account)
-    problem_in(answer, 401, "invalid_credentials")
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    response = client.post("/auth/login", json=account)
+    problem_in(response, 401, "invalid_credentials")
+    assert response.headers["WWW-Authenticate"] == "Bearer"

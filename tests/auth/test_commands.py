@@ -95,7 +95,7 @@ WRITERS = {"csv": write_csv, "jsonl": write_jsonl}
 kinds = pytest.mark.parametrize("kind", WRITERS)
 
 
-def test_create_opens_an_account_that_can_log_in(run: Run, client: FlaskClient) -> None:
+def test_create_makes_an_account_that_can_log_in(run: Run, client: FlaskClient) -> None:
     correo = new_correo()
     words = ("create", correo.upper(), "--nombre", "Íñigo", "--password-stdin")
     account = created_by(run(*words, text=PASSWORD + "\n"))
@@ -105,7 +105,7 @@ def test_create_opens_an_account_that_can_log_in(run: Run, client: FlaskClient) 
     assert login(client, correo) == 200
 
 
-def test_create_asks_twice_where_no_password_is_given(run: Run, client: FlaskClient) -> None:
+def test_create_prompts_twice_for_a_missing_password(run: Run, client: FlaskClient) -> None:
     correo = new_correo()
     result = run("create", correo, "--nombre", "Ana", text=f"{PASSWORD}\n{PASSWORD}\n")
     assert result.exit_code == 0
@@ -113,7 +113,7 @@ def test_create_asks_twice_where_no_password_is_given(run: Run, client: FlaskCli
     assert login(client, correo) == 200
 
 
-def test_create_refuses_an_address_that_is_taken_unless_told_not_to_mind(run: Run) -> None:
+def test_create_refuses_a_taken_address_without_if_missing(run: Run) -> None:
     words = ("create", new_correo(), "--nombre", "Ana", "--password-stdin")
     first = created_by(run(*words, text=PASSWORD))
     assert "already" in refusal(run(*words, text=PASSWORD))
@@ -130,12 +130,12 @@ def test_create_refuses_an_address_that_is_taken_unless_told_not_to_mind(run: Ru
         ("ana@example.com", "Ana", "", "password"),
     ],
 )
-def test_create_holds_an_account_to_the_rules_of_the_api(
+def test_create_applies_the_rules_of_the_api_to_an_account(
     run: Run, correo: str, nombre: str, password: str, named: str
 ) -> None:
-    said = refusal(run("create", correo, "--nombre", nombre, "--password-stdin", text=password))
-    assert f"{named}: " in said
-    assert not password or password not in said
+    message = refusal(run("create", correo, "--nombre", nombre, "--password-stdin", text=password))
+    assert f"{named}: " in message
+    assert not password or password not in message
 
 
 @pytest.mark.parametrize("command", users.commands)
@@ -147,7 +147,7 @@ def test_no_command_takes_a_password_as_an_argument(run: Run, command: str) -> N
 
 
 @pytest.mark.parametrize(("kind", "number"), [("csv", 2_000), ("jsonl", 300)])
-def test_seed_opens_the_accounts_of_a_file_and_only_once(
+def test_seed_creates_the_accounts_of_a_file_only_once(
     run: Run, app: Flask, client: FlaskClient, tmp_path: Path, kind: str, number: int
 ) -> None:
     domain = new_domain()
@@ -176,10 +176,10 @@ def test_seed_leaves_accounts_that_exist_as_they_are(
 
 @kinds
 @pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["for real", "dry run"])
-def test_a_bad_line_is_named_by_its_number_and_nothing_is_written(
+def test_a_malformed_line_is_reported_by_number_and_nothing_is_written(
     run: Run, app: Flask, tmp_path: Path, kind: str, options: tuple[str, ...]
 ) -> None:
-    """Red where lines are written before all of them are checked."""
+    """Red if lines are written before all of them are checked."""
     domain = new_domain()
     lines = rows(domain, 300)
     lines[249]["correo"] = "nobody"
@@ -187,17 +187,17 @@ def test_a_bad_line_is_named_by_its_number_and_nothing_is_written(
     file = WRITERS[kind](tmp_path / f"people.{kind}", lines)
     header = 1 if kind == "csv" else 0
 
-    said = refusal(run("seed", file, *options))
+    message = refusal(run("seed", file, *options))
 
-    assert f"line {250 + header}: correo: Not an e-mail address." in said
-    assert f"line {252 + header}: password: Too easy to guess" in said
-    assert said.count("line ") == 2
-    assert "contraseña123" not in said
+    assert f"line {250 + header}: correo: Not an e-mail address." in message
+    assert f"line {252 + header}: password: Too easy to guess" in message
+    assert message.count("line ") == 2
+    assert "contraseña123" not in message
     assert count(app, f"%@{domain}") == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", b'{"nombre": "Ana"\n', "line 1: "),
         ("a.jsonl", b"\n\n[1]\n", "line 3: not an object"),
@@ -209,12 +209,12 @@ def test_a_bad_line_is_named_by_its_number_and_nothing_is_written(
         ("a.csv", b'nombre,correo,password\n"Ana\n', "line 2: "),
     ],
 )
-def test_a_malformed_file_is_refused_in_good_order(
-    run: Run, tmp_path: Path, name: str, content: bytes, said: str
+def test_a_malformed_file_is_refused_with_its_line(
+    run: Run, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    assert said in refusal(run("seed", file))
+    assert message in refusal(run("seed", file))
 
 
 @pytest.mark.parametrize(
@@ -226,13 +226,13 @@ def test_a_malformed_file_is_refused_in_good_order(
     ],
     ids=["Latin-1 JSON Lines", "Latin-1 CSV", "a huge CSV field"],
 )
-def test_a_file_that_cannot_be_read_is_refused_in_good_order(
+def test_an_unreadable_file_is_refused_with_its_reason(
     run: Run, tmp_path: Path, name: str, content: bytes
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    said = refusal(run("seed", file))
-    assert "line " in said or "UTF-8" in said
+    message = refusal(run("seed", file))
+    assert "line " in message or "UTF-8" in message
 
 
 @kinds
@@ -250,7 +250,7 @@ def test_a_dry_run_of_made_up_accounts_checks_their_password(run: Run) -> None:
 
 
 def test_a_spreadsheets_csv_is_read(run: Run, client: FlaskClient, tmp_path: Path) -> None:
-    """With a byte order mark, CRLF, quotes and a column that is not ours."""
+    """With a byte order mark, CRLF, quotes and an unknown column."""
     correo = new_correo()
     file = tmp_path / "people.csv"
     text = f'password,correo,notes,nombre\r\n{PASSWORD},{correo},"a, b","Íñigo ""I"""\r\n'
@@ -270,15 +270,15 @@ def no_made_up_accounts(app: Flask) -> None:
 def test_seed_makes_up_ten_thousand_accounts_in_bounded_memory(
     run: Run, app: Flask, client: FlaskClient
 ) -> None:
-    """Red where all of them are held before the first is written."""
-    run("seed", "--count", "400", "--password-stdin", text=PASSWORD)  # what one batch needs
+    """Red if all of them are held before the first is written."""
+    run("seed", "--count", "400", "--password-stdin", text=PASSWORD)  # the memory of one batch
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
 
-    said = output(run("seed", "--count", "10000", "--password-stdin", text=PASSWORD))
+    message = output(run("seed", "--count", "10000", "--password-stdin", text=PASSWORD))
 
-    assert "9600 accounts created, 400 existed already." in said
-    assert PASSWORD not in said
+    assert "9600 accounts created, 400 existed already." in message
+    assert PASSWORD not in message
     assert time.monotonic() - started < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 * 1024
     assert count(app, "user-%@example.com") == 10_000
@@ -286,17 +286,15 @@ def test_seed_makes_up_ten_thousand_accounts_in_bounded_memory(
 
 
 @pytest.mark.usefixtures("no_made_up_accounts")
-def test_seed_shows_the_password_it_made_up_and_that_one_works(
-    run: Run, client: FlaskClient
-) -> None:
-    said = output(run("seed", "--count", "2"))
-    password = said.split("Their password: ")[1].strip()
+def test_seed_shows_a_generated_password_that_works(run: Run, client: FlaskClient) -> None:
+    message = output(run("seed", "--count", "2"))
+    password = message.split("Their password: ")[1].strip()
     assert len(password) >= 16
     assert login(client, "user-000002@example.com", password) == 200
 
 
 @pytest.mark.parametrize("words", [(), ("people.csv", "--count", "3"), ("--count", "0")])
-def test_seed_wants_a_file_or_a_count(
+def test_seed_requires_a_file_or_a_count(
     run: Run, tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_csv(tmp_path / "people.csv", [])
@@ -314,7 +312,7 @@ def test_list_writes_one_json_object_a_line_oldest_first(run: Run, client: Flask
     }
 
 
-def test_disable_shuts_out_and_enable_lets_in(run: Run, client: FlaskClient) -> None:
+def test_disable_locks_an_account_and_enable_unlocks_it(run: Run, client: FlaskClient) -> None:
     person = enrol(client.post)
     assert created_by(run("disable", person.correo.upper()))["is_active"] is False
     assert login(client, person.correo) == 401
@@ -330,30 +328,30 @@ def test_set_password_replaces_the_old_one(run: Run, client: FlaskClient) -> Non
     assert login(client, person.correo) == 401
 
 
-def test_set_password_holds_it_to_the_policy(run: Run, client: FlaskClient) -> None:
+def test_set_password_applies_the_policy(run: Run, client: FlaskClient) -> None:
     person = enrol(client.post)
-    said = refusal(run("set-password", person.correo, "--password-stdin", text="contraseña123"))
-    assert "Too easy to guess" in said
+    message = refusal(run("set-password", person.correo, "--password-stdin", text="contraseña123"))
+    assert "Too easy to guess" in message
     assert login(client, person.correo) == 200
 
 
 @pytest.mark.parametrize("command", ["disable", "enable", "set-password"])
 @pytest.mark.parametrize("correo", ["nobody@example.com", "no address"])
-def test_an_account_that_does_not_exist_is_named(run: Run, command: str, correo: str) -> None:
+def test_an_unknown_account_is_named(run: Run, command: str, correo: str) -> None:
     assert f"no account has the address {correo}" in refusal(run(command, correo))
 
 
 def test_disabling_stops_the_jwt_on_every_worker_within_two_seconds(
     run: Run, service: Service
 ) -> None:
-    """S17. Red where a worker remembers its callers for longer than ``FRESH_SECONDS``."""
+    """S17. Red if a worker caches its callers for longer than ``FRESH_SECONDS``."""
 
     def statuses(person: Person, path: str = "/auth/me") -> list[int]:
-        """Of many connections, so that every worker answers some."""
-        answers = [
+        """The statuses of many connections, so that every worker serves some."""
+        responses = [
             httpx.get(f"{service.url}{path}", headers=person.headers, timeout=30) for _ in range(24)
         ]
-        return [answer.status_code for answer in answers]
+        return [response.status_code for response in responses]
 
     with httpx.Client(base_url=service.url, timeout=30) as http:
         person = enrol(http.post)

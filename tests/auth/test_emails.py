@@ -1,4 +1,4 @@
-"""One mailbox is one account, however it is spelled."""
+"""Canonical addresses: one mailbox is one account in any spelling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADDRESSES = st.emails() | st.builds("{}@{}".format, LOCAL, DOMAIN | st.just("exa
 
 
 def spelling(text: str) -> str | None:
-    """Anything but a ValueError fails the test."""
+    """The canonical form, or None; any error but ValueError fails the test."""
     try:
         return canonical(text)
     except ValueError:
@@ -37,8 +37,8 @@ def spelling(text: str) -> str | None:
         ("ana+tag@example.com", "ana+tag@example.com"),
     ],
 )
-def test_the_spellings_of_one_mailbox_are_one(given: str, stored: str) -> None:
-    """S15. Red without NFKC, ``lower`` or the domain's normal form, a row each."""
+def test_all_spellings_of_a_mailbox_have_one_canonical_form(given: str, stored: str) -> None:
+    """S15. Red without NFKC, ``lower`` or the domain's normal form, each in one row."""
     assert canonical(given) == stored
 
 
@@ -52,8 +52,8 @@ def test_the_spellings_of_one_mailbox_are_one(given: str, stored: str) -> None:
         ("straße@example.com", "strasse@example.com"),
     ],
 )
-def test_what_only_looks_alike_stays_apart(one: str, another: str) -> None:
-    """S15: a dotless i is not an i, so nobody takes over the other."""
+def test_look_alikes_stay_distinct(one: str, another: str) -> None:
+    """S15: a dotless i is not an i, so neither takes over the other's account."""
     assert canonical(one) != canonical(another)
 
 
@@ -85,13 +85,13 @@ def test_what_only_looks_alike_stays_apart(one: str, another: str) -> None:
     ],
     ids=lambda text: repr(text[:24]),
 )
-def test_what_is_no_address_is_a_value_error(text: str) -> None:
+def test_a_malformed_address_is_a_value_error(text: str) -> None:
     assert spelling(text) is None
 
 
 @given(ADDRESSES)
 def test_canonical_is_idempotent_and_fits_the_column(text: str) -> None:
-    """Whatever spelling is stored can be logged in with, and Postgres has room for it."""
+    """Any stored spelling can log in, and fits the column in Postgres."""
     once = spelling(text)
     if once is None:
         return
@@ -113,7 +113,7 @@ def test_canonical_raises_nothing_but_value_error(text: str) -> None:
         "ẞ@example.com",
     ],
 )
-def test_letters_that_change_length_or_shape_when_lowered(text: str) -> None:
+def test_canonical_is_idempotent_for_letters_that_change_when_lowered(text: str) -> None:
     once = canonical(text)
     assert canonical(once) == once
 

@@ -1,4 +1,4 @@
-"""Access tokens: no way to forge, bend or misplace one is more than a plain 401."""
+"""Access tokens: a forged, altered or misplaced one gets a plain 401."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def forge(known: Person, config: Config) -> Forge:
     return Forge(known.headers["Authorization"].removeprefix("Bearer "), config.secret_key)
 
 
-def test_the_forge_writes_tokens_that_pass(client: FlaskClient, forge: Forge) -> None:
-    """Else every refusal below could be a mistake of the forge."""
+def test_the_forge_writes_valid_tokens(client: FlaskClient, forge: Forge) -> None:
+    """Otherwise every refusal below could be a bug of the forge."""
     for token in (forge.genuine, forge.saying(), forge.saying(aud=["x", "token-service"])):
-        answer = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
-        assert answer.status_code == 200
+        response = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 200
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -45,40 +45,40 @@ def test_a_forged_token_is_refused(
     attack: Callable[[Forge], str], client: FlaskClient, forge: Forge
 ) -> None:
     """Guard: the decode in ``jwts.claims_of``."""
-    answer = client.post(
+    response = client.post(
         "/token/create", headers={"Authorization": f"Bearer {attack(forge)}"}, json={}
     )
-    assert_out(answer)
+    assert_out(response)
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
-def test_a_token_of_a_host_whose_clock_is_ahead_is_taken(
+def test_a_token_of_a_host_with_a_fast_clock_is_accepted(
     claim: str, client: FlaskClient, forge: Forge
 ) -> None:
     """Guard: LEEWAY_SECONDS. Clocks that differ by a millisecond are enough for a 401."""
     token = forge.saying(**{claim: int(time.time()) + LEEWAY_SECONDS - 1})
-    answer = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
-    assert answer.status_code == 200
+    response = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 200
 
 
 def test_a_key_named_in_the_header_is_never_looked_up(client: FlaskClient, forge: Forge) -> None:
     """With the right signature such headers change nothing: the key comes from the settings."""
-    asked: list[str] = []
+    events: list[str] = []
 
-    def note(what: str, arguments: tuple[Any, ...]) -> None:
-        if what in {"open", "socket.getaddrinfo", "socket.connect", "urllib.Request"}:
-            asked.append(repr(arguments))
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in {"open", "socket.getaddrinfo", "socket.connect", "urllib.Request"}:
+            events.append(repr(arguments))
 
-    sys.addaudithook(note)  # It stays for as long as this process does.
+    sys.addaudithook(note)  # An audit hook cannot be removed.
     token = forge.under(
         kid="../../dev/null", jku="https://evil.example", x5u="https://evil.example"
     )
-    answer = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
-    assert answer.status_code == 200
+    response = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 200
     with contextlib.suppress(OSError):
         socket.create_connection(("127.0.0.1", 1))
-    assert "127.0.0.1" in asked[-1]
-    assert not [what for what in asked if "evil" in what or "null" in what]
+    assert "127.0.0.1" in events[-1]
+    assert not [entry for entry in events if "evil" in entry or "null" in entry]
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_a_key_named_in_the_header_is_never_looked_up(client: FlaskClient, forge
         "Bearer\u00a0{0}",
     ],
 )
-def test_a_header_that_is_not_one_bearer_is_refused(
+def test_a_malformed_authorization_header_is_refused(
     header: str, client: FlaskClient, forge: Forge
 ) -> None:
-    """One scheme, one space, one token, and nothing else, however genuine the token is."""
-    answer = client.get("/auth/me", headers={"Authorization": header.format(forge.genuine)})
-    assert_out(answer, "not_authenticated", "access_token_invalid")
+    """One scheme, one space, one token and nothing else, even if the token is genuine."""
+    response = client.get("/auth/me", headers={"Authorization": header.format(forge.genuine)})
+    assert_out(response, "not_authenticated", "access_token_invalid")
 
 
 def test_two_authorization_headers_are_refused(client: FlaskClient, forge: Forge) -> None:
@@ -141,7 +141,7 @@ def test_two_authorization_headers_are_refused(client: FlaskClient, forge: Forge
     ],
     ids=["query", "json", "form", "cookie", "x-authorization", "proxy", "basic", "nowhere"],
 )
-def test_a_token_anywhere_else_is_not_read(
+def test_a_token_outside_the_authorization_header_is_not_read(
     place: Callable[[str], dict[str, Any]], client: FlaskClient, forge: Forge
 ) -> None:
     """A JWT counts in the Authorization header alone (RFC 6750 section 5.3, ASVS V14.2.1)."""
@@ -149,17 +149,17 @@ def test_a_token_anywhere_else_is_not_read(
 
 
 def test_a_changed_character_anywhere_is_refused(client: FlaskClient, forge: Forge) -> None:
-    """Every flip that changes what is signed, or the signature, is out (ASVS 5.0 V9.1.1)."""
+    """Every flip in the signed text or in the signature is refused (ASVS 5.0 V9.1.1)."""
     token = forge.genuine
 
     def status(changed: str) -> int:
-        answer = client.get("/auth/me", headers={"Authorization": f"Bearer {changed}"})
-        return answer.status_code
+        response = client.get("/auth/me", headers={"Authorization": f"Bearer {changed}"})
+        return response.status_code
 
     assert status(token) == 200
     for place, character in enumerate(token):
-        # Position 32 of the alphabet away differs in the highest of a character's six bits,
-        # which is never a spare one. A dot becomes a letter.
+        # 32 positions on in the alphabet, the highest of a character's six bits differs, which
+        # is never a spare one. A dot becomes a letter.
         at = URL_SAFE.find(character)
         changed = token[:place] + URL_SAFE[(at + 32) % 64] + token[place + 1 :]
         assert status(changed) == 401, place
@@ -177,8 +177,8 @@ def test_a_token_has_one_spelling_only(client: FlaskClient, forge: Forge) -> Non
     alike = 0
     for number, part in enumerate(parts):
         for last in URL_SAFE.replace(part[-1], ""):
-            bent = part[:-1] + last
-            token = ".".join([*parts[:number], bent, *parts[number + 1 :]])
+            altered = part[:-1] + last
+            token = ".".join([*parts[:number], altered, *parts[number + 1 :]])
             assert_out(client.get("/auth/me", headers={"Authorization": f"Bearer {token}"}))
-            alike += number == 2 and decoded(bent) == decoded(part)
+            alike += number == 2 and decoded(altered) == decoded(part)
     assert alike == 3

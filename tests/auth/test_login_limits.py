@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from tests.stage.limits import DEFAULTS, WRONG, assert_limited, fields, log_in, statuses
 from tests.stage.people import PASSWORD, Person
 
-# Every test starts with nothing counted.
+# Every test starts with empty counters.
 pytestmark = pytest.mark.usefixtures("counters")
 
 
@@ -26,34 +26,32 @@ def berta(other: Person) -> Person:
     return other
 
 
-def test_five_wrong_passwords_shut_out_even_the_right_one(
+def test_five_wrong_passwords_lock_out_the_right_one(
     limited: Callable[..., FlaskClient], ana: Person, berta: Person
 ) -> None:
     """But not another account, nor the same account from another address (ASVS 5.0 V6.3.1)."""
     client = limited(**DEFAULTS)
-    answers = [log_in(client, ana.correo, WRONG) for _ in range(5)]
-    assert statuses(answers) == [401] * 5
-    assert [fields(answer)[3] for answer in answers] == [4, 3, 2, 1, 0]
+    responses = [log_in(client, ana.correo, WRONG) for _ in range(5)]
+    assert statuses(responses) == [401] * 5
+    assert [fields(response)[3] for response in responses] == [4, 3, 2, 1, 0]
     assert_limited(log_in(client, ana.correo, PASSWORD), "login")
     assert log_in(client, berta.correo, PASSWORD).status_code == 200
     assert log_in(client, ana.correo, PASSWORD, "192.0.2.7").status_code == 200
 
 
 def test_a_successful_login_is_no_failure(limited: Callable[..., FlaskClient], ana: Person) -> None:
-    """Guard: ``attempts.settle``."""
+    """Guard: ``login_limits.settle``."""
     client = limited(**DEFAULTS)
-    answers = [log_in(client, ana.correo, PASSWORD) for _ in range(12)]
-    assert statuses(answers) == [200] * 12
-    assert {fields(answer)[3] for answer in answers} == {5}
-    # Nor does it forgive those before it, or a guesser with an account of his own would go on.
+    responses = [log_in(client, ana.correo, PASSWORD) for _ in range(12)]
+    assert statuses(responses) == [200] * 12
+    assert {fields(response)[3] for response in responses} == {5}
+    # Nor does it clear earlier failures, which would let a guesser with an account go on.
     assert statuses([log_in(client, ana.correo, WRONG) for _ in range(5)]) == [401] * 5
     assert_limited(log_in(client, ana.correo, PASSWORD), "login")
 
 
-def test_a_login_that_could_not_be_checked_is_no_failure(
-    limited: Callable[..., FlaskClient], ana: Person
-) -> None:
-    """Nobody is shut out for an outage of Postgres. Guard: the 500 in ``attempts.settle``."""
+def test_an_unchecked_login_is_no_failure(limited: Callable[..., FlaskClient], ana: Person) -> None:
+    """An outage of Postgres locks out no account. Guard: the 500 in ``login_limits.settle``."""
     away = limited(**DEFAULTS, database_url="postgresql://nobody@127.0.0.1:1/nothing")
     assert statuses([log_in(away, ana.correo, PASSWORD) for _ in range(8)]) == [503] * 8
     client = limited(**DEFAULTS)
@@ -63,7 +61,7 @@ def test_a_login_that_could_not_be_checked_is_no_failure(
 def test_all_spellings_of_a_correo_are_counted_as_one(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Guard: ``correo.canonical`` in ``attempts.account``."""
+    """Guard: ``emails.canonical`` in ``login_limits.account``."""
     client = limited(**DEFAULTS)
     local_part, _, domain = ana.correo.partition("@")
     full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in "person")
@@ -85,9 +83,9 @@ def test_one_address_may_try_sixty_times_a_minute(
 ) -> None:
     """Over all accounts, and successes count: each costs a hash."""
     client = limited(**DEFAULTS)
-    answers = [log_in(client, ana.correo, PASSWORD) for _ in range(10)]
-    answers += [log_in(client, f"x{n}@example.com", WRONG) for n in range(50)]
-    assert Counter(statuses(answers)) == {200: 10, 401: 50}
+    responses = [log_in(client, ana.correo, PASSWORD) for _ in range(10)]
+    responses += [log_in(client, f"x{n}@example.com", WRONG) for n in range(50)]
+    assert Counter(statuses(responses)) == {200: 10, 401: 50}
     refused = log_in(client, "y@example.com", WRONG)
     assert_limited(refused, "login-address")
     assert refused.headers["RateLimit-Policy"] == '"login-address";q=60;w=60'

@@ -1,6 +1,6 @@
-"""After a change of argon2's parameters, the time of a login still tells nothing of accounts.
+"""The time of a login reveals no account, even after a change of argon2's parameters.
 
-Each process compares every password with a hash of each cost that it has met.
+Each process compares every password with one hash of each cost that it has seen.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from tests.stage.people import WRONG_PASSWORD as WRONG
 from tests.stage.roc import areas
 from tokenservice.auth.passwords import Passwords, cost_of
 
-CHEAP, DEAR = 19_456, 65_536
-#: Of 16 calls of each kind: what no chance gives, and what always came out without a stand-in.
+CHEAP, EXPENSIVE = 19_456, 65_536
+#: The area under the curve over 16 calls of each kind: above chance, and below the value without
+#: a stand-in.
 AREA, TIMES = 0.9, 16
 
 
@@ -24,7 +25,7 @@ def made_with(memory_kib: int) -> Passwords:
     return Passwords(memory_kib=memory_kib, workers=1, threads=8)
 
 
-def test_a_cost_that_was_met_is_paid_from_then_on() -> None:
+def test_each_cost_that_was_seen_gets_a_stand_in() -> None:
     """Guard: ``Passwords._remember``."""
     old, new = made_with(8), made_with(16)
     stored = old.hash(PASSWORD)
@@ -35,14 +36,14 @@ def test_a_cost_that_was_met_is_paid_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("password", [PASSWORD, WRONG, ""])
-def test_nobody_is_the_stand_in_whatever_its_password(password: str) -> None:
+def test_a_stand_in_matches_no_password(password: str) -> None:
     passwords = made_with(8)
     assert not passwords.verify(None, password)
     for stand_in in passwords._stand_ins.values():
         assert not passwords.verify(stand_in, password)
 
 
-def test_a_stand_in_keeps_nothing_of_an_account() -> None:
+def test_a_stand_in_holds_no_digest_of_an_account() -> None:
     """Guard: the digest in ``Passwords._remember``."""
     old, new = made_with(8), made_with(16)
     stored = old.hash(PASSWORD)
@@ -52,15 +53,15 @@ def test_a_stand_in_keeps_nothing_of_an_account() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "now"), [(CHEAP, DEAR), (DEAR, CHEAP)])
-def test_the_time_does_not_tell_whose_hash_is_old(before: int, now: int) -> None:
-    """Guard: the stand-ins of ``Passwords._verify``. By the time of the processor, in which other
-    work of the machine does not count."""
+@pytest.mark.parametrize(("before", "now"), [(CHEAP, EXPENSIVE), (EXPENSIVE, CHEAP)])
+def test_login_time_does_not_reveal_an_old_hash(before: int, now: int) -> None:
+    """Guard: the stand-ins of ``Passwords._verify``. The test measures processor time,
+    in which other work of the machine does not count."""
     passwords = made_with(now)
     stored = {"old": made_with(before).hash(PASSWORD), "new": passwords.hash(PASSWORD)}
-    stored["nobody's"] = ""
+    stored["unknown"] = ""
     times: dict[str, list[float]] = {name: [] for name in stored}
-    passwords.verify(stored["old"], WRONG)  # Its cost is met.
+    passwords.verify(stored["old"], WRONG)  # Its cost is seen.
     for _ in range(TIMES):
         for name in random.sample(list(stored), len(stored)):
             started = time.thread_time()

@@ -1,4 +1,4 @@
-"""Which passwords are taken, how they are kept, and how many are hashed at once."""
+"""Passwords: the policy, the stored hash, and the queue for hashing."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ CORREO = "max.echeverria@example.com"
 
 @pytest.fixture(scope="module")
 def cheap() -> Passwords:
-    """Argon2 at its smallest, for what does not depend on its cost."""
+    """Argon2 at its smallest, for tests that do not depend on its cost."""
     return Passwords(memory_kib=8, workers=1, threads=8)
 
 
 def register(client: FlaskClient, password: str, **changed: str) -> tuple[int, str]:
-    """Give the status, and the address that was tried."""
+    """Return the status and the address."""
     account = {"nombre": NOMBRE, "correo": new_correo(), "password": password, **changed}
     return client.post("/auth/register", json=account).status_code, account["correo"]
 
@@ -64,7 +64,7 @@ def login(client: FlaskClient, correo: str, password: str) -> int:
 def test_the_stored_hash_has_owasps_parameters_by_default(
     app: Flask, make_app: Callable[..., Flask]
 ) -> None:
-    """S07, with the memory of a Config that sets none: argon2id, 19 MiB, two passes, one lane."""
+    """S07, with the default memory: argon2id, 19 MiB, two passes, one lane."""
     service = make_app(argon2_memory_kib=DEFAULTS.argon2_memory_kib)
     status, correo = register(service.test_client(), PASSWORD)
     assert status == 201
@@ -114,7 +114,7 @@ def test_length_is_bounded_and_counted_in_code_points(
         "\t tabs \t and \t such \t",
     ],
 )
-def test_any_script_spaces_and_emoji_are_taken_as_they_are(
+def test_any_script_spaces_and_emoji_are_accepted_unchanged(
     client: FlaskClient, password: str
 ) -> None:
     """S04: no rules of composition, and nothing is trimmed."""
@@ -142,7 +142,7 @@ def test_a_password_is_neither_truncated_nor_folded(client: FlaskClient) -> None
         assert login(client, correo, changed) == 401
 
 
-def test_one_password_typed_on_two_keyboards_is_one(client: FlaskClient) -> None:
+def test_all_normal_forms_of_a_password_log_in(client: FlaskClient) -> None:
     """S06. Red without NFKC in ``normalized``."""
     typed = "camión \N{FULLWIDTH LATIN SMALL LETTER D}e ﬁera montaña"
     status, correo = register(client, unicodedata.normalize("NFC", typed))
@@ -184,24 +184,24 @@ def test_normalizing_twice_changes_nothing(text: str) -> None:
         pytest.param("contraseñacontraseñacontraseña"),
     ],
 )
-def test_a_password_that_is_guessed_soon_is_refused(password: str) -> None:
+def test_a_guessable_password_is_refused(password: str) -> None:
     """S05: common ones in Spanish and English, patterns, and the account's own words."""
     assert is_guessable(password, [NOMBRE, CORREO])
 
 
 def test_the_accounts_own_words_count_only_for_its_owner() -> None:
-    """Red without the context: nobody else is kept from using a name."""
+    """Red without the context: another account may use the same words."""
     assert is_guessable("zxolotlqueh77", ["Zxolotlqueh", "x@example.com"])
     assert not is_guessable("zxolotlqueh77", ["Ana", "ana@example.com"])
 
 
-def test_refusing_says_why_and_does_not_repeat_the_password(client: FlaskClient) -> None:
+def test_a_refusal_gives_its_reason_and_not_the_password(client: FlaskClient) -> None:
     password = "contraseña123"
     account = {"nombre": NOMBRE, "correo": new_correo(), "password": password}
-    answer = client.post("/auth/register", json=account, headers={"Accept-Language": "en"})
-    assert answer.status_code == 422
-    assert "Too easy to guess" in answer.json["errors"]["password"][0]
-    assert password not in answer.text
+    response = client.post("/auth/register", json=account, headers={"Accept-Language": "en"})
+    assert response.status_code == 422
+    assert "Too easy to guess" in response.json["errors"]["password"][0]
+    assert password not in response.text
 
 
 def test_threads_do_not_see_each_others_context() -> None:
@@ -217,34 +217,34 @@ def test_threads_do_not_see_each_others_context() -> None:
 
 
 def test_no_password_takes_long_to_score() -> None:
-    """S02: a stranger may send this, so scoring has to be bounded like hashing is."""
+    """S02: any client may send this, so scoring is bounded as hashing is."""
     started = time.process_time()
     is_guessable("(c{[<@4a3e69g!1|il0o$5s+7t%x2z(c{[<@4a3e", ["Ana"])
     assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize("stored", ["", "not a hash", "$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA"])
-def test_a_hash_that_cannot_be_read_matches_nothing(cheap: Passwords, stored: str) -> None:
+def test_an_unreadable_hash_matches_no_password(cheap: Passwords, stored: str) -> None:
     assert not cheap.verify(stored, PASSWORD)
 
 
-def test_no_account_matches_no_password(cheap: Passwords) -> None:
+def test_an_unknown_account_matches_no_password(cheap: Passwords) -> None:
     assert not cheap.verify(None, PASSWORD)
 
 
-def test_old_parameters_are_noticed(cheap: Passwords) -> None:
+def test_a_hash_with_old_parameters_needs_a_rehash(cheap: Passwords) -> None:
     assert not cheap.needs_rehash(cheap.hash(PASSWORD))
     assert Passwords(memory_kib=16, workers=1, threads=8).needs_rehash(cheap.hash(PASSWORD))
 
 
 @pytest.mark.parametrize("threads", [8, 64])
 @pytest.mark.usefixtures("app")
-def test_more_logins_than_the_cores_can_hash_are_told_so(
+def test_logins_beyond_the_capacity_for_hashing_get_a_503(
     make_app: Callable[..., Flask], threads: int
 ) -> None:
     """S08. Guards: ``_places`` with few threads, the timeout of ``_queued`` with many.
 
-    One core, and sixteen hashes of 256 MiB, which take it far longer than a caller waits.
+    Sixteen hashes of 256 MiB take one core far longer than a caller waits.
     """
     service = make_app(argon2_memory_kib=262_144, web_concurrency=256, web_threads=threads)
 
@@ -253,22 +253,22 @@ def test_more_logins_than_the_cores_can_hash_are_told_so(
         return client.post("/auth/login", json={"correo": new_correo(), "password": PASSWORD})
 
     with ThreadPoolExecutor(16) as attempts:
-        answers = list(attempts.map(attempt, range(16)))
+        responses = list(attempts.map(attempt, range(16)))
 
-    refused = [answer for answer in answers if answer.status_code != 401]
+    refused = [response for response in responses if response.status_code != 401]
     assert refused
-    for answer in refused:
-        assert (answer.status_code, answer.json["code"]) == (503, "busy")
-        assert answer.headers["Retry-After"] == "1"
+    for response in refused:
+        assert (response.status_code, response.json["code"]) == (503, "busy")
+        assert response.headers["Retry-After"] == "1"
 
 
-def test_who_waits_for_a_hash_passes_its_turn_on(cheap: Passwords) -> None:
+def test_a_thread_that_waits_for_a_hash_passes_its_turn_on(cheap: Passwords) -> None:
     with turns:
         assert cheap._queued(lambda: turns._current is None)
 
 
 def test_half_of_the_threads_stay_free_for_other_calls() -> None:
-    """Guard: ``_places``. Of eight threads four may wait for a hash that takes long."""
+    """Guard: ``_places``. Of eight threads, four may wait for a slow hash."""
     busy = Passwords(memory_kib=8, workers=256, threads=8)
     let_go = threading.Event()
 
@@ -287,8 +287,8 @@ def test_half_of_the_threads_stay_free_for_other_calls() -> None:
 
 
 @needs(sys.platform == "linux", "only Linux gives a thread a priority")
-def test_hashing_gives_way_to_everything_else(cheap: Passwords) -> None:
-    """Guard: ``give_way``. Only the threads that hash: this one keeps its priority."""
+def test_hashing_runs_at_a_lower_priority(cheap: Passwords) -> None:
+    """Guard: ``give_way``. Only in the threads that hash: this one keeps its priority."""
 
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -1,4 +1,4 @@
-"""``flask users seed`` beside a service that goes on."""
+"""``flask users seed`` beside a running service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Seed = Callable[[Path], subprocess.Popen[str]]
 
 @pytest.fixture
 def seed(config: Config) -> Iterator[Seed]:
-    """Start ``flask users seed``, which hashes as dearly as a service does by default."""
+    """Start ``flask users seed`` with the default cost of a hash."""
     started: list[subprocess.Popen[str]] = []
 
     def start(file: Path) -> subprocess.Popen[str]:
@@ -64,33 +64,33 @@ def correos(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_its_addresses_can_be_registered_while_it_hashes(
+def test_addresses_can_be_registered_while_seed_hashes(
     client: FlaskClient, seed: Seed, correos: list[str], tmp_path: Path
 ) -> None:
-    """Red where the first batch waits for the second in a transaction."""
+    """Red if the first batch waits for the second in a transaction."""
     seeding = seed(tmp_path / "people.jsonl")
     statuses, slowest = [], 0.0
     for correo in correos:
         if seeding.poll() is not None:
             break
         account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
-        asked = time.monotonic()
+        sent = time.monotonic()
         statuses.append(client.post("/auth/register", json=account).status_code)
-        slowest = max(slowest, time.monotonic() - asked)
+        slowest = max(slowest, time.monotonic() - sent)
         time.sleep(0.1)
-    said, _ = seeding.communicate(timeout=60)
+    message, _ = seeding.communicate(timeout=60)
     assert seeding.returncode == 0
     assert set(statuses) <= {201, 409}
     assert slowest < 0.6
     opened = statuses.count(201)
-    assert f"{len(correos) - opened} accounts created, {opened} existed already." in said
+    assert f"{len(correos) - opened} accounts created, {opened} existed already." in message
 
 
-def test_no_lock_is_held_while_it_hashes_and_nothing_is_written_until_it_has(
+def test_seed_holds_no_lock_and_writes_nothing_while_it_hashes(
     app: Flask, postgres: dev.Postgres, seed: Seed, correos: list[str], tmp_path: Path
 ) -> None:
-    """Not even by a look, for which a migration would have to wait. Guard: ``rollback`` in
-    ``users.missing``."""
+    """Not even the lock of a SELECT, for which a migration would wait. Guard: ``rollback`` in
+    ``commands.missing``."""
     watch = psycopg2.connect(postgres.url)
     watch.autocommit = True
     try:
