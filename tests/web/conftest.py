@@ -1,4 +1,4 @@
-"""A client with an address of its own, and people whose calls are limited."""
+"""Clients and accounts of the web tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ addresses = itertools.count(1)
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client of its own address: login attempts are counted by address, whatever is ``off``."""
+    """A client with an address of its own."""
     client = app.test_client()
     client.environ_base["REMOTE_ADDR"] = f"10.9.{next(addresses) // 250}.{next(addresses) % 250}"
     return client
@@ -42,7 +42,7 @@ def berta(people: list[Person]) -> Person:
 
 @pytest.fixture
 def restored(own_redis: dev.Redis, counters: redis.Redis) -> Iterator[dev.Redis]:
-    """The Redis of these tests, for one that breaks it."""
+    """The Redis of these tests, repaired after a test that breaks it."""
     yield own_redis
     if own_redis.process is None or own_redis.process.poll() is not None:
         own_redis.start()

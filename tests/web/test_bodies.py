@@ -1,4 +1,4 @@
-"""Bodies of requests: each is read whole and strictly, or refused as a problem."""
+"""Request bodies: each is read whole and strictly, or refused as a problem."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRESENTED = {
     "subject": "order 7",
     "bind": "0f" * 32,
 }
-# A body with every field that each route reads; the wrong values below are put in their places.
+# A valid body of each route, with every field; the wrong values below replace these.
 VALID: dict[str, dict[str, Any]] = {
     "/auth/register": {"nombre": "Ana", "correo": "errors@example.com", "password": PASSWORD},
     "/auth/login": {"correo": "errors@example.com", "password": PASSWORD},
@@ -56,7 +56,7 @@ REQUIRED = {
     "/token/introspect": {"token"},
     "/token/revoke": {"token"},
 }
-# What is no request at all: (body, content type, the only status it may get or None for any 4xx).
+# Malformed requests: (body, content type, the only status it may get or None for any 4xx).
 BAD_BODIES: dict[str, tuple[bytes, str, int | None]] = {
     "over 16 KiB": (b'"' + b"x" * MAX_BODY_BYTES + b'"', JSON, 413),
     "over 16 KiB of spaces": (b" " * (MAX_BODY_BYTES + 1), JSON, 413),
@@ -144,10 +144,10 @@ def test_every_route_refuses_a_bad_body_as_a_problem(
     """S42, S43. Red without ``strictjson``, ``MAX_CONTENT_LENGTH`` or the content type check."""
     data, content_type, status = BAD_BODIES[name]
     for path in body_routes(app):
-        answer = client.post(path, data=data, content_type=content_type, headers=person.headers)
-        assert answer.status_code < 500, path
-        problem_in(answer, status)
-        assert CANARY not in answer.text, path
+        response = client.post(path, data=data, content_type=content_type, headers=person.headers)
+        assert response.status_code < 500, path
+        problem_in(response, status)
+        assert CANARY not in response.text, path
 
 
 def test_every_route_that_reads_a_body_has_a_row_in_the_table(app: Flask) -> None:
@@ -164,13 +164,13 @@ def test_every_field_refuses_a_wrong_value_as_a_problem(
         body = {**VALID[path], field: value}
         if field != "correo" and "correo" in body:
             body["correo"] = new_correo()
-        answer = client.post(path, json=body, headers=person.headers)
-        if answer.status_code < 400:
-            assert (field, name) in MAY_PASS or answer.data == INACTIVE, name
+        response = client.post(path, json=body, headers=person.headers)
+        if response.status_code < 400:
+            assert (field, name) in MAY_PASS or response.data == INACTIVE, name
             continue
-        assert answer.status_code < 500, name
-        problem_in(answer)
-        assert CANARY not in answer.text, name
+        assert response.status_code < 500, name
+        problem_in(response)
+        assert CANARY not in response.text, name
 
 
 @pytest.mark.parametrize("path", REQUIRED)
@@ -186,10 +186,10 @@ def test_a_body_may_take_16_kib_and_not_a_byte_more(client: FlaskClient) -> None
 
 
 @pytest.mark.parametrize("content_type", [JSON, "APPLICATION/JSON; charset=utf-8"])
-def test_json_is_taken_under_each_of_its_names(
+def test_json_is_accepted_in_any_spelling_of_its_media_type(
     client: FlaskClient, person: Person, content_type: str
 ) -> None:
-    answer = client.post(
+    response = client.post(
         "/token/create", data=b"{}", content_type=content_type, headers=person.headers
     )
-    assert answer.status_code == 201
+    assert response.status_code == 201

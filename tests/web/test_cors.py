@@ -1,4 +1,4 @@
-"""Which web pages may read the answers: those of the exact origins in the settings, no others."""
+"""CORS: only web pages of the exact origins in the settings may read responses."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def words(value: str | None) -> set[str]:
 
 @pytest.mark.parametrize("origin", [ORIGIN, SECOND])
 def test_a_listed_origin_may_read(origin: str, browser: FlaskClient) -> None:
-    answer = browser.get("/healthz", headers={"Origin": origin})
-    assert answer.headers["Access-Control-Allow-Origin"] == origin
-    # Else a cache would hand one origin's answer to another.
-    assert "origin" in words(answer.headers["Vary"])
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    response = browser.get("/healthz", headers={"Origin": origin})
+    assert response.headers["Access-Control-Allow-Origin"] == origin
+    # Otherwise a cache would serve one origin's response to another.
+    assert "origin" in words(response.headers["Vary"])
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,23 @@ def test_a_listed_origin_may_read(origin: str, browser: FlaskClient) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-def test_any_other_origin_may_not(origin: str, method: str, browser: FlaskClient) -> None:
+def test_no_other_origin_may_read(origin: str, method: str, browser: FlaskClient) -> None:
     """Guard: ``config.Origins`` keeps regular expressions out of Flask-CORS."""
     headers = {"Origin": origin, **(PREFLIGHT if method == "OPTIONS" else {})}
-    answer = browser.open("/healthz", method=method, headers=headers)
-    assert not [name for name, _ in answer.headers if name.startswith("Access-Control-Allow-O")]
+    response = browser.open("/healthz", method=method, headers=headers)
+    assert not [name for name, _ in response.headers if name.startswith("Access-Control-Allow-O")]
 
 
 @pytest.mark.parametrize("path", ["/token/create", "/token/validate", "/auth/login", "/auth/me"])
 def test_a_preflight_needs_no_token(path: str, browser: FlaskClient) -> None:
     """A browser sends no Authorization with it. Guard: OPTIONS in ``callers.authenticate``."""
-    answer = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
-    assert answer.status_code == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
-    assert "post" in words(answer.headers["Access-Control-Allow-Methods"])
-    allowed = words(answer.headers["Access-Control-Allow-Headers"])
+    response = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "post" in words(response.headers["Access-Control-Allow-Methods"])
+    allowed = words(response.headers["Access-Control-Allow-Headers"])
     assert allowed >= {"authorization", "content-type", "idempotency-key"}
-    assert answer.headers["Access-Control-Max-Age"] == "600"
+    assert response.headers["Access-Control-Max-Age"] == "600"
 
 
 def test_a_preflight_is_not_limited(make_app: Callable[..., Flask], app: Flask) -> None:
@@ -82,15 +82,15 @@ def test_a_preflight_is_not_limited(make_app: Callable[..., Flask], app: Flask) 
     limits = {"rate_limit_create": "1 per minute", "rate_limit_register": "1 per minute"}
     browser = make_app(cors_origins=(ORIGIN,), **limits).test_client()
     for path in ["/token/create", "/auth/register"] * 3:
-        answer = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
-        assert answer.status_code == 200
+        response = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
+        assert response.status_code == 200
 
 
 def test_a_page_may_read_the_headers_that_it_needs(browser: FlaskClient, person: Person) -> None:
     headers = {"Origin": ORIGIN, **person.headers}
-    answer = browser.post("/token/create", headers=headers)
-    assert answer.status_code == 201
-    exposed = words(answer.headers["Access-Control-Expose-Headers"])
+    response = browser.post("/token/create", headers=headers)
+    assert response.status_code == 201
+    exposed = words(response.headers["Access-Control-Expose-Headers"])
     assert exposed == {"x-request-id", "ratelimit", "ratelimit-policy", "retry-after"}
 
 
@@ -101,12 +101,12 @@ def test_a_page_may_read_the_headers_that_it_needs(browser: FlaskClient, person:
 def test_a_page_may_read_refusals_too(
     method: str, path: str, status: int, browser: FlaskClient
 ) -> None:
-    answer = browser.open(path, method=method, headers={"Origin": ORIGIN})
-    assert answer.status_code == status
-    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    response = browser.open(path, method=method, headers={"Origin": ORIGIN})
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
 def test_by_default_no_origin_may_read(client: FlaskClient) -> None:
     for method in ("GET", "OPTIONS"):
-        answer = client.open("/healthz", method=method, headers={"Origin": ORIGIN, **PREFLIGHT})
-        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+        response = client.open("/healthz", method=method, headers={"Origin": ORIGIN, **PREFLIGHT})
+        assert not [name for name, _ in response.headers if name.startswith("Access-Control")]

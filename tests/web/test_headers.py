@@ -37,10 +37,10 @@ from tokenservice.web.headers import SECURITY_HEADERS
     ids=lambda headers: next(iter(headers)),
 )
 def test_odd_headers_change_nothing(client: FlaskClient, headers: dict[str, str]) -> None:
-    answer = client.post("/auth/register", json={}, headers=headers)
-    problem_in(answer, 422, "validation_failed")
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    assert "evil" not in answer.text
+    response = client.post("/auth/register", json={}, headers=headers)
+    problem_in(response, 422, "validation_failed")
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert "evil" not in response.text
 
 
 def test_an_address_that_a_proxy_garbles_is_no_error(make_app: Callable[..., Flask]) -> None:
@@ -63,17 +63,17 @@ def test_an_address_that_a_proxy_garbles_is_no_error(make_app: Callable[..., Fla
         "/auth/me",
     ],
 )
-def test_every_answer_carries_the_security_headers(client: FlaskClient, path: str) -> None:
-    """S34, S50. Red without ``after_request(secure)``; a page brings a policy of its own."""
-    answer = client.get(path)
+def test_every_response_carries_the_security_headers(client: FlaskClient, path: str) -> None:
+    """S34, S50. Red without ``after_request(secure)``; a page has a policy of its own."""
+    response = client.get(path)
     for name in SECURITY_HEADERS:
-        assert answer.headers[name]
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    assert answer.headers["X-Request-ID"]
+        assert response.headers[name]
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert response.headers["X-Request-ID"]
 
 
-def test_no_answer_with_a_token_is_kept_by_a_cache(client: FlaskClient, person: Person) -> None:
+def test_no_response_with_a_token_is_cacheable(client: FlaskClient, person: Person) -> None:
     """S34."""
 
     def call(path: str, **body: Any) -> TestResponse:
@@ -85,6 +85,6 @@ def test_no_answer_with_a_token_is_kept_by_a_cache(client: FlaskClient, person: 
     validated = call("/token/validate", token=created.json["token"])
     reserved = call("/token/reserve", token=batch.json["tokens"][0]["token"])
     committed = call("/token/commit", reservation=reserved.json["reservation"])
-    for answer in (login, batch, created, validated, reserved, committed):
-        assert answer.status_code < 300
-        assert answer.headers["Cache-Control"] == "no-store"
+    for response in (login, batch, created, validated, reserved, committed):
+        assert response.status_code < 300
+        assert response.headers["Cache-Control"] == "no-store"

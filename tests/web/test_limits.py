@@ -1,4 +1,4 @@
-"""The named limits: how many calls pass, counted by whom, and what the responses say."""
+"""Rate limits: their counts, their keys and the headers of responses."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.stage.limits import (
 )
 from tests.stage.people import PASSWORD, Person
 
-# Every test starts with nothing counted.
+# Every test starts with empty counters.
 pytestmark = pytest.mark.usefixtures("counters")
 
 
-# What the answers say.
+# Headers of responses.
 
 
-def test_the_limits_are_on_unless_a_setting_changes_them() -> None:
+def test_the_limits_are_on_by_default() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     assert {name: defaults[name] for name in DEFAULTS} == DEFAULTS
 
@@ -46,7 +46,7 @@ def test_the_limits_are_on_unless_a_setting_changes_them() -> None:
     ],
     ids=["register", "login", "create", "validate"],
 )
-def test_a_limited_answer_says_its_policy_and_its_state(
+def test_a_limited_response_carries_its_policy_and_state(
     call: tuple[str, dict[str, str]],
     policy: str,
     remaining: int,
@@ -54,12 +54,12 @@ def test_a_limited_answer_says_its_policy_and_its_state(
     ana: Person,
 ) -> None:
     """Guard: ``limits.write_headers``."""
-    answer = limited(**DEFAULTS).post(call[0], json=call[1], headers=ana.headers)
-    assert answer.headers["RateLimit-Policy"] == policy
-    *_, said, left = fields(answer)
-    assert said == remaining
+    response = limited(**DEFAULTS).post(call[0], json=call[1], headers=ana.headers)
+    assert response.headers["RateLimit-Policy"] == policy
+    *_, reported, left = fields(response)
+    assert reported == remaining
     assert 58 <= left <= 60
-    assert "Retry-After" not in answer.headers
+    assert "Retry-After" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_limited_answer_says_its_policy_and_its_state(
         ("validate", "/token/validate", {}),
     ],
 )
-def test_the_call_after_the_last_is_a_429(
+def test_the_call_beyond_the_limit_is_a_429(
     setting: str,
     path: str,
     body: dict[str, str],
@@ -78,14 +78,14 @@ def test_the_call_after_the_last_is_a_429(
     ana: Person,
 ) -> None:
     client = limited(**{f"rate_limit_{setting}": "3 per minute"})
-    answers = [client.post(path, json=body, headers=ana.headers) for _ in range(5)]
-    assert statuses(answers) == [422, 422, 422, 429, 429]
-    assert [fields(answer)[3] for answer in answers] == [2, 1, 0, 0, 0]
-    assert_limited(answers[3], setting)
-    assert_limited(answers[4], setting)
+    responses = [client.post(path, json=body, headers=ana.headers) for _ in range(5)]
+    assert statuses(responses) == [422, 422, 422, 429, 429]
+    assert [fields(response)[3] for response in responses] == [2, 1, 0, 0, 0]
+    assert_limited(responses[3], setting)
+    assert_limited(responses[4], setting)
 
 
-def test_a_window_ends_and_is_not_prolonged_by_trying(
+def test_a_window_ends_and_is_not_prolonged_by_refused_calls(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
     client = limited(rate_limit_create="2 per second")
@@ -97,27 +97,27 @@ def test_a_window_ends_and_is_not_prolonged_by_trying(
         time.sleep(0.05)
 
 
-def test_off_is_off(limited: Callable[..., FlaskClient], ana: Person) -> None:
-    """No counting and no header, of none of the limits of a login either."""
+def test_off_disables_every_limit(limited: Callable[..., FlaskClient], ana: Person) -> None:
+    """No counting and no header, for all limits of a login too."""
     client = limited(**dict.fromkeys(DEFAULTS, "off"))
-    answers = [log_in(client, ana.correo, WRONG) for _ in range(70)]
-    assert set(statuses(answers)) == {401}
-    answers += [client.post("/token/create", headers=ana.headers) for _ in range(5)]
-    answers += [client.post("/auth/register", json={}) for _ in range(10)]
-    for answer in answers:
-        assert not [name for name, _ in answer.headers if name.lower().startswith("ratelimit")]
+    responses = [log_in(client, ana.correo, WRONG) for _ in range(70)]
+    assert set(statuses(responses)) == {401}
+    responses += [client.post("/token/create", headers=ana.headers) for _ in range(5)]
+    responses += [client.post("/auth/register", json={}) for _ in range(10)]
+    for response in responses:
+        assert not [name for name, _ in response.headers if name.lower().startswith("ratelimit")]
 
 
-def test_calls_without_a_limit_carry_no_fields(
+def test_unlimited_responses_carry_no_limit_headers(
     limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
     client = limited(**DEFAULTS)
-    for answer in (client.get("/auth/me", headers=ana.headers), client.get("/healthz")):
-        assert answer.status_code == 200
-        assert "RateLimit" not in answer.headers
+    for response in (client.get("/auth/me", headers=ana.headers), client.get("/healthz")):
+        assert response.status_code == 200
+        assert "RateLimit" not in response.headers
 
 
-# Who is counted, and what.
+# Keys, and the calls that count.
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ def test_refused_bodies_count(
         rate_limit_login="2 per minute",
         rate_limit_validate="2 per minute",
     )
-    answers = [client.post(path, headers=ana.headers, **body) for _ in range(3)]
-    assert {answer.status_code for answer in answers[:2]} <= {400, 413, 415, 422}
-    assert_limited(answers[2], path.rpartition("/")[2])
+    responses = [client.post(path, headers=ana.headers, **body) for _ in range(3)]
+    assert {response.status_code for response in responses[:2]} <= {400, 413, 415, 422}
+    assert_limited(responses[2], path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("path", ["/token/create", "/token/validate"])
 def test_token_calls_are_counted_by_user_not_by_address(
     path: str, limited: Callable[..., FlaskClient], ana: Person, berta: Person
 ) -> None:
-    """Guard: ``limits.by_caller``."""
+    """Guard: ``callers.by_caller``."""
     client = limited(rate_limit_create="2 per minute", rate_limit_validate="2 per minute")
 
     def call(someone: Person, address: str) -> int:
@@ -169,12 +169,12 @@ def test_token_calls_are_counted_by_user_not_by_address(
     assert call(berta, "192.0.2.1") == 422
 
 
-def test_a_token_call_without_a_caller_counts_for_nobody(
+def test_an_unauthenticated_token_call_is_not_counted(
     limited: Callable[..., FlaskClient],
 ) -> None:
     client = limited(rate_limit_create="1 per minute")
-    answers = [client.post("/token/create") for _ in range(3)]
-    assert statuses(answers) == [401, 401, 401]
+    responses = [client.post("/token/create") for _ in range(3)]
+    assert statuses(responses) == [401, 401, 401]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_token_call_without_a_caller_counts_for_nobody(
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("fe80::1%eth0", "fe80::2%eth0", True),
-        # How a socket that takes both families names an IPv4 client.
+        # A dual-stack socket names an IPv4 client so.
         ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
     ],
@@ -192,7 +192,7 @@ def test_a_token_call_without_a_caller_counts_for_nobody(
 def test_an_ipv6_client_is_its_whole_network(
     one: str, two: str, together: bool, limited: Callable[..., FlaskClient]
 ) -> None:
-    """It may use each of a /64's addresses. Guard: ``limits.address``."""
+    """It may use each of a /64's addresses. Guard: ``limits.client_address``."""
     client = limited(rate_limit_register="1 per minute")
     assert register_from(client, one) == 422
     assert register_from(client, two) == (429 if together else 422)
@@ -210,19 +210,21 @@ def test_no_header_changes_the_address_of_a_client(
     made_up = [
         f"for=198.51.100.{n}" if name == "Forwarded" else f"198.51.100.{n}" for n in range(200)
     ]
-    answers = Counter(register_from(client, "192.0.2.1", **{name: value}) for value in made_up)
-    assert answers == {422: 5, 429: 195}
+    responses = Counter(register_from(client, "192.0.2.1", **{name: value}) for value in made_up)
+    assert responses == {422: 5, 429: 195}
 
 
 def test_one_trusted_proxy_names_the_client(limited: Callable[..., FlaskClient]) -> None:
-    """Only the last address is the proxy's word; those before it are the client's own."""
+    """Only the last address is the proxy's; those before it are the client's own."""
     client = limited(rate_limit_register="5 per minute", trusted_proxies=1)
     for n in range(20):
         assert register_from(client, "10.0.0.1", X_Forwarded_For=f"198.51.100.{n}") == 422
-    # A quote left open would swallow the proxy's word, for one who reads the list by RFC 9110.
+    # To a parser of RFC 9110 an open quote would hide the proxy's address.
     made_up = ['"' * (n % 2) + f"198.51.100.{n}, 203.0.113.9" for n in range(50)]
-    answers = Counter(register_from(client, "10.0.0.1", X_Forwarded_For=value) for value in made_up)
-    assert answers == {422: 5, 429: 45}
+    responses = Counter(
+        register_from(client, "10.0.0.1", X_Forwarded_For=value) for value in made_up
+    )
+    assert responses == {422: 5, 429: 45}
 
 
 @pytest.mark.parametrize(
@@ -232,41 +234,41 @@ def test_one_trusted_proxy_names_the_client(limited: Callable[..., FlaskClient])
 def test_a_proxy_that_names_no_address_is_no_error(
     value: str, limited: Callable[..., FlaskClient]
 ) -> None:
-    """Such names are counted too: a client whom a proxy cannot name is no free client."""
+    """Such names are counted too: an unnamed client is still limited."""
     client = limited(rate_limit_register="2 per minute", trusted_proxies=1)
-    answers = [register_from(client, "10.0.0.1", X_Forwarded_For=value) for _ in range(3)]
-    assert answers == [422, 422, 429]
+    responses = [register_from(client, "10.0.0.1", X_Forwarded_For=value) for _ in range(3)]
+    assert responses == [422, 422, 429]
 
 
 def commands(counters: redis.Redis, call: Callable[[], Any]) -> Counter[str]:
-    """Which commands clients sent while ``call`` ran; those inside a script are no round trips."""
+    """Count the commands of clients during ``call``; those inside a script are no round trips."""
     with counters.monitor() as monitor:
         counters.echo("begin")
         call()
         counters.echo("end")
         seen: Counter[str] = Counter()
-        for told in monitor.listen():
-            name = str(told["command"]).split()[0].upper()
-            if told["command"] == "ECHO end":
+        for entry in monitor.listen():
+            name = str(entry["command"]).split()[0].upper()
+            if entry["command"] == "ECHO end":
                 return seen
             if name == "ECHO":
-                seen.clear()  # What came before is how our own client connects.
+                seen.clear()  # Earlier commands connect this client.
                 continue
-            if told["client_type"] != "lua":
+            if entry["client_type"] != "lua":
                 seen[name] += 1
     return seen
 
 
-def test_a_limit_costs_one_round_trip_and_its_fields_none(
+def test_a_limit_costs_one_round_trip_and_its_headers_none(
     limited: Callable[..., FlaskClient], ana: Person, counters: redis.Redis
 ) -> None:
-    """Guard: ``limits.write_headers`` asks nothing; each script has said it."""
+    """Guard: ``limits.write_headers`` queries nothing; the scripts have returned it all."""
     client = limited(**DEFAULTS)
 
     def create() -> None:
-        answer = client.post("/token/create", headers=ana.headers)
-        assert answer.status_code == 201
-        assert "RateLimit" in answer.headers
+        response = client.post("/token/create", headers=ana.headers)
+        assert response.status_code == 201
+        assert "RateLimit" in response.headers
 
     def refused() -> None:
         assert client.post("/token/validate", json={}, headers=ana.headers).status_code == 422
@@ -282,4 +284,4 @@ def test_a_limit_costs_one_round_trip_and_its_fields_none(
     assert commands(counters, create) == {"EVALSHA": 2}  # The limit, and the engine.
     assert commands(counters, refused) == {"EVALSHA": 1}
     assert commands(counters, fail) == {"EVALSHA": 2}  # By address; and by account.
-    assert commands(counters, succeed) == {"EVALSHA": 3}  # What was counted is given back.
+    assert commands(counters, succeed) == {"EVALSHA": 3}  # The third gives the attempt back.

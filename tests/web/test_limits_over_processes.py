@@ -1,4 +1,4 @@
-"""The limits over the processes of one service."""
+"""Rate limits over the processes of one service."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.stage.limits import DEFAULTS, WRONG
 from tests.stage.people import enrol
 from tests.stage.service import Service
 
-# Every test starts with nothing counted.
+# Every test starts with empty counters.
 pytestmark = pytest.mark.usefixtures("counters")
 
 
 @pytest.fixture(scope="module")
 def two_workers(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[httpx.Client]:
-    """A service with limits, each call to it on a connection of its own."""
+    """A client of a limited service, with a new connection for each call."""
     settings = {**DEFAULTS, "rate_limit_create": "50 per minute", "redis_url": own_redis.url}
     with (
         serve(web_concurrency=2, **settings) as running,
@@ -31,7 +31,7 @@ def two_workers(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator
 
 
 def test_the_limit_is_exact_over_processes(two_workers: httpx.Client) -> None:
-    """200 calls at once over two workers at a limit of 50: 50 pass, not one more or less."""
+    """Of 200 concurrent calls over two workers, exactly 50 pass a limit of 50."""
     someone = enrol(two_workers.post)
 
     def create(_: int) -> int:
@@ -46,23 +46,23 @@ def guess(two_workers: httpx.Client, correo: str) -> int:
     return two_workers.post("/auth/login", json=body).status_code
 
 
-def test_guesses_at_once_are_counted_before_they_are_checked(two_workers: httpx.Client) -> None:
-    """Guard: ``attempts.settle``, which takes back, and not a count after the answer."""
+def test_concurrent_guesses_are_counted_before_they_are_checked(two_workers: httpx.Client) -> None:
+    """Guard: ``login_limits.settle`` takes back; it does not count after the response."""
     with ThreadPoolExecutor(16) as threads:
-        answers = Counter(threads.map(lambda _: guess(two_workers, "a@example.com"), range(16)))
-    # A machine that is very busy may refuse some with a 503, which checks and counts nothing.
-    assert set(answers) <= {401, 429, 503}
-    assert 1 <= answers[401] <= 5
+        responses = Counter(threads.map(lambda _: guess(two_workers, "a@example.com"), range(16)))
+    # A busy machine may refuse some with a 503, which checks and counts nothing.
+    assert set(responses) <= {401, 429, 503}
+    assert 1 <= responses[401] <= 5
 
 
 def test_without_redis_all_processes_together_keep_the_limit(
     two_workers: httpx.Client, restored: dev.Redis
 ) -> None:
-    """Five failures over two workers: two each, however a guesser spreads his connections."""
+    """Five failures over two workers are two each, however the connections are spread."""
     restored.stop()
-    answers = Counter(guess(two_workers, "b@example.com") for _ in range(30))
-    assert set(answers) <= {401, 429, 503}
-    assert 2 <= answers[401] <= 4
+    responses = Counter(guess(two_workers, "b@example.com") for _ in range(30))
+    assert set(responses) <= {401, 429, 503}
+    assert 2 <= responses[401] <= 4
     restored.start()
     time.sleep(2)
     assert [guess(two_workers, "c@example.com") for _ in range(6)] == [401] * 5 + [429]

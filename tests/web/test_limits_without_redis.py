@@ -1,4 +1,4 @@
-"""The limits without Redis: each process counts for itself, with its share of the limit."""
+"""Rate limits without Redis: each process counts its own calls, up to its share of the limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stage.limits import DEFAULTS, WRONG, assert_limited, log_in, register
 from tests.stage.people import PASSWORD, Person
 from tokenservice.web.counters import Log
 
-# Every test starts with nothing counted.
+# Every test starts with empty counters.
 pytestmark = pytest.mark.usefixtures("counters")
 
 
@@ -34,16 +34,16 @@ def test_without_redis_a_login_works_and_is_limited_per_process(
 
     restored.start()
     time.sleep(2)
-    answers = [log_in(client, berta.correo, WRONG) for _ in range(6)]
-    assert statuses(answers) == [401] * 5 + [429]
+    responses = [log_in(client, berta.correo, WRONG) for _ in range(6)]
+    assert statuses(responses) == [401] * 5 + [429]
     with redis.from_url(restored.url) as counted:
         assert len(counted.keys("rate:*")) == 4
 
 
-def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
+def test_an_attempt_that_is_given_back_elsewhere_is_no_credit(
     limited: Callable[..., FlaskClient], restored: dev.Redis
 ) -> None:
-    """Redis may go or come between the two. Guard: ``Attempt.in_memory``."""
+    """Redis may go or come between the two calls. Guard: ``Attempt.in_memory``."""
     counters = limited(**DEFAULTS, web_concurrency=2).application.extensions["Counters"]
     logs = [Log("login", "a", 5, 5, 60)]
 
@@ -65,13 +65,13 @@ def test_what_is_given_back_elsewhere_than_it_was_counted_is_no_credit(
 def test_a_redis_that_hangs_does_not_hang_logins(
     limited: Callable[..., FlaskClient], ana: Person, restored: dev.Redis
 ) -> None:
-    """It is asked again every half second, not on every call. Guard: ``ASK_AGAIN_SECONDS``."""
+    """It is tried again every half second, not on every call. Guard: ``ASK_AGAIN_SECONDS``."""
     client = limited(**DEFAULTS, redis_timeout_ms=100, redis_connect_timeout_ms=50)
     assert log_in(client, ana.correo, PASSWORD).status_code == 200
     restored.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
     started = time.monotonic()
-    answers = [log_in(client, ana.correo, WRONG) for _ in range(10)]
-    assert statuses(answers) == [401] * 2 + [429] * 8
+    responses = [log_in(client, ana.correo, WRONG) for _ in range(10)]
+    assert statuses(responses) == [401] * 2 + [429] * 8
     assert time.monotonic() - started < 3
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: whole, and true of what the service does."""
+"""The OpenAPI document: complete, and true to the service."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def spec(app: Flask) -> dict[str, Any]:
 def operations(spec: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         (method, path, each)
-        for path, ways in spec["paths"].items()
-        for method, each in ways.items()
-        if method != "parameters"  # What the ways of one path share.
+        for path, methods in spec["paths"].items()
+        for method, each in methods.items()
+        if method != "parameters"  # Shared by the methods of one path.
     ]
 
 
@@ -42,7 +42,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(inner)
 
 
-def test_spec_is_whole(spec: dict[str, Any]) -> None:
+def test_spec_is_complete(spec: dict[str, Any]) -> None:
     """OpenAPI 3.1: references resolve, operations are named, every body has a schema."""
     assert spec["openapi"].startswith("3.1.")
     assert spec["info"]["title"]
@@ -58,9 +58,9 @@ def test_spec_is_whole(spec: dict[str, Any]) -> None:
         for need in operation.get("security", []):
             assert need.keys() <= spec["components"]["securitySchemes"].keys()
         bodies = [operation["requestBody"]] if method == "post" else []
-        for status, answer in operation["responses"].items():
-            assert answer["description"], (path, status)
-            bodies += [answer] if status != "204" else []
+        for status, response in operation["responses"].items():
+            assert response["description"], (path, status)
+            bodies += [response] if status != "204" else []
         for body in bodies:
             assert body["content"], path
             assert all(media["schema"] for media in body["content"].values()), path
@@ -75,8 +75,8 @@ def patterns(value: Any) -> Iterator[str]:
             yield from patterns(inner)
 
 
-def test_spec_speaks_the_regular_expressions_of_javascript(spec: dict[str, Any]) -> None:
-    r"""They look anywhere in a text, and ``\Z`` is a letter to them. Guard: ``fields.matching``."""
+def test_spec_uses_the_regular_expressions_of_javascript(spec: dict[str, Any]) -> None:
+    r"""They search anywhere in a text, and ``\Z`` is a letter. Guard: ``fields.matching``."""
     found = set(patterns(spec))
     assert len(found) >= 4
     for pattern in found:
@@ -85,18 +85,18 @@ def test_spec_speaks_the_regular_expressions_of_javascript(spec: dict[str, Any])
         assert not re.search(r"\\[AZz]|\(\?P", pattern), pattern
 
 
-def test_spec_says_that_a_parameter_may_be_empty(
+def test_spec_allows_empty_parameters(
     client: FlaskClient, person: Person, spec: dict[str, Any]
 ) -> None:
     parameters = spec["paths"]["/token"]["get"]["parameters"]
     for parameter in parameters:
         assert parameter["allowEmptyValue"]
-        answer = client.get(f"/token?{parameter['name']}=", headers=person.headers)
-        assert answer.status_code == 200
+        response = client.get(f"/token?{parameter['name']}=", headers=person.headers)
+        assert response.status_code == 200
 
 
 def test_spec_describes_every_route_of_the_api(app: Flask, spec: dict[str, Any]) -> None:
-    """A view that is left out of the blueprints of flask-smorest would be missing here."""
+    """A view outside the blueprints of flask-smorest would be missing here."""
     routed = {
         (method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -106,13 +106,13 @@ def test_spec_describes_every_route_of_the_api(app: Flask, spec: dict[str, Any])
     assert routed == {(method, path) for method, path, _ in operations(spec)}
 
 
-def test_spec_gives_every_problem_as_the_service_answers_it(spec: dict[str, Any]) -> None:
+def test_spec_describes_every_problem_as_returned(spec: dict[str, Any]) -> None:
     for _, path, operation in operations(spec):
-        for status, answer in operation["responses"].items():
+        for status, response in operation["responses"].items():
             if int(status) < 400:
                 continue
-            assert [*answer["content"]] == [PROBLEM], (path, status)
-            examples = answer["content"][PROBLEM]["examples"]
+            assert [*response["content"]] == [PROBLEM], (path, status)
+            examples = response["content"][PROBLEM]["examples"]
             assert examples, (path, status)
             for code, example in examples.items():
                 value = example["value"]
@@ -135,10 +135,10 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_REQUESTS)
-def test_spec_holds_what_bad_requests_are_answered(
+def test_spec_describes_the_responses_to_bad_requests(
     app: Flask, client: FlaskClient, person: Person, spec: dict[str, Any], kind: str
 ) -> None:
-    """Every refusal that anyone can provoke stands in the description of its operation."""
+    """Every refusal that a client can provoke is described at its operation."""
     headers = person.headers
     if kind == "an old JWT":
         with app.app_context():
@@ -147,10 +147,10 @@ def test_spec_holds_what_bad_requests_are_answered(
     missing = []
     for method, path, operation in operations(spec):
         sent = {"headers": headers, **BAD_REQUESTS[kind]}
-        answer = client.open(re.sub(r"{\w+}", "x" * 18, path), method=method.upper(), **sent)
-        if answer.status_code >= 400:
-            described = operation["responses"].get(str(answer.status_code))
-            code = answer.get_json()["code"]
+        response = client.open(re.sub(r"{\w+}", "x" * 18, path), method=method.upper(), **sent)
+        if response.status_code >= 400:
+            described = operation["responses"].get(str(response.status_code))
+            code = response.get_json()["code"]
             if not described or code not in described["content"][PROBLEM]["examples"]:
-                missing.append(f"{method} {path}: {answer.status_code} {code}")
+                missing.append(f"{method} {path}: {response.status_code} {code}")
     assert not missing

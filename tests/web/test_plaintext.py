@@ -1,4 +1,4 @@
-"""What acts on a terminal, or hides, is in no text that is kept, and in nothing that is printed."""
+"""Plain text: no control or hidden character is stored or printed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REFUSED = {
     "a noncharacter": "Ana\uffff",
     "a noncharacter of the presentation forms": "Ana\ufdd0",
     "a noncharacter of plane 1": "Ana\U0001fffe",
-    "kept for what will not show": "Ana\U000e0fff",
+    "a reserved invisible character": "Ana\U000e0fff",
     "a Hangul filler": "Ana\u3164",
     "a half-width Hangul filler": "Ana\uffa0",
     "an empty Braille cell": "Ana\u2800",
@@ -89,8 +89,8 @@ TAKEN = {
 }
 
 
-def field_errors(answer: Any) -> Any:
-    return problem_in(answer, 422, "validation_failed")["errors"]
+def field_errors(response: Any) -> Any:
+    return problem_in(response, 422, "validation_failed")["errors"]
 
 
 def account(nombre: str, correo: str | None = None) -> dict[str, str]:
@@ -104,32 +104,32 @@ def ana(client: FlaskClient, person: Person) -> Caller:
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("language", texts.LANGUAGES)
-def test_a_name_that_is_not_plain_is_refused_in_words(
+def test_a_name_that_is_not_plain_is_refused_with_its_reason(
     client: FlaskClient, name: str, language: texts.Language
 ) -> None:
-    answer = client.post(
+    response = client.post(
         "/auth/register", json=account(REFUSED[name]), headers={"Accept-Language": language}
     )
-    [told] = field_errors(answer)["nombre"]
-    assert ("marcas" if language == "es" else "marks") in told
+    [message] = field_errors(response)["nombre"]
+    assert ("marcas" if language == "es" else "marks") in message
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_a_name_shows_something(client: FlaskClient, name: str) -> None:
-    answer = client.post("/auth/register", json=account(EMPTY[name]))
-    assert set(field_errors(answer)) == {"nombre"}
+def test_a_name_without_a_visible_character_is_refused(client: FlaskClient, name: str) -> None:
+    response = client.post("/auth/register", json=account(EMPTY[name]))
+    assert set(field_errors(response)) == {"nombre"}
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_name_of_any_script_comes_back_as_it_was_sent(client: FlaskClient, name: str) -> None:
-    answer = client.post("/auth/register", json=account(TAKEN[name]))
-    assert answer.status_code == 201, answer.text
-    assert json.loads(answer.text)["nombre"] == TAKEN[name]
+def test_a_name_of_any_script_is_returned_unchanged(client: FlaskClient, name: str) -> None:
+    response = client.post("/auth/register", json=account(TAKEN[name]))
+    assert response.status_code == 201, response.text
+    assert json.loads(response.text)["nombre"] == TAKEN[name]
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *(name for name in EMPTY if EMPTY[name])])
-def test_a_subject_is_held_to_the_same(ana: Caller, name: str) -> None:
-    """Two subjects that look alike and differ would be a mismatch that nobody can see."""
+def test_a_subject_follows_the_rules_of_a_name(ana: Caller, name: str) -> None:
+    """Two different subjects that look alike would be an invisible mismatch."""
     subject = {**REFUSED, **EMPTY}[name]
     token = ana.create()["token"]
     assert set(field_errors(ana.post("create", subject=subject))) == {"subject"}
@@ -139,16 +139,18 @@ def test_a_subject_is_held_to_the_same(ana: Caller, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_subject_of_any_script_is_compared_as_it_was_sent(ana: Caller, name: str) -> None:
+def test_a_subject_of_any_script_is_compared_unchanged(ana: Caller, name: str) -> None:
     token = ana.create(subject=TAKEN[name])["token"]
     assert ana.post("validate", token=token, subject=TAKEN[name]).status_code == 200
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_address_is_held_to_the_same(client: FlaskClient, ana: Caller, name: str) -> None:
+def test_an_address_follows_the_rules_of_a_name(
+    client: FlaskClient, ana: Caller, name: str
+) -> None:
     for correo in (f"{REFUSED[name]}@example.com", f"ana@{REFUSED[name]}.com"):
-        answer = client.post("/auth/register", json=account("Ana", correo))
-        assert set(field_errors(answer)) == {"correo"}
+        response = client.post("/auth/register", json=account("Ana", correo))
+        assert set(field_errors(response)) == {"correo"}
         assert set(field_errors(ana.post("create", audience=[correo]))) == {"audience"}
         with pytest.raises(ValueError, match=r".*"):
             canonical(correo)
@@ -156,16 +158,16 @@ def test_an_address_is_held_to_the_same(client: FlaskClient, ana: Caller, name: 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\0"])
 @pytest.mark.parametrize("field", ["nombre", "correo", "password"])
-def test_what_is_no_text_at_all_is_no_json(client: FlaskClient, field: str, text: str) -> None:
-    answer = client.post(
+def test_a_lone_surrogate_or_nul_is_no_json(client: FlaskClient, field: str, text: str) -> None:
+    response = client.post(
         "/auth/register",
         data=json.dumps({**account("Ana"), field: text}),
         content_type="application/json",
     )
-    problem_in(answer, 400, "not_json")
+    problem_in(response, 400, "not_json")
 
 
-# What the commands print.
+# Output of commands.
 
 
 @pytest.fixture
@@ -180,20 +182,20 @@ def run(app: Flask) -> Run:
 
 @pytest.fixture
 def older(app: Flask) -> Callable[[str], str]:
-    """Keep an account from before names were held to anything; give its address."""
+    """Store an account with an unchecked name, as earlier versions did; return its address."""
 
-    def keep(nombre: str) -> str:
+    def store(nombre: str) -> str:
         correo = new_correo()
         with app.app_context():
             db.session.add(User(nombre=nombre, correo=correo, password_hash="none"))
             db.session.commit()
         return correo
 
-    return keep
+    return store
 
 
 def printed(result: click.testing.Result) -> list[str]:
-    """The lines that a command wrote, which are plain and no traceback."""
+    """The output lines of a command, all plain and no traceback."""
     assert result.exception is None or isinstance(result.exception, SystemExit)
     lines = result.output.removesuffix("\n").split("\n")
     assert all(map(is_plain, lines)), ascii(result.output)
@@ -211,16 +213,16 @@ def test_an_older_name_is_listed_as_plain_json(
     assert json.loads(disabled)["nombre"] == REFUSED[name]
 
 
-def test_a_plain_name_is_listed_as_it_is_written(run: Run, older: Callable[[str], str]) -> None:
+def test_a_plain_name_is_listed_unescaped(run: Run, older: Callable[[str], str]) -> None:
     older("Íñigo \u5c71\u3000👨\u200d👩\u200d👧")
     assert '"Íñigo \u5c71\u3000👨\u200d👩\u200d👧"' in run("users", "list").output
 
 
 @pytest.mark.parametrize("name", ["CSI, a C1 control", "ninety-nine marks on a letter"])
-def test_the_account_of_an_older_name_gets_another_password(
+def test_the_password_of_an_account_with_an_older_name_can_be_set(
     run: Run, client: FlaskClient, older: Callable[[str], str], name: str
 ) -> None:
-    """The name is not what is given here."""
+    """The command does not check the name."""
     correo = older(REFUSED[name])
     words = ("users", "set-password", correo, "--password-stdin")
     assert "Too easy" in run(*words, text="contraseña123").output
@@ -268,8 +270,8 @@ def test_an_older_subject_is_printed_as_plain_json(
     ],
     ids=" ".join,
 )
-def test_a_complaint_quotes_nothing_raw(run: Run, words: tuple[str, ...], word: str) -> None:
-    """A command may be given what somebody else chose, by a script that goes through a list."""
+def test_an_error_message_quotes_input_escaped(run: Run, words: tuple[str, ...], word: str) -> None:
+    """A script over a list may pass on the text of another account."""
     result = run(*(part.format(word) for part in words), text=PASSWORD)
     assert result.exit_code in {1, 2}
     printed(result)
@@ -277,7 +279,7 @@ def test_a_complaint_quotes_nothing_raw(run: Run, words: tuple[str, ...], word: 
 
 @pytest.mark.parametrize("option", ["--purpose", "--audience", "--subject"])
 @pytest.mark.parametrize("word", ["Ana\x9b2J", "Ana\u202e", "Ana\udc9b"])
-def test_a_token_of_a_command_is_held_to_the_same(
+def test_a_token_of_a_command_follows_the_same_rules(
     run: Run, person: Person, option: str, word: str
 ) -> None:
     result = run("tokens", "create", person.correo, option, word)
@@ -286,14 +288,14 @@ def test_a_token_of_a_command_is_held_to_the_same(
 
 
 @given(st.text())
-def test_whatever_is_escaped_is_plain_and_still_the_same_json(text: str) -> None:
+def test_escaped_json_is_plain_and_reads_back_equal(text: str) -> None:
     line = escaped(json.dumps({"text": text}, ensure_ascii=False))
     assert is_plain(line)
     assert json.loads(line) == {"text": text}
 
 
-def test_a_password_that_is_no_text_is_refused_in_good_order(app: Flask) -> None:
-    """It is text, but not plain text: a password may hold whatever can be typed."""
+def test_a_password_that_is_not_utf8_is_refused(app: Flask) -> None:
+    """A password is text, though not plain text: it may hold anything that can be typed."""
     words = ["users", "create", new_correo(), "--nombre", "Ana", "--password-stdin"]
     result = app.test_cli_runner().invoke(args=words, input=b"tres tristes \xff tigres\n")
     assert result.exit_code == 1

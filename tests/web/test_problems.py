@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one shape, says nothing it should not, and is never a 5xx."""
+"""Problems: one shape for every error, no secret in it, and no 5xx for bad input."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CANARY = "canary7f3a"
 
 
 def test_a_problem_names_each_wrong_field(client: FlaskClient) -> None:
-    answer = client.post(
+    response = client.post(
         "/auth/register",
         json={"nombre": "", "correo": "nobody", "admin": True},
         headers={"Accept-Language": "en"},
     )
-    assert problem_in(answer, 422, "validation_failed")["errors"] == {
+    assert problem_in(response, 422, "validation_failed")["errors"] == {
         "nombre": ["Takes 1 to 100 characters."],
         "correo": ["Not an e-mail address."],
         "password": ["Missing data for required field."],
@@ -40,13 +40,13 @@ def test_a_problem_names_each_wrong_field(client: FlaskClient) -> None:
         ({"Accept-Language": "de"}, "es", "No hay nada en esta dirección."),
     ],
 )
-def test_a_problem_speaks_the_readers_language(
+def test_a_problem_is_in_the_language_of_the_client(
     client: FlaskClient, accepted: dict[str, str], language: str, detail: str
 ) -> None:
-    answer = client.get("/nowhere", headers=accepted)
-    assert problem_in(answer, 404, "not_found")["detail"] == detail
-    assert answer.headers["Content-Language"] == language
-    assert detail in answer.text, "letters are not escaped"
+    response = client.get("/nowhere", headers=accepted)
+    assert problem_in(response, 404, "not_found")["detail"] == detail
+    assert response.headers["Content-Language"] == language
+    assert detail in response.text, "letters are not escaped"
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
@@ -54,12 +54,12 @@ def test_a_problem_speaks_the_readers_language(
 def test_the_type_of_every_problem_resolves(
     client: FlaskClient, code: str, language: texts.Language
 ) -> None:
-    answer = client.get(f"/problems/{code}", headers={"Accept-Language": language})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith("text/html")
+    response = client.get(f"/problems/{code}", headers={"Accept-Language": language})
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/html")
     title, _ = PROBLEMS[code].text(language)
-    assert title in answer.text
-    assert code in answer.text
+    assert title in response.text
+    assert code in response.text
 
 
 @pytest.mark.parametrize(
@@ -80,39 +80,39 @@ def test_the_type_of_every_problem_resolves(
         "/token/validate?token=" + CANARY,
     ],
 )
-def test_what_is_not_there_is_a_problem(client: FlaskClient, path: str) -> None:
-    """S33, S53, S60: no secret in a URL, no debugger, no files of ours."""
-    answer = client.get(path)
-    problem_in(answer)
-    assert answer.status_code in {404, 405}
-    assert CANARY not in answer.text
+def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
+    """S33, S53, S60: no secret in a URL, no debugger, no files of the service."""
+    response = client.get(path)
+    problem_in(response)
+    assert response.status_code in {404, 405}
+    assert CANARY not in response.text
 
 
 def test_the_debuggers_commands_do_nothing(client: FlaskClient) -> None:
     plain = client.get("/healthz")
-    asked = client.get("/healthz?__debugger__=yes&cmd=resource&f=debugger.js")
-    assert asked.data == plain.data
+    debugged = client.get("/healthz?__debugger__=yes&cmd=resource&f=debugger.js")
+    assert debugged.data == plain.data
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "TRACE", "NONSENSE"])
-def test_a_wrong_method_is_told_the_right_ones(app: Flask, method: str) -> None:
-    """S40. Red where an error handler forgets the exception's own headers."""
+def test_a_wrong_method_gets_a_405_with_the_allowed_ones(app: Flask, method: str) -> None:
+    """S40. Red if an error handler drops the exception's own headers."""
     for path in body_routes(app):
-        answer = app.test_client().open(path, method=method)
-        assert answer.status_code == 405
-        assert "POST" in answer.headers["Allow"]
+        response = app.test_client().open(path, method=method)
+        assert response.status_code == 405
+        assert "POST" in response.headers["Allow"]
         if method != "HEAD":
-            problem_in(answer, 405, "method_not_allowed")
+            problem_in(response, 405, "method_not_allowed")
 
 
-def test_options_needs_no_caller_and_says_what_is_allowed(app: Flask) -> None:
+def test_options_needs_no_caller_and_returns_the_allowed_methods(app: Flask) -> None:
     for path in body_routes(app):
-        answer = app.test_client().options(path)
-        assert answer.status_code == 200
-        assert "POST" in answer.headers["Allow"]
+        response = app.test_client().options(path)
+        assert response.status_code == 200
+        assert "POST" in response.headers["Allow"]
 
 
-def test_an_unforeseen_exception_says_nothing_of_itself(
+def test_an_unexpected_exception_reveals_nothing(
     make_app: Callable[..., Flask], person: Person
 ) -> None:
     """S53, S54. Red without the handler of ``Exception``, the last resort."""
@@ -122,7 +122,7 @@ def test_an_unforeseen_exception_says_nothing_of_itself(
     def explode() -> None:
         raise RuntimeError(CANARY)
 
-    answer = service.test_client().get("/explode", headers=person.headers)
-    problem_in(answer, 500, "internal_error")
-    assert CANARY not in answer.text
-    assert "RuntimeError" not in answer.text
+    response = service.test_client().get("/explode", headers=person.headers)
+    problem_in(response, 500, "internal_error")
+    assert CANARY not in response.text
+    assert "RuntimeError" not in response.text

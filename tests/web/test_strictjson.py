@@ -26,7 +26,7 @@ VALUES = st.recursive(
 
 
 def reads(body: str | bytes) -> bool:
-    """Anything but a ValueError fails the test."""
+    """Whether ``loads`` reads it; any error but ValueError fails the test."""
     try:
         strictjson.loads(body)
     except ValueError:
@@ -74,8 +74,8 @@ def reads(body: str | bytes) -> bool:
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_is_not_strict_json_is_refused(body: bytes) -> None:
-    """S43. Each is a guard of its own in ``loads``; the plain ``json.loads`` takes many."""
+def test_json_that_is_not_strict_is_refused(body: bytes) -> None:
+    """S43. ``loads`` has a guard for each; plain ``json.loads`` accepts many."""
     assert not reads(body)
 
 
@@ -95,7 +95,7 @@ def test_strict_json_is_read(body: bytes, value: Any) -> None:
 
 
 @pytest.mark.parametrize("opened", [b"[", b'{"a":'])
-def test_nesting_is_taken_up_to_the_limit_and_no_further(opened: bytes) -> None:
+def test_nesting_is_accepted_up_to_the_limit_and_no_further(opened: bytes) -> None:
     closed = b"]" if opened == b"[" else b"}"
 
     def nested(depth: int) -> bytes:
@@ -112,19 +112,19 @@ def test_loads_raises_nothing_but_value_error(body: str | bytes) -> None:
 
 
 @given(VALUES)
-def test_what_the_service_writes_it_reads_back(value: Any) -> None:
+def test_written_json_reads_back_equal(value: Any) -> None:
     written = strictjson.StrictJSON(Flask("test")).dumps(value)
     assert json.loads(written) == value
     written.encode()
 
 
-def test_answers_are_utf8_in_their_own_order() -> None:
+def test_responses_are_utf8_and_keep_their_order() -> None:
     written = strictjson.StrictJSON(Flask("test")).dumps({"z": "ñ", "a": 1})
     assert written == '{"z": "ñ", "a": 1}'
 
 
 def test_json_is_not_ascii_escaped(client: FlaskClient) -> None:
     account = {"nombre": "Íñigo 🐘", "correo": new_correo(), "password": PASSWORD}
-    answer = client.post("/auth/register", json=account)
-    assert "Íñigo 🐘" in answer.data.decode()
-    assert answer.headers["Content-Type"] == "application/json"
+    response = client.post("/auth/register", json=account)
+    assert "Íñigo 🐘" in response.data.decode()
+    assert response.headers["Content-Type"] == "application/json"

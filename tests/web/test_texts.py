@@ -39,7 +39,7 @@ def requests() -> list[type[Schema]]:
     ]
 
 
-def said_by(field: fields.Field) -> Iterator[str]:  # type: ignore[type-arg]
+def texts_of(field: fields.Field) -> Iterator[str]:  # type: ignore[type-arg]
     """Every text that marshmallow can put under this field."""
     for reason, text in field.error_messages.items():
         if reason not in UNREACHABLE and (reason != "required" or field.required):
@@ -48,19 +48,19 @@ def said_by(field: fields.Field) -> Iterator[str]:  # type: ignore[type-arg]
         if inspect.isfunction(validator):
             continue  # It raises a text of its own, see raised_texts.
         error = getattr(validator, "error", None)
-        assert error, f"{validator} would speak marshmallow's English"
+        assert error, f"{validator} would return marshmallow's English"
         yield str(error)
     inner = [getattr(field, name, None) for name in ("inner", "key_field", "value_field")]
     for part in filter(None, inner):
-        yield from said_by(part)
+        yield from texts_of(part)
     if isinstance(field, fields.Nested):
-        yield from said_by_schema(type(field.schema))
+        yield from texts_of_schema(type(field.schema))
 
 
-def said_by_schema(schema: type[Schema]) -> Iterator[str]:
+def texts_of_schema(schema: type[Schema]) -> Iterator[str]:
     yield from map(str, schema().error_messages.values())
     for field in schema().fields.values():
-        yield from said_by(field)
+        yield from texts_of(field)
 
 
 def constant(node: ast.expr, module: str) -> str | None:
@@ -127,14 +127,14 @@ def test_a_problem_has_a_status_and_both_languages(code: str) -> None:
     assert message.en.detail.endswith(".")
 
 
-def test_every_code_that_the_error_handlers_choose_is_explained() -> None:
+def test_every_code_of_the_error_handlers_has_a_text() -> None:
     chosen = {*problems.HTTP_CODES.values(), *onetime.OneTimeError.kinds, "bad_request"}
     assert chosen <= set(PROBLEMS)
     for status, code in problems.HTTP_CODES.items():
         assert PROBLEMS[code].status == status
 
 
-def test_every_code_that_the_code_names_is_explained() -> None:
+def test_every_code_in_the_source_has_a_text() -> None:
     used = set(problem_codes_in_use())
     assert len(used) > 10, "the search above finds nothing any more"
     for place, code in used:
@@ -142,7 +142,7 @@ def test_every_code_that_the_code_names_is_explained() -> None:
 
 
 def test_every_refusal_of_the_engine_has_a_code() -> None:
-    """Red when a leaf of the tree in ``onetime/errors.py`` has none, or two share one."""
+    """Red if a leaf of the tree in ``onetime/errors.py`` has none, or two share one."""
 
     def leaves(kind: type[onetime.OneTimeError]) -> Iterator[type[onetime.OneTimeError]]:
         if not kind.__subclasses__():
@@ -153,13 +153,13 @@ def test_every_refusal_of_the_engine_has_a_code() -> None:
     assert set(leaves(onetime.OneTimeError)) == set(onetime.OneTimeError.kinds.values())
 
 
-def test_no_schema_says_a_word_that_has_no_spanish_twin() -> None:
-    said = {text for schema in requests() for text in said_by_schema(schema)}
-    assert len(said) > 5
-    assert said - set(FIELD_ERRORS) == set()
+def test_every_text_of_a_schema_has_a_spanish_translation() -> None:
+    found = {text for schema in requests() for text in texts_of_schema(schema)}
+    assert len(found) > 5
+    assert found - set(FIELD_ERRORS) == set()
 
 
-def test_no_raised_text_lacks_a_spanish_twin() -> None:
+def test_every_raised_text_has_a_spanish_translation() -> None:
     raised = set(raised_texts())
     assert len(raised) > 3, "the search above finds nothing any more"
     for place, text in raised:
@@ -194,12 +194,12 @@ def test_an_app_knows_the_texts_of_every_domain(app: Flask) -> None:
         assert texts.catalogue.fields == FIELD_ERRORS
 
 
-def test_of_many_mistakes_the_first_are_told() -> None:
-    """Guard: ``MOST_ERRORS``; without it 16 KiB of a body are answered with 260."""
+def test_only_the_first_of_many_errors_are_returned() -> None:
+    """Guard: ``MOST_ERRORS``; without it a body of 16 KiB gets a response of 260."""
     wrong = {number: ["Not a valid string."] for number in range(5_000)}
-    told = texts.field_errors({f"n{number}": wrong for number in range(100)}, "en")
-    assert list(told) == [f"n{number}" for number in range(50)]
-    assert all(list(inner) == [str(number) for number in range(50)] for inner in told.values())
+    returned = texts.field_errors({f"n{number}": wrong for number in range(100)}, "en")
+    assert list(returned) == [f"n{number}" for number in range(50)]
+    assert all(list(inner) == [str(number) for number in range(50)] for inner in returned.values())
 
 
 @pytest.mark.parametrize(
