@@ -25,7 +25,7 @@ def berta(client: FlaskClient, other: Person) -> Caller:
 
 @pytest.fixture
 def in_app(make_app: Callable[..., Flask], app: Flask) -> Callable[..., Caller]:
-    """Give a new caller of an app with some settings changed."""
+    """Make a new caller of an app with some settings changed."""
 
     def make(**changes: Any) -> Caller:
         client = make_app(**changes).test_client()

@@ -1,4 +1,4 @@
-"""Batches, and the tokens that one account may have outstanding."""
+"""Batches, and the cap on the outstanding tokens of an account."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.stage.problems import problem_in, refusal_of_field
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_a_batch_differs_in_nothing_but_its_tokens(ana: Caller, count: int) -> None:
-    answer = ana.post("batch", count=count, purpose="pay", expires_in=60)
-    assert answer.status_code == 201
-    tokens = body_of(answer)["tokens"]
+def test_the_tokens_of_a_batch_differ_only_in_id_and_secret(ana: Caller, count: int) -> None:
+    response = ana.post("batch", count=count, purpose="pay", expires_in=60)
+    assert response.status_code == 201
+    tokens = body_of(response)["tokens"]
     assert len({token["id"] for token in tokens}) == count
     assert len({token.pop("token") for token in tokens}) == count
     assert len({token.pop("id") for token in tokens}) == count
@@ -29,20 +29,20 @@ def test_a_batch_has_bounds(ana: Caller, count: Any) -> None:
     assert body_of(ana.get())["items"] == []
 
 
-def test_a_batch_says_how_many(ana: Caller) -> None:
+def test_a_batch_requires_a_count(ana: Caller) -> None:
     refusal_of_field(ana.post("batch"), "count")
 
 
-def test_over_the_cap_nothing_is_made(in_app: Callable[..., Caller]) -> None:
+def test_nothing_is_created_over_the_cap(in_app: Callable[..., Caller]) -> None:
     """Guard: create.lua counts before it adds."""
     caller = in_app(max_active=5)
     first = caller.create(expires_in=30)
     assert caller.post("batch", count=4, expires_in=60).status_code == 201
     for verb, body, soon, late in (("create", {}, 1, 30), ("batch", {"count": 2}, 50, 60)):
-        answer = caller.post(verb, **body)
-        problem_in(answer, 429, "too_many_active")
-        assert soon <= int(answer.headers["Retry-After"]) <= late
-    # A place is free as soon as one token is used, and a batch of two does not fit in it.
+        response = caller.post(verb, **body)
+        problem_in(response, 429, "too_many_active")
+        assert soon <= int(response.headers["Retry-After"]) <= late
+    # A consumed token frees its place at once, and a batch of two does not fit in one place.
     assert caller.post("validate", token=first["token"]).status_code == 200
     problem_in(caller.post("batch", count=2), 429, "too_many_active")
     assert caller.post("create").status_code == 201
@@ -64,32 +64,32 @@ def test_a_held_token_is_outstanding_and_a_revoked_one_is_not(
 
 
 @pytest.mark.parametrize(("most", "count"), [(1, 2), (5, 6), (5, 100), (99, 100)])
-def test_a_batch_that_never_fits_is_a_mistake_of_its_count(
+def test_a_batch_larger_than_the_cap_is_an_error_of_its_count(
     in_app: Callable[..., Caller], most: int, count: int
 ) -> None:
-    """Waiting would not help. Red where it is told to wait."""
+    """Waiting would not help. Red if the response has a Retry-After."""
     caller = in_app(max_active=most)
-    answer = caller.post("batch", count=count)
-    problem = problem_in(answer, 422, "validation_failed")
+    response = caller.post("batch", count=count)
+    problem = problem_in(response, 422, "validation_failed")
     assert set(problem["errors"]) == {"count"}
     assert problem["max_active"] == most
-    assert "Retry-After" not in answer.headers
+    assert "Retry-After" not in response.headers
     assert body_of(caller.get())["items"] == []
 
 
 @pytest.mark.parametrize(("language", "word"), [("es", "cuenta"), ("en", "account")])
-def test_it_is_said_in_the_readers_language(
+def test_that_error_is_in_the_language_of_the_client(
     in_app: Callable[..., Caller], language: str, word: str
 ) -> None:
     caller = in_app(max_active=2)
     headers = caller.headers(**{"Accept-Language": language})
-    answer = caller.client.post("/token/batch", json={"count": 3}, headers=headers)
-    [text] = problem_in(answer, 422)["errors"]["count"]
+    response = caller.client.post("/token/batch", json={"count": 3}, headers=headers)
+    [text] = problem_in(response, 422)["errors"]["count"]
     assert "max_active" in text
     assert word in text
 
 
-def test_a_batch_as_large_as_the_bound_fits_an_account_without_tokens(
+def test_a_batch_as_large_as_the_cap_fits_an_account_without_tokens(
     in_app: Callable[..., Caller],
 ) -> None:
     caller = in_app(max_active=5)
@@ -98,7 +98,9 @@ def test_a_batch_as_large_as_the_bound_fits_an_account_without_tokens(
     problem_in(caller.post("batch", count=1), 429, "too_many_active")
 
 
-def test_it_is_known_without_redis(in_app: Callable[..., Caller]) -> None:
-    """It is no reason to say that Redis is away."""
+def test_a_batch_larger_than_the_cap_is_refused_without_redis(
+    in_app: Callable[..., Caller],
+) -> None:
+    """It is a 422 even while Redis is away."""
     caller = in_app(max_active=5, redis_url="redis://127.0.0.1:1/0")
     problem_in(caller.post("batch", count=6), 422, "validation_failed")

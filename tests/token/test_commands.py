@@ -30,7 +30,7 @@ def lines(result: click.testing.Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output(result).splitlines()]
 
 
-def test_a_created_token_is_shown_once_and_bound_as_it_was_asked(run: Run, ana: Caller) -> None:
+def test_a_created_token_is_shown_once_and_bound_to_its_terms(run: Run, ana: Caller) -> None:
     terms = ("--purpose", "pay", "--subject", "order 7", "--audience", ana.person.correo)
     [created] = lines(run("create", ana.person.correo, "--expires-in", "60", *terms))
     assert created["token"] not in run("show", created["id"]).output
@@ -45,7 +45,7 @@ def test_the_tokens_of_an_account_are_listed_newest_first(run: Run, ana: Caller)
     assert [receipt["id"] for receipt in lines(run("list", ana.person.correo))] == ids[::-1]
 
 
-def test_a_list_of_more_than_a_page_is_whole(run: Run, ana: Caller) -> None:
+def test_a_list_of_several_pages_is_complete(run: Run, ana: Caller) -> None:
     made = {token["id"] for token in body_of(ana.post("batch", count=50, expires_in=60))["tokens"]}
     assert {receipt["id"] for receipt in lines(run("list", ana.person.correo))} == made
 
@@ -60,7 +60,7 @@ def test_a_list_of_more_than_a_page_is_whole(run: Run, ana: Caller) -> None:
         (("--purpose", "nothing"), []),
     ],
 )
-def test_a_list_is_of_what_was_asked_for(
+def test_a_list_is_filtered_by_its_options(
     run: Run, ana: Caller, options: tuple[str, ...], places: list[int]
 ) -> None:
     ids = [ana.create(purpose=purpose)["id"] for purpose in ("pay", "ws.connect", "pay")]
@@ -79,7 +79,7 @@ def test_a_token_is_shown_and_revoked_by_its_id(run: Run, ana: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("show", "0" * 18), "token_unknown"),
         (("show", "no id"), "token_unknown"),
@@ -90,8 +90,8 @@ def test_a_token_is_shown_and_revoked_by_its_id(run: Run, ana: Caller) -> None:
     ],
     ids=str,
 )
-def test_a_refusal_says_why(run: Run, words: tuple[str, ...], said: str) -> None:
-    assert said in refusal(run(*words))
+def test_a_refusal_gives_its_reason(run: Run, words: tuple[str, ...], message: str) -> None:
+    assert message in refusal(run(*words))
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_a_refusal_says_why(run: Run, words: tuple[str, ...], said: str) -> None
         ("--audience", "nobody"),
     ],
 )
-def test_a_created_token_is_held_to_the_rules_of_the_api(
+def test_create_applies_the_rules_of_the_api_to_a_token(
     run: Run, ana: Caller, option: str, value: str
 ) -> None:
-    said = refusal(run("create", ana.person.correo, option, value))
-    assert option[2:].replace("-", "_") in said.replace("-", "_")
+    message = refusal(run("create", ana.person.correo, option, value))
+    assert option[2:].replace("-", "_") in message.replace("-", "_")
     assert output(run("list", ana.person.correo)) == ""

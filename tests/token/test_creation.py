@@ -18,7 +18,7 @@ from tokenservice.onetime.format import Token
 
 
 def test_a_client_of_the_seed_works_unchanged(client: FlaskClient) -> None:
-    """It reads ``access_token`` and ``token``, and takes 200 for "good, and now used up"."""
+    """It reads ``access_token`` and ``token``, and takes 200 for "valid, now consumed"."""
     account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
     assert client.post("/auth/register", json=account).status_code == 201
     login = client.post(
@@ -35,11 +35,11 @@ def test_a_client_of_the_seed_works_unchanged(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}"])
 def test_create_needs_no_body(ana: Caller, body: bytes) -> None:
-    answer = ana.client.post(
+    response = ana.client.post(
         "/token/create", data=body, content_type="application/json", headers=ana.headers()
     )
-    assert answer.status_code == 201
-    token = body_of(answer)
+    assert response.status_code == 201
+    token = body_of(response)
     assert set(token) == CREATED
     assert TOKEN.fullmatch(token["token"])
     assert PUBLIC_ID.fullmatch(token["id"])
@@ -74,11 +74,11 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_create_takes_each_optional_field(ana: Caller, name: str) -> None:
-    fields, told = FIELDS[name]
-    answer = ana.post("create", **fields)
-    assert answer.status_code == 201
-    token = body_of(answer)
-    assert {field: token[field] for field in told} == told
+    fields, expected = FIELDS[name]
+    response = ana.post("create", **fields)
+    assert response.status_code == 201
+    token = body_of(response)
+    assert {field: token[field] for field in expected} == expected
     assert seconds_between(token["server_time"], token["expires_at"]) == token["expires_in"]
 
 
@@ -97,7 +97,7 @@ WRONG_FIELDS: dict[str, tuple[str, Any]] = {
     "a purpose with an accent": ("purpose", "ñ"),
     "an empty audience": ("audience", []),
     "17 members": ("audience", [f"m{number}@example.com" for number in range(17)]),
-    "a member who is nobody": ("audience", ["ana"]),
+    "a member that is no address": ("audience", ["ana"]),
     "a member that is no text": ("audience", [7]),
     "an audience that is no list": ("audience", "ana@example.com"),
     "an empty subject": ("subject", ""),
@@ -118,13 +118,13 @@ WRONG_FIELDS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_FIELDS)
-def test_create_names_the_field_that_is_wrong(ana: Caller, name: str) -> None:
+def test_create_names_the_wrong_field(ana: Caller, name: str) -> None:
     field, value = WRONG_FIELDS[name]
     refusal_of_field(ana.post("create", **{field: value}), field)
     refusal_of_field(ana.post("batch", **{"count": 1, field: value}), field)
 
 
-def test_the_longest_and_the_usual_life_are_settings(in_app: Callable[..., Caller]) -> None:
+def test_the_longest_and_the_default_life_are_settings(in_app: Callable[..., Caller]) -> None:
     caller = in_app(onetime_token_expire_seconds=7, onetime_token_max_seconds=20)
     assert body_of(caller.post("create"))["expires_in"] == 7
     assert caller.post("create", expires_in=20).status_code == 201
@@ -143,12 +143,12 @@ DATA: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_data_comes_out_as_it_went_in(ana: Caller, name: str) -> None:
+def test_data_is_returned_unchanged(ana: Caller, name: str) -> None:
     token = ana.create(data=DATA[name])["token"]
-    answer = ana.post("validate", token=token)
-    assert answer.status_code == 200
-    assert body_of(answer)["data"] == DATA[name]
-    assert "\\u" not in answer.text
+    response = ana.post("validate", token=token)
+    assert response.status_code == 200
+    assert body_of(response)["data"] == DATA[name]
+    assert "\\u" not in response.text
 
 
 def test_data_nests_as_deep_as_any_body_and_no_deeper(ana: Caller) -> None:
@@ -163,11 +163,11 @@ def test_data_nests_as_deep_as_any_body_and_no_deeper(ana: Caller) -> None:
 def test_a_token_is_shown_once(ana: Caller) -> None:
     token = ana.create(data={"room": 7})["token"]
     secret = Token.parse(token).secret
-    for answer in (
+    for response in (
         ana.get(f"/{Token.parse(token).id}"),
         ana.get(),
         ana.post("introspect", token=token),
         ana.post("reserve", token=token),
     ):
-        assert answer.status_code == 200
-        assert secret not in answer.text
+        assert response.status_code == 200
+        assert secret not in response.text

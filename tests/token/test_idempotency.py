@@ -1,4 +1,4 @@
-"""Calls that are repeated under an idempotency key."""
+"""Repeated calls under an idempotency key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.stage.callers import Caller, body_of
 from tests.stage.problems import problem_in, refusal_of_field
 
 
-def test_a_repeated_validate_gets_its_answer_again(ana: Caller) -> None:
+def test_a_repeated_validate_gets_its_response_again(ana: Caller) -> None:
     token = ana.create(data={"room": 7})
     first, again = (body_of(ana.post("validate", "k", token=token["token"])) for _ in range(2))
     assert (first.pop("replayed"), again.pop("replayed")) == (False, True)
@@ -21,17 +21,17 @@ def test_a_repeated_validate_gets_its_answer_again(ana: Caller) -> None:
     assert ana.receipt(token["id"])["replays"] == 0
 
 
-def test_nobody_else_gets_it(ana: Caller, berta: Caller) -> None:
+def test_another_caller_or_key_does_not_get_it(ana: Caller, berta: Caller) -> None:
     """Guard: the caller in the name of a key."""
     token = ana.create()["token"]
     assert ana.post("validate", "k", token=token).status_code == 200
     for caller, key in ((ana, None), (ana, "K"), (berta, "k"), (berta, None)):
-        answer = caller.post("validate", key, token=token)
-        problem_in(answer, 409, "token_already_used")
+        response = caller.post("validate", key, token=token)
+        problem_in(response, 409, "token_already_used")
 
 
 def test_a_key_is_remembered_for_its_window(in_app: Callable[..., Caller]) -> None:
-    """After that it may stand for another call; what it consumed is told again all the same."""
+    """After that it may stand for another call; a consumed token still gets its response."""
     caller = in_app(idempotency_window_seconds=1)
     token, other = (caller.create()["token"] for _ in range(2))
     assert caller.post("validate", "k", token=token).status_code == 200
@@ -62,11 +62,11 @@ def test_a_repeated_reserve_holds_nothing_new(ana: Caller) -> None:
     first, again = (body_of(ana.post("reserve", "k", token=token)) for _ in range(2))
     assert first == again
     assert ana.post("release", reservation=first["reservation"]).status_code == 204
-    # The answer is given again only while it is true.
+    # A response is repeated only while it is true.
     problem_in(ana.post("reserve", "k", token=token), 409, "lease_ended")
 
 
-def test_a_repeated_commit_gets_its_answer_again(ana: Caller) -> None:
+def test_a_repeated_commit_gets_its_response_again(ana: Caller) -> None:
     held = ana.hold(ana.create()["token"])
     first, again = (body_of(ana.post("commit", "k", reservation=held)) for _ in range(2))
     assert (first.pop("replayed"), again.pop("replayed")) == (False, True)
@@ -75,7 +75,7 @@ def test_a_repeated_commit_gets_its_answer_again(ana: Caller) -> None:
 
 
 def test_a_key_stands_for_one_body(ana: Caller) -> None:
-    """Guard: the comparison of the request in recall()."""
+    """Guard: the comparison of the request in recall() and in create.lua."""
     tokens = [ana.create()["token"] for _ in range(4)]
     held = [ana.hold(token) for token in tokens[:2]]
     pairs: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -106,11 +106,11 @@ def test_a_key_is_1_to_255_visible_ascii_characters(ana: Caller, key: str) -> No
 
 @pytest.mark.parametrize("key", ["", "a b", "a\tb", "é", "\x7f", "7" * 256])
 @pytest.mark.parametrize("verb", ["create", "batch", "validate", "reserve", "commit"])
-def test_no_other_key_is_taken(ana: Caller, key: str, verb: str) -> None:
-    """Guard: token.KEY. Nothing is created or consumed under a key that was refused."""
+def test_any_other_key_is_refused(ana: Caller, key: str, verb: str) -> None:
+    """Guard: ``views.KEY``. Nothing is created or consumed under a refused key."""
     token = ana.create()["token"]
     bodies = {"create": {}, "batch": {"count": 1}, "commit": {"reservation": "x"}}
-    answer = ana.post(verb, key, **bodies.get(verb, {"token": token}))
-    refusal_of_field(answer, "Idempotency-Key")
+    response = ana.post(verb, key, **bodies.get(verb, {"token": token}))
+    refusal_of_field(response, "Idempotency-Key")
     assert len(body_of(ana.get())["items"]) == 1
     assert ana.post("validate", token=token).status_code == 200

@@ -1,4 +1,4 @@
-"""What one account can put into the Redis that is shipped."""
+"""The memory that one account can take in the shipped Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEASURED = 1000
 
 
 def largest(app: Flask) -> Terms:
-    """Terms of which each takes as many bytes as the API lets it."""
+    """The largest terms that the API accepts."""
     domain = ".".join(["b" * 63, "c" * 63, "d" * 57, "com"])
     with app.app_context():
         given = CreateTokenRequest(exclude=["expires_in"]).load(
@@ -40,10 +40,10 @@ def largest(app: Flask) -> Terms:
     return Terms(**{**given, "audience": tuple(given["audience"])})
 
 
-def test_the_largest_tokens_of_the_usual_life_of_one_account_fit(
+def test_the_largest_tokens_of_one_account_fit_at_the_default_life(
     tmp_path: Path, config: Config, app: Flask
 ) -> None:
-    """S37. As many as the limit of creates lets it make until the first record is gone."""
+    """S37. As many as the create limit allows until the first record is gone."""
     [a_minute] = limits.parse_many(Config.rate_limit_create)
     seconds = Config.onetime_token_expire_seconds + Config.receipt_seconds
     records = a_minute.amount * MOST_OF_A_BATCH * seconds // a_minute.get_expiry()

@@ -32,9 +32,9 @@ def test_of_32_callers_exactly_one_consumes_each_of_500_tokens(service: Service)
         for _ in range(TOKENS):
             created = http.post("/token/create", headers=person.headers, json={"expires_in": 60})
             call = request("/token/validate", person, {"token": created.json()["token"]})
-            outcome = Counter(answer.kind for answer in race(connections, [call] * CALLERS))
+            outcome = Counter(response.kind for response in race(connections, [call] * CALLERS))
             assert outcome == {(200, None): 1, (409, "token_already_used"): CALLERS - 1}
-    # The race was one between processes, and none of them died of it.
+    # Several processes raced, and none of them died.
     busy = [pid for pid, ticks in before.items() if cpu_ticks(pid) - ticks > 20]
     assert len(busy) >= 2
     assert set(before) <= set(service.workers())

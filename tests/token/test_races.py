@@ -1,8 +1,8 @@
-"""Every pair of calls that may meet at one token meets here, over processes and two services.
+"""Races of every two calls that may meet at one token, over processes and two services.
 
 Two gunicorns share one Redis and one Postgres, as two hosts would. The callers of a round are
-spread over both, and their last bytes are sent together. Of each round the exact multiset of
-answers is demanded, so that a 5xx, or a refusal of the wrong kind, is a failure too.
+spread over both, and their last bytes are sent together. Each round asserts the exact multiset of
+responses, so that a 5xx or a wrong refusal is a failure too.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
 CALLERS = 8
 HALF = CALLERS // 2
 CAP = 20
-# A lease is raced from so many seconds before its end to so many after.
+# The race of a lease starts within so many seconds before its end and so many after.
 BEFORE_END, AFTER_END = 0.05, 0.02
-# Leases of one wave end so far apart that a round is over before the next one begins.
+# Seconds between the ends of two leases: one round is over before the next begins.
 APART = 0.04
 
 # Two thousand rounds take longer than any other test may.
 pytestmark = pytest.mark.timeout(60 + ROUNDS)
 
-Told = Counter[tuple[str, int, str | None]]
+Outcome = Counter[tuple[str, int, str | None]]
 
 
 class Arena:
-    """Callers on two services, and one who sets the stage and looks at it afterwards."""
+    """Callers on two services, and a client that prepares and inspects each round."""
 
     def __init__(self, http: httpx.Client, connections: list[Connection]) -> None:
         self.http = http
@@ -47,25 +47,25 @@ class Arena:
         return enrol(self.http.post)
 
     def post(self, path: str, person: Person, **body: Any) -> dict[str, Any]:
-        answer = self.http.post(path, json=body, headers=person.headers)
-        assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()
+        response = self.http.post(path, json=body, headers=person.headers)
+        assert response.is_success, response.text
+        found: dict[str, Any] = response.json()
         return found
 
     def create(self, person: Person) -> dict[str, Any]:
         return self.post("/token/create", person, expires_in=60)
 
     def receipt(self, person: Person, token_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"/token/{token_id}", headers=person.headers)
-        assert answer.status_code == 200
-        found: dict[str, Any] = answer.json()
+        response = self.http.get(f"/token/{token_id}", headers=person.headers)
+        assert response.status_code == 200
+        found: dict[str, Any] = response.json()
         return found
 
     def race(self, requests: list[bytes], at: float = 0) -> list[Answer]:
         return race(self._connections[: len(requests)], requests, at)
 
     def contest(self, calls: dict[str, bytes], at: float = 0) -> list[tuple[str, Answer]]:
-        """Half of the callers make the first of two calls, and half the other."""
+        """Half of the callers make the first of two calls, and half the second."""
         verbs = [verb for verb in calls for _ in range(HALF)]
         return list(zip(verbs, self.race([calls[verb] for verb in verbs], at), strict=True))
 
@@ -77,19 +77,19 @@ def arena(serve: Callable[..., Service]) -> Iterator[Arena]:
         before = one.workers() + another.workers()
         with (
             httpx.Client(base_url=one.url, timeout=30) as http,
-            # In turn on one and on the other, so that either half of the callers is on both.
+            # In turn on one and on the other, so that each half of the callers is on both.
             connected([one, another], CALLERS) as connections,
         ):
             yield Arena(http, connections)
-        assert one.workers() + another.workers() == before, "a worker died of it"
+        assert one.workers() + another.workers() == before, "a worker died"
 
 
-def told(answers: list[tuple[str, Answer]]) -> Told:
-    return Counter((verb, *answer.kind) for verb, answer in answers)
+def outcome_of(responses: list[tuple[str, Answer]]) -> Outcome:
+    return Counter((verb, *response.kind) for verb, response in responses)
 
 
 def in_turn(calls: dict[str, bytes], number: int) -> dict[str, bytes]:
-    """Change about whose bytes are let go first, so that each of two calls wins some rounds."""
+    """Alternate the call that is sent first, so that each of two calls wins some rounds."""
     return calls if number % 2 else dict(reversed(calls.items()))
 
 
@@ -99,21 +99,21 @@ def test_of_many_validates_one_succeeds(arena: Arena) -> None:
     for _ in range(ROUNDS):
         token = arena.create(ana)
         call = request("/token/validate", ana, {"token": token["token"]})
-        outcome = Counter(answer.kind for answer in arena.race([call] * CALLERS))
+        outcome = Counter(response.kind for response in arena.race([call] * CALLERS))
         assert outcome == {(200, None): 1, (409, "token_already_used"): CALLERS - 1}
         assert arena.receipt(ana, token["id"])["replays"] == CALLERS - 1
 
 
 def test_of_validate_and_revoke_one_succeeds(arena: Arena) -> None:
     """Guard: revoke.lua looks and writes in one step."""
-    used = Counter(
+    consumed = Counter(
         {
             ("validate", 200, None): 1,
             ("validate", 409, "token_already_used"): HALF - 1,
             ("revoke", 409, "token_already_used"): HALF,
         }
     )
-    taken_back = Counter(
+    revoked = Counter(
         {("revoke", 204, None): HALF, ("validate", 410, "token_revoked"): HALF},
     )
     ana = arena.enrol()
@@ -124,17 +124,17 @@ def test_of_validate_and_revoke_one_succeeds(arena: Arena) -> None:
             verb: request(f"/token/{verb}", ana, {"token": token["token"]})
             for verb in ("validate", "revoke")
         }
-        outcome = told(arena.contest(in_turn(calls, number)))
-        assert outcome in (used, taken_back)
+        outcome = outcome_of(arena.contest(in_turn(calls, number)))
+        assert outcome in (consumed, revoked)
         state = arena.receipt(ana, token["id"])["state"]
-        assert state == ("consumed" if outcome == used else "revoked")
+        assert state == ("consumed" if outcome == consumed else "revoked")
         won[state] += 1
     assert len(won) == 2, "one call always came first, and that is no race"
 
 
 def test_of_reserve_and_validate_one_succeeds(arena: Arena) -> None:
     """Guard: reserve.lua looks and writes in one step. Of many reserves, one succeeds."""
-    used = Counter(
+    consumed = Counter(
         {
             ("validate", 200, None): 1,
             ("validate", 409, "token_already_used"): HALF - 1,
@@ -156,20 +156,20 @@ def test_of_reserve_and_validate_one_succeeds(arena: Arena) -> None:
             verb: request(f"/token/{verb}", ana, {"token": token["token"]})
             for verb in ("validate", "reserve")
         }
-        answers = arena.contest(in_turn(calls, number))
-        outcome = told(answers)
-        assert outcome in (used, held)
+        responses = arena.contest(in_turn(calls, number))
+        outcome = outcome_of(responses)
+        assert outcome in (consumed, held)
         state = arena.receipt(ana, token["id"])["state"]
-        assert state == ("consumed" if outcome == used else "reserved")
+        assert state == ("consumed" if outcome == consumed else "reserved")
         won[state] += 1
-        for _, answer in answers:
-            if "reservation" in answer.body:
-                arena.post("/token/commit", ana, reservation=answer.body["reservation"])
+        for _, response in responses:
+            if "reservation" in response.body:
+                arena.post("/token/commit", ana, reservation=response.body["reservation"])
     assert len(won) == 2, "one call always came first, and that is no race"
 
 
-def outcomes_at_the_end_of_a_lease() -> list[Told]:
-    """All that four commits and four validates of one held token may be told."""
+def outcomes_at_the_end_of_a_lease() -> list[Outcome]:
+    """Every outcome that four commits and four validates of one held token may have."""
     allowed = []
     for early in range(HALF + 1):  # So many validates came while it was held.
         waiting = {("validate", 409, "token_reserved"): early}
@@ -190,8 +190,8 @@ def outcomes_at_the_end_of_a_lease() -> list[Told]:
 def test_a_commit_at_the_end_of_its_lease_succeeds_or_changes_nothing(arena: Arena) -> None:
     """Guards: the lease in state_of(), the one clock of all, and the nonce in commit.lua.
 
-    Whoever is told ``lease_ended`` may be sure that the commit consumed nothing, and whoever is
-    told ``token_already_used`` that a commit of this same reservation did.
+    After ``lease_ended`` the commit has consumed nothing, and after ``token_already_used`` a commit
+    of this same reservation has.
     """
     allowed = outcomes_at_the_end_of_a_lease()
     ana, berta = arena.enrol(), arena.enrol()
@@ -213,20 +213,22 @@ def test_a_commit_at_the_end_of_its_lease_succeeds_or_changes_nothing(arena: Are
                 "validate": request("/token/validate", berta, {"token": token["token"]}),
             }
             end = datetime.datetime.fromisoformat(lease["lease_expires_at"]).timestamp()
-            # In an order that leaves early and late ones to a machine that falls behind.
+            # In an order that keeps early and late ones on a slow machine.
             step = number * 7 % CAP / CAP
             moment = end - BEFORE_END + (BEFORE_END + AFTER_END) * step
-            answers = arena.contest(in_turn(calls, number), at=moment)
-            outcome = told(answers)
+            responses = arena.contest(in_turn(calls, number), at=moment)
+            outcome = outcome_of(responses)
             assert outcome in allowed
             time.sleep(max(0, end + 0.005 - time.time()))
 
-            (winner,) = [verb for verb, answer in answers if answer.status == 200] or ["nobody"]
+            (winner,) = [verb for verb, response in responses if response.status == 200] or [
+                "neither"
+            ]
             won[winner] += 1
             seen = arena.receipt(ana, token["id"])
-            consumer = {"commit": ana.id, "validate": berta.id, "nobody": None}[winner]
+            consumer = {"commit": ana.id, "validate": berta.id, "neither": None}[winner]
             assert seen["consumed_by"] == consumer
-            if winner == "nobody":
+            if winner == "neither":
                 assert seen["state"] == "active"
                 arena.post("/token/validate", berta, token=token["token"])
             else:
@@ -237,42 +239,42 @@ def test_a_commit_at_the_end_of_its_lease_succeeds_or_changes_nothing(arena: Are
 
 
 def test_creates_under_one_key_make_one_token(arena: Arena) -> None:
-    """Guard: recall() and remember() are parts of create.lua, and so of one step."""
+    """Guard: create.lua reads and writes the idempotency key in one step."""
     ana = arena.enrol()
     for number in range(ROUNDS):
         call = request("/token/create", ana, {"expires_in": 60}, key=f"round-{number}")
-        answers = arena.race([call] * CALLERS)
-        assert [answer.kind for answer in answers] == [(201, None)] * CALLERS
-        token = answers[0].body
-        assert [answer.body for answer in answers] == [token] * CALLERS
+        responses = arena.race([call] * CALLERS)
+        assert [response.kind for response in responses] == [(201, None)] * CALLERS
+        token = responses[0].body
+        assert [response.body for response in responses] == [token] * CALLERS
 
         page = arena.http.get("/token?state=active", headers=ana.headers).json()
         assert [item["id"] for item in page["items"]] == [token["id"]]
         arena.post("/token/validate", ana, token=token["token"])
 
 
-def test_batches_fill_up_the_cap_and_none_of_them_in_part(arena: Arena) -> None:
-    """Guard: create.lua counts and adds in one step, and all of a batch or nothing."""
+def test_batches_fill_the_cap_and_none_in_part(arena: Arena) -> None:
+    """Guard: create.lua counts and adds in one step, all of a batch or nothing."""
     size, fit = 2, 2
     ana = arena.enrol()
     arena.post("/token/batch", ana, count=CAP - size * fit - 1, expires_in=3600)
     call = request("/token/batch", ana, {"count": size, "expires_in": 60})
     for _ in range(ROUNDS):
-        answers = arena.race([call] * CALLERS)
-        outcome = Counter(answer.kind for answer in answers)
+        responses = arena.race([call] * CALLERS)
+        outcome = Counter(response.kind for response in responses)
         assert outcome == {(201, None): fit, (429, "too_many_active"): CALLERS - fit}
-        made = [token for answer in answers for token in answer.body.get("tokens", ())]
+        made = [token for response in responses for token in response.body.get("tokens", ())]
         assert len(made) == size * fit
 
-        # One place was left, in which no batch of two fits, and which no refused one took.
+        # One place is left: a batch of two does not fit in it, and no refused one took it.
         made.append(arena.create(ana))
         one_more = arena.http.post("/token/create", headers=ana.headers)
         assert (one_more.status_code, one_more.json()["code"]) == (429, "too_many_active")
         back = [request("/token/revoke", ana, {"token": token["token"]}) for token in made]
-        assert {answer.kind for answer in arena.race(back)} == {(204, None)}
+        assert {response.kind for response in arena.race(back)} == {(204, None)}
 
 
-def test_a_validate_repeated_under_its_key_succeeds_once_and_is_told_to_each(
+def test_validates_under_one_key_consume_once_and_all_succeed(
     arena: Arena,
 ) -> None:
     """Guard: validate.lua remembers the key in the step that consumes."""
@@ -280,10 +282,10 @@ def test_a_validate_repeated_under_its_key_succeeds_once_and_is_told_to_each(
     for number in range(ROUNDS):
         token = arena.create(ana)
         body = {"token": token["token"]}
-        answers = arena.race([request("/token/validate", ana, body, f"k{number}")] * CALLERS)
-        assert [answer.kind for answer in answers] == [(200, None)] * CALLERS
-        assert Counter(answer.body.pop("replayed") for answer in answers) == {
+        responses = arena.race([request("/token/validate", ana, body, f"k{number}")] * CALLERS)
+        assert [response.kind for response in responses] == [(200, None)] * CALLERS
+        assert Counter(response.body.pop("replayed") for response in responses) == {
             False: 1,
             True: CALLERS - 1,
         }
-        assert all(answer.body == answers[0].body for answer in answers)
+        assert all(response.body == responses[0].body for response in responses)

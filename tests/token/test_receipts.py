@@ -12,14 +12,14 @@ from tests.stage.tokens import ACTION, INACTIVE, RECEIPT
 from tokenservice.onetime.format import ID, random_base62
 
 
-def test_introspect_looks_and_does_not_consume(ana: Caller, berta: Caller) -> None:
+def test_introspect_does_not_consume(ana: Caller, berta: Caller) -> None:
     token = ana.create(
         purpose="pay", subject="order 7", audience=[berta.id], bind=ACTION, data={"room": 7}
     )
     for caller in (ana, berta, ana):
-        answer = caller.post("introspect", token=token["token"])
-        assert answer.status_code == 200
-        seen = body_of(answer)
+        response = caller.post("introspect", token=token["token"])
+        assert response.status_code == 200
+        seen = body_of(response)
         assert 0 < seen.pop("expires_in") <= 60
         assert seen == {
             "active": True,
@@ -33,29 +33,29 @@ def test_introspect_looks_and_does_not_consume(ana: Caller, berta: Caller) -> No
             "issued_by": ana.id,
             "bound": True,
         }
-    answer = berta.post("validate", token=token["token"], purpose="pay", bind=ACTION)
-    assert answer.status_code == 200
+    response = berta.post("validate", token=token["token"], purpose="pay", bind=ACTION)
+    assert response.status_code == 200
 
 
-def test_a_held_token_is_active_still(ana: Caller) -> None:
+def test_a_held_token_is_still_active(ana: Caller) -> None:
     token = ana.create()["token"]
     ana.hold(token)
     seen = body_of(ana.post("introspect", token=token))
     assert (seen["active"], seen["state"], seen["bound"]) == (True, "reserved", False)
 
 
-def test_what_is_not_active_is_that_and_nothing_more(ana: Caller, berta: Caller) -> None:
-    """RFC 7662 section 2.2. The answers to a used, a revoked and another's token are one."""
-    used, revoked, anothers = (
+def test_an_inactive_token_reveals_nothing_more(ana: Caller, berta: Caller) -> None:
+    """RFC 7662 section 2.2. A used, a revoked and a foreign token get the same response."""
+    used, revoked, foreign = (
         ana.create()["token"],
         ana.create()["token"],
         ana.create(audience=[ana.id])["token"],
     )
     ana.post("validate", token=used)
     ana.post("revoke", token=revoked)
-    for token in (used, revoked, anothers):
-        answer = berta.post("introspect", token=token)
-        assert (answer.status_code, answer.data) == (200, INACTIVE)
+    for token in (used, revoked, foreign):
+        response = berta.post("introspect", token=token)
+        assert (response.status_code, response.data) == (200, INACTIVE)
 
 
 def test_a_receipt_follows_a_token_through_its_life(ana: Caller, berta: Caller) -> None:
@@ -91,20 +91,20 @@ def test_a_receipt_follows_a_token_through_its_life(ana: Caller, berta: Caller) 
 
 
 def test_a_receipt_is_for_the_creator_and_the_audience(ana: Caller, berta: Caller) -> None:
-    """To anyone else it is as if there were no such token."""
-    for_anyone, for_berta = ana.create(), ana.create(audience=[berta.person.correo])
+    """For any other caller the token is unknown."""
+    open_to_all, for_berta = ana.create(), ana.create(audience=[berta.person.correo])
     assert ana.receipt(for_berta["id"]) == berta.receipt(for_berta["id"])
     unknown = token_problem(berta.get("/" + random_base62(ID)))
-    assert token_problem(berta.get(f"/{for_anyone['id']}")) == unknown
+    assert token_problem(berta.get(f"/{open_to_all['id']}")) == unknown
 
 
-def test_a_list_is_of_ones_own_tokens_newest_first(ana: Caller, berta: Caller) -> None:
+def test_a_list_holds_the_callers_own_tokens_newest_first(ana: Caller, berta: Caller) -> None:
     ids = [ana.create()["id"] for _ in range(3)]
     berta.create(audience=[ana.id])
-    answer = ana.get()
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    page = body_of(answer)
+    response = ana.get()
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    page = body_of(response)
     assert set(page) == {"items", "next_cursor"}
     assert [item["id"] for item in page["items"]] == ids[::-1]
     assert all(set(item) == RECEIPT for item in page["items"])
@@ -113,7 +113,7 @@ def test_a_list_is_of_ones_own_tokens_newest_first(ana: Caller, berta: Caller) -
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 7, 20])
 def test_pages_hold_every_token_once(ana: Caller, limit: int) -> None:
-    """Also those of one batch, which were made in the same moment."""
+    """Also the tokens of one batch, which are created in the same moment."""
     tokens = body_of(ana.post("batch", count=5, expires_in=60))["tokens"]
     tokens += [ana.create() for _ in range(2)]
     seen, query = [], {"limit": limit}
@@ -146,7 +146,7 @@ def test_a_list_is_filtered_by_state_and_purpose(ana: Caller) -> None:
     assert len(body_of(ana.get(purpose="read"))["items"]) == 1
     assert len(body_of(ana.get(state="active"))["items"]) == 2
     assert body_of(ana.get(purpose="nothing"))["items"] == []
-    # A form sends what was left empty, too.
+    # A form sends empty fields, too.
     assert len(body_of(ana.get(state="", purpose="pay", cursor="", limit=""))["items"]) == 5
 
 
@@ -164,5 +164,5 @@ def test_a_list_is_filtered_by_state_and_purpose(ana: Caller) -> None:
         ("limit", "many"),
     ],
 )
-def test_a_list_refuses_what_it_does_not_know(ana: Caller, field: str, value: str) -> None:
+def test_a_list_refuses_unknown_values(ana: Caller, field: str, value: str) -> None:
     refusal_of_field(ana.get(**{field: value}), field)

@@ -13,11 +13,11 @@ from tests.stage.times import moment
 from tests.stage.tokens import HELD, RESERVATION, VALIDATED
 
 
-def test_a_reservation_says_what_it_holds(ana: Caller, berta: Caller) -> None:
+def test_a_reservation_returns_the_terms_of_its_token(ana: Caller, berta: Caller) -> None:
     token = ana.create(purpose="pay", data={"room": 7})
-    answer = berta.post("reserve", token=token["token"], purpose="pay", lease_seconds=60)
-    assert answer.status_code == 200
-    held = body_of(answer)
+    response = berta.post("reserve", token=token["token"], purpose="pay", lease_seconds=60)
+    assert response.status_code == 200
+    held = body_of(response)
     assert set(held) == HELD
     assert RESERVATION.fullmatch(held["reservation"])
     assert (held["id"], held["issued_by"]) == (token["id"], ana.id)
@@ -40,20 +40,20 @@ def test_a_lease_has_bounds(ana: Caller, lease: Any) -> None:
 def test_a_held_token_is_reserved_for_everyone(ana: Caller, berta: Caller) -> None:
     token = ana.create()
     held = ana.hold(token["token"], lease_seconds=20)
-    answers = [
+    responses = [
         caller.post(verb, token=token["token"])
         for caller in (ana, berta)
         for verb in ("validate", "reserve", "revoke")
     ]
-    for answer in (*answers, ana.delete(token["id"])):
-        problem_in(answer, 409, "token_reserved")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 20
+    for response in (*responses, ana.delete(token["id"])):
+        problem_in(response, 409, "token_reserved")
+        assert 1 <= int(response.headers["Retry-After"]) <= 20
     assert ana.receipt(token["id"])["state"] == "reserved"
     assert ana.post("commit", reservation=held).status_code == 200
 
 
-def test_a_reservation_is_its_holders_alone(ana: Caller, berta: Caller) -> None:
-    """Guard: the holder in the MAC of a reservation. Nobody learns that there is one."""
+def test_only_its_holder_can_use_a_reservation(ana: Caller, berta: Caller) -> None:
+    """Guard: the holder in the MAC of a reservation. No other caller learns that it exists."""
     held = ana.hold(ana.create()["token"])
     for verb in ("commit", "release"):
         problem_in(berta.post(verb, reservation=held), 404, "token_unknown")
@@ -63,8 +63,8 @@ def test_a_reservation_is_its_holders_alone(ana: Caller, berta: Caller) -> None:
 def test_a_released_token_can_be_used_again(ana: Caller, berta: Caller) -> None:
     token = ana.create()["token"]
     held = ana.hold(token)
-    answer = ana.post("release", reservation=held)
-    assert (answer.status_code, answer.data) == (204, b"")
+    response = ana.post("release", reservation=held)
+    assert (response.status_code, response.data) == (204, b"")
     for verb in ("commit", "release"):
         problem_in(ana.post(verb, reservation=held), 409, "lease_ended")
     assert berta.post("validate", token=token).status_code == 200
@@ -74,17 +74,17 @@ def test_a_committed_token_is_used(ana: Caller, berta: Caller) -> None:
     token = ana.create()["token"]
     held = ana.hold(token)
     consumed = body_of(ana.post("commit", reservation=held))
-    for answer in (
+    for response in (
         ana.post("commit", reservation=held),
         ana.post("release", reservation=held),
         berta.post("validate", token=token),
     ):
-        problem = problem_in(answer, 409, "token_already_used")
+        problem = problem_in(response, 409, "token_already_used")
         assert moment(problem["consumed_at"]) == moment(consumed["consumed_at"])
 
 
 def test_a_lease_ends_by_itself(ana: Caller, berta: Caller) -> None:
-    """And whoever held it is told that it ended, not that it was used, whoever uses it then."""
+    """Its holder gets ``lease_ended``, even after another caller has used the token."""
     token = ana.create()
     held = ana.hold(token["token"], lease_seconds=1)
     time.sleep(1.2)

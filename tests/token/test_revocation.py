@@ -14,8 +14,10 @@ from tokenservice.onetime.format import ID, random_base62
 def test_a_token_is_revoked_for_good(ana: Caller, by: str) -> None:
     token = ana.create()
     for _ in range(2):
-        answer = ana.delete(token["id"]) if by == "id" else ana.post("revoke", token=token["token"])
-        assert (answer.status_code, answer.data) == (204, b"")
+        response = (
+            ana.delete(token["id"]) if by == "id" else ana.post("revoke", token=token["token"])
+        )
+        assert (response.status_code, response.data) == (204, b"")
     for verb in ("validate", "reserve"):
         problem_in(ana.post(verb, token=token["token"]), 410, "token_revoked")
 
@@ -23,8 +25,8 @@ def test_a_token_is_revoked_for_good(ana: Caller, by: str) -> None:
 def test_a_used_token_cannot_be_revoked(ana: Caller) -> None:
     token = ana.create()
     consumed = body_of(ana.post("validate", token=token["token"]))
-    for answer in (ana.delete(token["id"]), ana.post("revoke", token=token["token"])):
-        problem = problem_in(answer, 409, "token_already_used")
+    for response in (ana.delete(token["id"]), ana.post("revoke", token=token["token"])):
+        problem = problem_in(response, 409, "token_already_used")
         assert moment(problem["consumed_at"]) == moment(consumed["consumed_at"])
 
 

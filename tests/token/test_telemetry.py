@@ -30,8 +30,8 @@ def counted(client: FlaskClient, name: str, **labels: str) -> float:
     )
 
 
-def test_a_repeated_answer_is_not_counted_again(ana: Caller) -> None:
-    """Counters tell tokens made and used, not calls."""
+def test_a_repeated_response_is_not_counted_again(ana: Caller) -> None:
+    """The counters count created and consumed tokens, not calls."""
     created, validated = "onetime_tokens_created_total", "onetime_tokens_validated_total"
     before = {name: counted(ana.client, name) for name in (created, validated)}
 
@@ -64,8 +64,8 @@ def test_refusals_of_every_verb_are_counted_by_their_code(ana: Caller) -> None:
     assert counted(ana.client, name, code=code) == before + 2
 
 
-class Told:
-    """A service, and the one line of its log that each call is answered with."""
+class Logged:
+    """A service whose calls are returned with their line of its log."""
 
     def __init__(self, service: Service, http: httpx.Client) -> None:
         self._log = service.log
@@ -75,68 +75,68 @@ class Told:
     def call(
         self, method: str, path: str, body: dict[str, Any] | None = None, key: str = ""
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give the body of the answer, and the line."""
+        """Return the body of the response, and the line."""
         request_id = secrets.token_hex(16)
         headers = {**self.person.headers, "X-Request-ID": request_id}
         if key:
             headers["Idempotency-Key"] = key
-        answer = self._http.request(method, path, json=body, headers=headers)
+        response = self._http.request(method, path, json=body, headers=headers)
         until(lambda: request_id in self._log.read_text())
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
         (line,) = (line for line in lines if line.get("request_id") == request_id)
-        assert line["status"] == answer.status_code
+        assert line["status"] == response.status_code
         assert line["user_id"] == self.person.id
-        return (answer.json() if answer.content else {}), line
+        return (response.json() if response.content else {}), line
 
 
 @pytest.fixture
-def told(service: Service) -> Iterator[Told]:
+def logged(service: Service) -> Iterator[Logged]:
     with httpx.Client(base_url=service.url, timeout=30) as http:
-        yield Told(service, http)
+        yield Logged(service, http)
 
 
-def test_each_verb_writes_an_event_that_names_the_token(told: Told) -> None:
-    token, line = told.call("POST", "/token/create")
+def test_each_verb_writes_an_event_that_names_the_token(logged: Logged) -> None:
+    token, line = logged.call("POST", "/token/create")
     assert (line["event"], line["token_id"]) == ("token.created", token["id"])
 
     presented = {"token": token["token"]}
     for verb, event in (("release", "token.released"), ("commit", "token.committed")):
-        held, line = told.call("POST", "/token/reserve", presented)
+        held, line = logged.call("POST", "/token/reserve", presented)
         assert (line["event"], line["token_id"]) == ("token.reserved", token["id"])
-        _, line = told.call("POST", f"/token/{verb}", {"reservation": held["reservation"]})
+        _, line = logged.call("POST", f"/token/{verb}", {"reservation": held["reservation"]})
         assert (line["event"], line.get("token_id")) == (event, token["id"])
 
-    _, line = told.call("POST", "/token/validate", presented)
+    _, line = logged.call("POST", "/token/validate", presented)
     assert (line["event"], line["token_id"]) == ("token.replayed", token["id"])
-    # Taking a used token back is a mistake, and no sign of a stolen one.
-    _, line = told.call("DELETE", f"/token/{token['id']}")
+    # To revoke a used token is a mistake, and no sign of a stolen one.
+    _, line = logged.call("DELETE", f"/token/{token['id']}")
     assert (line["event"], line["code"]) == ("token.refused", "token_already_used")
 
     for number, method in enumerate(("POST", "DELETE")):
-        token, _ = told.call("POST", "/token/create", {"expires_in": 60})
+        token, _ = logged.call("POST", "/token/create", {"expires_in": 60})
         path = ("/token/revoke", f"/token/{token['id']}")[number]
         body = ({"token": token["token"]}, None)[number]
-        _, line = told.call(method, path, body)
+        _, line = logged.call(method, path, body)
         assert (line["event"], line["token_id"]) == ("token.revoked", token["id"])
-        _, line = told.call("POST", "/token/validate", {"token": token["token"]})
+        _, line = logged.call("POST", "/token/validate", {"token": token["token"]})
         assert (line["event"], line["code"]) == ("token.refused", "token_revoked")
 
 
-def test_a_repeated_answer_is_written_as_one(told: Told) -> None:
-    token, _ = told.call("POST", "/token/create", {"expires_in": 60})
+def test_a_repeated_response_is_logged_as_replayed(logged: Logged) -> None:
+    token, _ = logged.call("POST", "/token/create", {"expires_in": 60})
     for replayed in (False, True):
-        _, line = told.call("POST", "/token/validate", {"token": token["token"]}, key="k")
+        _, line = logged.call("POST", "/token/validate", {"token": token["token"]}, key="k")
         assert (line["event"], line["replayed"]) == ("token.validated", replayed)
 
 
-def test_no_secret_of_a_token_is_written(told: Told, service: Service) -> None:
-    """S60. Not its text, not its data, not a reservation and not an idempotency key."""
+def test_no_secret_of_a_token_is_logged(logged: Logged, service: Service) -> None:
+    """S60. Neither its text nor its data, a reservation or an idempotency key."""
     data, key = secrets.token_hex(12), secrets.token_hex(12)
-    token, _ = told.call("POST", "/token/create", {"data": {"d": data}}, key)
-    held, _ = told.call("POST", "/token/reserve", {"token": token["token"]}, key)
-    told.call("POST", "/token/commit", {"reservation": held["reservation"]}, key)
-    told.call("POST", "/token/release", {"reservation": held["reservation"]})
-    told.call("POST", "/token/validate", {"token": token["token"]}, key)
+    token, _ = logged.call("POST", "/token/create", {"data": {"d": data}}, key)
+    held, _ = logged.call("POST", "/token/reserve", {"token": token["token"]}, key)
+    logged.call("POST", "/token/commit", {"reservation": held["reservation"]}, key)
+    logged.call("POST", "/token/release", {"reservation": held["reservation"]})
+    logged.call("POST", "/token/validate", {"token": token["token"]}, key)
     written = service.log.read_text()
     assert token["id"] in written
     for secret in (

@@ -1,4 +1,4 @@
-"""Validating a token: what it returns, and every refusal."""
+"""Validating a token: the response, and every refusal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.stage.tokens import ACTION, INACTIVE, OTHER_ACTION, VALIDATED, altere
 from tokenservice.onetime.format import ID, SECRET, Token, random_base62
 
 
-def test_validate_says_what_the_token_was_for(ana: Caller, berta: Caller) -> None:
+def test_validate_returns_the_terms_of_the_token(ana: Caller, berta: Caller) -> None:
     token = ana.create(purpose="ws.connect", subject="order 7", data={"room": 7})
-    answer = berta.post("validate", token=token["token"], purpose="ws.connect")
-    assert answer.status_code == 200
-    body = body_of(answer)
+    response = berta.post("validate", token=token["token"], purpose="ws.connect")
+    assert response.status_code == 200
+    body = body_of(response)
     assert set(body) == VALIDATED
     assert (body["valid"], body["replayed"]) == (True, False)
     assert (body["id"], body["issued_by"]) == (token["id"], ana.id)
-    told = (body["purpose"], body["subject"], body["data"])
-    assert told == ("ws.connect", "order 7", {"room": 7})
+    terms = (body["purpose"], body["subject"], body["data"])
+    assert terms == ("ws.connect", "order 7", {"room": 7})
     assert body["created_at"] == token["server_time"]
     assert 0 <= seconds_between(body["created_at"], body["consumed_at"]) < 30
 
@@ -40,28 +40,28 @@ def test_validate_says_what_the_token_was_for(ana: Caller, berta: Caller) -> Non
         ({"Accept-Language": "de"}, "es", "Token válido: queda utilizado."),
     ],
 )
-def test_the_message_speaks_the_readers_language(
+def test_the_message_is_in_the_language_of_the_client(
     ana: Caller, accepted: dict[str, str], language: str, message: str
 ) -> None:
-    """RFC 9110 section 12.5.5: an answer that was chosen by a header says so."""
+    """RFC 9110 section 12.5.5: a response that depends on a header names it in Vary."""
     token = ana.create()["token"]
-    answer = ana.client.post(
+    response = ana.client.post(
         "/token/validate", json={"token": token}, headers=ana.headers(**accepted)
     )
-    assert body_of(answer)["message"] == message
-    assert answer.headers["Content-Language"] == language
-    assert "Accept-Language" in answer.headers["Vary"]
+    assert body_of(response)["message"] == message
+    assert response.headers["Content-Language"] == language
+    assert "Accept-Language" in response.headers["Vary"]
 
 
-def test_a_used_token_says_when_it_was_used(ana: Caller, berta: Caller) -> None:
+def test_a_used_token_reports_its_time_of_use(ana: Caller, berta: Caller) -> None:
     token = ana.create()
     consumed = body_of(ana.post("validate", token=token["token"]))
     for caller in (ana, berta):
         for verb in ("validate", "reserve", "revoke"):
-            answer = caller.post(verb, token=token["token"])
-            problem = problem_in(answer, 409, "token_already_used")
+            response = caller.post(verb, token=token["token"])
+            problem = problem_in(response, 409, "token_already_used")
             assert moment(problem["consumed_at"]) == moment(consumed["consumed_at"])
-    # A revoke presents nothing for use.
+    # A revoke is no attempt to use the token.
     assert ana.receipt(token["id"])["replays"] == 4
 
 
@@ -80,8 +80,8 @@ MALFORMED: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_is_no_token_is_malformed(ana: Caller, name: str) -> None:
-    """Guard: Token.parse() is the first thing that any verb does."""
+def test_a_text_that_is_no_token_is_malformed(ana: Caller, name: str) -> None:
+    """Guard: Token.parse() is the first step of every verb."""
     token = ana.create()["token"]
     text = MALFORMED[name](token)
     for verb in ("validate", "reserve", "revoke"):
@@ -94,7 +94,7 @@ def test_what_is_no_token_is_malformed(ana: Caller, name: str) -> None:
 
 @pytest.mark.parametrize(("part", "length"), [("id", ID), ("secret", SECRET)])
 def test_a_made_up_token_is_unknown(ana: Caller, part: str, length: int) -> None:
-    """Guard: the comparison of verifiers. A wrong secret tells nobody that the id exists."""
+    """Guard: the comparison of verifiers. A wrong secret does not reveal that the id exists."""
     token = ana.create()["token"]
     made_up = random_base62(length)
     if part == "id":
@@ -108,7 +108,7 @@ def test_a_made_up_token_is_unknown(ana: Caller, part: str, length: int) -> None
 
 @pytest.mark.parametrize("named_by", ["id", "correo"])
 def test_only_the_audience_may_use_a_token(ana: Caller, berta: Caller, named_by: str) -> None:
-    """Guard: admits(). Not even the creator may, who is not in it."""
+    """Guard: admits(). Not even a creator outside the audience may."""
     token = ana.create(audience=[getattr(berta.person, named_by)])["token"]
     for verb in ("validate", "reserve"):
         problem_in(ana.post(verb, token=token), 403, "token_not_for_caller")
@@ -140,23 +140,23 @@ MISMATCHES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", MISMATCHES)
-def test_a_mismatch_names_the_field_and_burns_nothing(ana: Caller, name: str) -> None:
+def test_a_mismatch_names_the_field_and_consumes_nothing(ana: Caller, name: str) -> None:
     """Guard: mismatch() comes before the first write."""
     fields, presented, wrong = MISMATCHES[name]
     token = ana.create(**fields)["token"]
     for verb in ("validate", "reserve"):
-        answer = ana.post(verb, token=token, **presented)
-        assert problem_in(answer, 403, "token_mismatch")["field"] == wrong
+        response = ana.post(verb, token=token, **presented)
+        assert problem_in(response, 403, "token_mismatch")["field"] == wrong
         for value in (fields.get("subject", ana.id), ACTION):
-            assert value not in answer.text
+            assert value not in response.text
     assert ana.post("validate", token=token, **fields).status_code == 200
 
 
-def test_a_subject_need_not_be_named_and_an_action_has_no_case(ana: Caller) -> None:
+def test_a_subject_is_optional_and_an_action_is_case_insensitive(ana: Caller) -> None:
     token = ana.create(**{**BOUND, "bind": ACTION.upper()})["token"]
-    answer = ana.post("validate", token=token, purpose="pay", bind="0F0f" * 16)
-    assert answer.status_code == 200
-    assert body_of(answer)["subject"] == "order 7"
+    response = ana.post("validate", token=token, purpose="pay", bind="0F0f" * 16)
+    assert response.status_code == 200
+    assert body_of(response)["subject"] == "order 7"
 
 
 @pytest.mark.parametrize("verb", ["validate", "reserve"])
@@ -164,7 +164,7 @@ def test_a_subject_need_not_be_named_and_an_action_has_no_case(ana: Caller) -> N
     ("field", "value"),
     [("purpose", "A"), ("subject", ""), ("bind", "0"), ("token", 7), ("expires_in", 10)],
 )
-def test_what_is_presented_is_checked_like_what_is_created(
+def test_presented_fields_are_checked_like_created_ones(
     ana: Caller, verb: str, field: str, value: Any
 ) -> None:
     refusal_of_field(ana.post(verb, **{"token": "x", field: value}), field)
@@ -183,7 +183,7 @@ def test_a_token_expires(ana: Caller) -> None:
 def test_a_token_of_another_run_of_redis_is_lost(
     in_app: Callable[..., Caller], tmp_path: Path
 ) -> None:
-    """Guard: the fence in prelude.lua."""
+    """Guard: the term in prelude.lua."""
     with dev.Redis(tmp_path) as server:
         caller = in_app(redis_url=server.url)
         token = caller.create()["token"]
@@ -191,18 +191,18 @@ def test_a_token_of_another_run_of_redis_is_lost(
         server.stop()
         for verb in ("create", "batch", "validate", "reserve", "revoke", "introspect"):
             body = {"create": {}, "batch": {"count": 1}}.get(verb, {"token": token})
-            answer = caller.post(verb, **body)
-            problem_in(answer, 503, "store_unavailable")
-            assert answer.headers["Retry-After"] == "1"
-        for answer in (
+            response = caller.post(verb, **body)
+            problem_in(response, 503, "store_unavailable")
+            assert response.headers["Retry-After"] == "1"
+        for response in (
             caller.post("commit", reservation=held),
             caller.post("release", reservation=held),
             caller.get(),
             caller.get(f"/{Token.parse(token).id}"),
             caller.delete(Token.parse(token).id),
         ):
-            problem_in(answer, 503, "store_unavailable")
-            assert answer.headers["Retry-After"] == "1"
+            problem_in(response, 503, "store_unavailable")
+            assert response.headers["Retry-After"] == "1"
         server.start()
         for verb in ("validate", "reserve", "revoke"):
             problem_in(caller.post(verb, token=token), 410, "token_lost")
