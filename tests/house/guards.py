@@ -44,20 +44,20 @@ IS_HELD = "if state == 'reserved' then return { 'token_reserved', record.lease -
 TURNED_AWAY = "= turned_away(record, verifier, epoch, caller, correo)"
 WRONG_NONCE = "if state ~= 'reserved' or record.nonce ~= nonce then"
 FORGED = "test_guards.py::test_a_forged_secret_opens_nothing"
-MADE_UP = "test_guards.py::test_a_made_up_token_does_not_tell_whether_its_id_exists"
-DIFFERS = "test_binding.py::test_what_differs_is_named_and_nothing_is_burned"
+MADE_UP = "test_guards.py::test_a_made_up_token_does_not_reveal_whether_its_id_exists"
+DIFFERS = "test_binding.py::test_a_mismatch_is_named_and_consumes_nothing"
 AUDIENCE = "test_binding.py::test_only_the_audience_may_consume"
 NAMES = "test_binding.py::test_a_pattern_in_a_name_is_only_a_name"
 HOLDER = "test_lease.py::test_a_held_token_is_for_its_holder_alone"
 LEASE = "test_lease.py::test_a_lease_that_ends_gives_the_token_back"
 REVOKED = "test_receipts.py::test_a_revoked_token_cannot_be_used"
 REVOKER = "test_receipts.py::test_only_owner_and_audience_revoke"
-HELD = "test_receipts.py::test_what_was_consumed_or_is_held_cannot_be_revoked"
-ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_tells_only_the_entitled"
-CAP = "test_receipts.py::test_the_cap_holds_and_what_ends_frees_a_place"
+HELD = "test_receipts.py::test_a_consumed_or_reserved_token_cannot_be_revoked"
+ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_is_for_the_entitled_alone"
+CAP = "test_receipts.py::test_the_cap_holds_and_an_ended_token_frees_a_place"
 FULL = "test_store.py::test_a_full_server_still_consumes"
-FULL_TOO = "test_guards.py::test_a_full_server_still_lets_go_and_takes_back"
-PUT_BACK = "test_put_back.py::test_what_is_put_back_is_lost_and_not_honoured_again"
+FULL_TOO = "test_guards.py::test_a_full_server_still_releases_and_revokes"
+PUT_BACK = "test_put_back.py::test_a_restored_token_is_lost_and_not_honoured_again"
 ANOTHER = "test_idempotency.py::test_two_callers_may_choose_the_same_key"
 ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
 MUTANTS = [
@@ -73,38 +73,35 @@ MUTANTS = [
         PRELUDE,
         " .. begin(replication, '\\nmaster_replid:')",
         "",
-        (
-            "test_failover.py::"
-            "test_a_process_that_was_a_replica_in_between_honours_nothing_from_before",
-        ),
+        ("test_failover.py::test_a_repromoted_process_honours_no_earlier_token",),
     ),
     Mutant(
         "a replica is no judge",
         PRELUDE,
         "return redis.error_reply('READONLY A replica judges no token.')",
         "",
-        ("test_failover.py::test_a_replica_is_no_judge",),
+        ("test_failover.py::test_a_replica_decides_nothing",),
     ),
     Mutant(
         "fence: a create is not repeated from another term",
         CREATE,
         "if string.sub(answer, 1, #issued_in) == issued_in then",
         "if true then",
-        ("test_guards.py::test_a_create_is_not_repeated_from_before_a_restart",),
+        ("test_guards.py::test_a_create_is_not_replayed_after_a_restart",),
     ),
     Mutant(
         "epoch: what is gone is lost",
         JUDGE,
         "issued_here and 'token_unknown' or 'token_lost'",
         "'token_unknown'",
-        ("test_store.py::test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help",),
+        ("test_store.py::test_a_stopped_server_is_unavailable_and_a_restarted_one_serves",),
     ),
     Mutant(
         "epoch: what never was is unknown",
         JUDGE,
         "issued_here and 'token_unknown' or 'token_lost'",
         "'token_lost'",
-        ("test_store.py::test_a_token_that_never_was_is_unknown",),
+        ("test_store.py::test_a_token_that_never_existed_is_unknown",),
     ),
     Mutant("verifier: validate, reserve", JUDGE, WRONG_SECRET, "", (FORGED,)),
     Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
@@ -158,7 +155,7 @@ MUTANTS = [
         PRELUDE,
         "if not held and now >=",
         "if now >=",
-        ("test_lease.py::test_a_lease_may_outlast_the_life_that_it_began_in",),
+        ("test_lease.py::test_a_lease_may_outlast_the_life_of_its_token",),
     ),
     Mutant("lease: validate, reserve", JUDGE, IS_HELD, "", (HOLDER,)),
     Mutant(
@@ -188,7 +185,7 @@ MUTANTS = [
         RESERVE,
         "if not holds then return reply({ 'lease_ended' }) end",
         "",
-        ("test_idempotency.py::test_a_reservation_is_given_again_while_it_lasts",),
+        ("test_idempotency.py::test_a_reservation_is_replayed_while_it_lasts",),
     ),
     Mutant("nonce: commit", COMMIT, WRONG_NONCE, "if state ~= 'reserved' then", (LEASE,)),
     Mutant(
@@ -237,7 +234,7 @@ MUTANTS = [
         PRELUDE,
         "if not held and now >= tonumber(record.expires) then return 'expired' end",
         "",
-        ("test_store.py::test_a_token_expires_and_says_so",),
+        ("test_store.py::test_an_expired_token_is_refused_as_expired",),
     ),
     Mutant(
         "consumed state",
@@ -252,7 +249,7 @@ MUTANTS = [
         "if record.state == 'consumed' or record.state == 'revoked' then",
         "if record.term == term_now and (record.state == 'consumed' or record.state == 'revoked')"
         " then",
-        ("test_guards.py::test_what_is_final_stays_so_after_a_restart",),
+        ("test_guards.py::test_a_final_state_survives_a_restart",),
     ),
     Mutant(
         "revoked state",
@@ -324,9 +321,7 @@ MUTANTS = [
         PRELUDE,
         "if floor and (tonumber(record.seq) or 0) < tonumber(floor) then return 'lost' end",
         "",
-        (
-            "test_put_back.py::test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed",
-        ),
+        ("test_put_back.py::test_restored_data_are_lost_to_every_store_once_one_notices",),
     ),
     Mutant(
         "history: every change is counted",
@@ -340,7 +335,7 @@ MUTANTS = [
         PRELUDE,
         "  term_now = term_now .. ':' .. epoch .. ':'\n",
         "",
-        ("test_slots.py::test_a_slot_that_left_and_came_back_honours_nothing_from_before",),
+        ("test_slots.py::test_a_slot_that_comes_back_honours_no_earlier_token",),
     ),
     Mutant(
         "slots: a call waits for one that arrives",
@@ -354,14 +349,14 @@ MUTANTS = [
         CREATE,
         "local mark = term_now .. ' ' .. (floor or '')",
         "local mark = ' '",
-        ("test_guards.py::test_what_a_restart_lost_takes_no_place",),
+        ("test_guards.py::test_a_token_lost_in_a_restart_takes_no_place",),
     ),
     Mutant(
         "list: an index outlives what it names",
         RESERVE,
         "{ record_key, live, KEYS[4] }",
         "{ record_key, live }",
-        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+        ("test_guards.py::test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts",),
     ),
     Mutant(
         "idempotency: the caller is in the key",
@@ -396,7 +391,7 @@ MUTANTS = [
         STORE,
         "if [verifier(secret) for secret in again.values()] != kept:",
         "if False:",
-        ("test_idempotency.py::test_a_keyed_token_is_given_again_though_redis_never_held_it",),
+        ("test_idempotency.py::test_a_keyed_token_is_returned_again_though_redis_never_held_it",),
     ),
     Mutant(
         "idempotency: one request, for a create",
@@ -410,14 +405,14 @@ MUTANTS = [
         JUDGE,
         "if known and string.sub(known, 1, 64) == mark(name, request) then",
         "if false then",
-        ("test_put_back.py::test_a_consume_is_told_again_though_its_key_was_evicted",),
+        ("test_put_back.py::test_a_consume_is_replayed_though_its_key_was_evicted",),
     ),
     Mutant(
         "idempotency: nobody is told what another consumed",
         VALIDATE,
         " and record.consumer == caller",
         "",
-        ("test_put_back.py::test_a_repeat_is_not_told_what_another_consumed",),
+        ("test_put_back.py::test_a_repeat_gets_no_consume_of_another_caller",),
     ),
     Mutant(
         "lease: a held token stays among the live ones",
@@ -431,7 +426,7 @@ MUTANTS = [
         RESERVE,
         "{ record_key, live, KEYS[4] }",
         "{ record_key, KEYS[4] }",
-        ("test_guards.py::test_a_list_knows_a_held_token_as_long_as_its_receipt_does",),
+        ("test_guards.py::test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts",),
     ),
     Mutant(
         "a used record does not stay for the life that was left",
@@ -439,7 +434,7 @@ MUTANTS = [
         "if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end",
         "",
         (
-            "test_store.py::test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left",
+            "test_store.py::test_a_decided_record_stays_for_the_receipt_and_not_for_the_remaining_life",
         ),
     ),
     Mutant(
@@ -461,6 +456,6 @@ MUTANTS = [
         "            except redis.ConnectionError:\n"
         "                connection.send_command(*command)\n"
         "                return connection.read_response()\n",
-        ("test_guards.py::test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice",),
+        ("test_guards.py::test_a_lost_reply_is_unavailable_and_nothing_is_sent_twice",),
     ),
 ]

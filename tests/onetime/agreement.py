@@ -1,4 +1,4 @@
-"""When an outcome of the engine and one of the reference agree."""
+"""Agreement of an outcome of the engine with one of the reference."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tokenservice.onetime.values import (
 
 
 def outcome(verb: Callable[..., Any], *args: Any, **more: Any) -> Any:
-    """The answer of a verb, or its refusal."""
+    """The result of a verb, or its refusal."""
     try:
         return verb(*args, **more)
     except errors.OneTimeError as refusal:
         return refusal
 
 
-def drawn_at(told: Any, asked: dict[str, Any]) -> datetime | None:
-    """When the server did what it tells of, which may be now."""
-    match told:
+def drawn_at(result: Any, arguments: dict[str, Any]) -> datetime | None:
+    """The time of the change that the result reports, by the clock of the server."""
+    match result:
         case [Created(), *_]:
-            return told[0].created_at
+            return result[0].created_at
         case Created():
-            return told.created_at
+            return result.created_at
         case Consumed():
-            return told.consumed_at
+            return result.consumed_at
         case Reserved():
-            return told.lease_expires_at - timedelta(seconds=asked["lease_seconds"])
+            return result.lease_expires_at - timedelta(seconds=arguments["lease_seconds"])
     return None
 
 
 def later(value: Any, passed: timedelta) -> Any:
-    """Move every time in an answer to what the clock would have shown."""
+    """Move every time in a result forward by ``passed``."""
     if isinstance(value, datetime):
         return value + passed
     if isinstance(value, list | tuple):
@@ -54,24 +54,24 @@ def later(value: Any, passed: timedelta) -> Any:
     return value
 
 
-def agree(told: Any, foretold: Any, within: timedelta) -> bool:
-    """Compare two outcomes; what is left of a time may differ by what the call took."""
-    if type(told) is not type(foretold):
+def agree(result: Any, expected: Any, within: timedelta) -> bool:
+    """Compare two outcomes; a remaining time may differ by the duration of the call."""
+    if type(result) is not type(expected):
         return False
-    if isinstance(told, Introspection):
-        told, foretold = dataclasses.asdict(told), dataclasses.asdict(foretold)
-    elif isinstance(told, errors.OneTimeError):
-        told, foretold = dict(vars(told)), dict(vars(foretold))
+    if isinstance(result, Introspection):
+        result, expected = dataclasses.asdict(result), dataclasses.asdict(expected)
+    elif isinstance(result, errors.OneTimeError):
+        result, expected = dict(vars(result)), dict(vars(expected))
     else:
-        return bool(told == foretold)
+        return bool(result == expected)
     for name in ("seconds", "expires_in"):
-        difference = abs(told.pop(name, 0) - foretold.pop(name, 0))
+        difference = abs(result.pop(name, 0) - expected.pop(name, 0))
         if difference > within.total_seconds() + 0.002:
             return False
-    return bool(told == foretold)
+    return bool(result == expected)
 
 
-def shown(answer: Any) -> str:
-    if isinstance(answer, errors.OneTimeError):
-        return f"{type(answer).__name__}{vars(answer)}"
-    return repr(answer)
+def shown(result: Any) -> str:
+    if isinstance(result, errors.OneTimeError):
+        return f"{type(result).__name__}{vars(result)}"
+    return repr(result)

@@ -1,13 +1,13 @@
 """A model of Redis under failure, small enough to search every history of it.
 
 One token, two clients, and two or three servers that crash, lag, pause and are cut off from each
-other. :func:`search` takes every step in every order, breadth first, until a history answers
-"first success" twice, or repeats it to someone else. What it finds is the shortest such history.
+other. :func:`search` takes every step in every order, breadth first, until a history replies
+"first success" twice, or repeats it to another client. It returns the shortest such history.
 
 - There is no time: the whole history lies within the token's life.
 - In the beginning the token is written on M, the master, and on its way to the replicas.
-- A client is a caller with one idempotency key. It reaches every server that runs, and asks as
-  often as it likes; any server that believes it is master answers.
+- A client is a caller with one idempotency key. It reaches every server that runs, and calls as
+  often as it likes; any server that believes it is master replies.
 - Replication is asynchronous and in order. A replica that was away takes a full copy.
 - The sentinels promote any replica once the master is down, paused or cut off. A master that
   returns goes on as one until it is demoted.
@@ -33,12 +33,12 @@ NAMES = "MRS"
 
 
 class Design(Enum):
-    """What must be so for the answer "first success"."""
+    """The condition of the reply "first success"."""
 
     DELETE = "GETDEL"  # the record was there, and is now deleted
     DELETE_WAIT = "GETDEL, then WAIT 1"  # and one replica has acknowledged that
     FENCE = "run_id"  # the record is active, and this very process issued it: not enough
-    TERM_FENCE = "run_id and mastership"  # and has not been a replica since: what is built
+    TERM_FENCE = "run_id and mastership"  # and has not been a replica since: the built design
     NO_FENCE = "consumed mark"  # the record is active: the fence taken away, all else kept
 
 
@@ -78,10 +78,10 @@ class Record(NamedTuple):
 
 
 class Write(NamedTuple):
-    """What a master sends to its replicas: the record as it is now."""
+    """A message of a master to its replicas: the record as it is now."""
 
     record: Record | None
-    waiting: str = ""  # the client whose WAIT is answered when this is acknowledged
+    waiting: str = ""  # the client whose WAIT ends when this is acknowledged
 
 
 class Server(NamedTuple):
@@ -94,7 +94,7 @@ class Server(NamedTuple):
     term: int = 0  # how often this process was promoted
     record: Record | None = None
     snapshot: Record | None = None
-    stream: tuple[Write, ...] | None = None  # what it has yet to apply; None: follows nobody
+    stream: tuple[Write, ...] | None = None  # writes still to apply; None: no master
 
     def reachable(self) -> bool:
         return self.up and not self.paused and not self.cut
@@ -107,8 +107,8 @@ class Server(NamedTuple):
 class State(NamedTuple):
     servers: tuple[Server, ...]
     budget: int  # how many faults may still happen
-    primary: int = 0  # whom the sentinels, and all replicas, take for the master
-    successes: str = ""  # who was answered "first success", in order
+    primary: int = 0  # the master of the sentinels and of all replicas
+    successes: str = ""  # the clients with a "first success", in order
 
     def put(self, place: int, **changes: Any) -> State:
         changed = self.servers[place]._replace(**changes)
@@ -118,12 +118,12 @@ class State(NamedTuple):
         return self.put(place, **changes)._replace(budget=self.budget - 1)
 
     def sent(self, master: int, write: Write) -> State:
-        """Append to what the replicas have yet to apply; a deposed master has no replicas."""
+        """Append to the streams of the replicas; a deposed master has none."""
         if master != self.primary:
             return self
         return self._streams(lambda stream: (*stream, write))
 
-    def answered(self) -> State:
+    def acknowledged(self) -> State:
         """End the WAIT: acknowledgements from other replicas change nothing."""
         return self._streams(lambda stream: tuple(Write(write.record) for write in stream))
 
@@ -144,7 +144,7 @@ class Step(NamedTuple):
     kind: str
     text: str
     state: State
-    answer: str = ""
+    reply: str = ""
 
 
 def issue(design: Design, servers: int, budget: int) -> State:
@@ -154,7 +154,7 @@ def issue(design: Design, servers: int, budget: int) -> State:
 
 
 def consume(design: Design, state: State, client: str, place: int) -> tuple[str, State]:
-    """The script: what a server answers, and what it changes."""
+    """The script: the reply of a server, and the state after it."""
     server = state.servers[place]
     record = server.record
     if record is None:
@@ -174,20 +174,20 @@ def consume(design: Design, state: State, client: str, place: int) -> tuple[str,
 
 
 def steps(design: Design, faults: frozenset[Fault], state: State) -> Iterator[Step]:
-    """Everything that may happen next."""
+    """All possible next steps."""
     primary, leader = state.servers[state.primary], NAMES[state.primary]
     for place, server in enumerate(state.servers):
         name, reachable, put, fault = NAMES[place], server.reachable(), state.put, state.fault
         linked = place != state.primary and reachable and primary.reachable()
         if linked and server.stream:
-            (write, *rest), after, answer = server.stream, state, ""
+            (write, *rest), after, reply = server.stream, state, ""
             text = f"{name} applies: {write.record or 'no token'}"
             if write.waiting:
-                after = state.answered()._replace(successes=state.successes + write.waiting)
-                (_, *rest), answer = after.servers[place].stream or (), "first success"
-                text += f"; {write.waiting} gets: {answer}"
+                after = state.acknowledged()._replace(successes=state.successes + write.waiting)
+                (_, *rest), reply = after.servers[place].stream or (), "first success"
+                text += f"; {write.waiting} gets: {reply}"
             after = after.put(place, record=write.record, stream=tuple(rest))
-            yield Step("apply", text, after, answer)
+            yield Step("apply", text, after, reply)
         if linked and server.stream is None:
             after = put(place, master=False, record=primary.record, stream=())
             kind = "demote" if server.master else "resync"
@@ -225,21 +225,21 @@ def steps(design: Design, faults: frozenset[Fault], state: State) -> Iterator[St
             yield Step(kind, f"{name} is promoted", after._replace(primary=place))
     for place, server in enumerate(state.servers):
         if server.up and not server.paused and server.master:
-            # Whoever wins first is called A. B comes first from then on, to be the one shown.
+            # The first winner is called A. Then B comes first, so that a violation shows B.
             for client in "BA" if state.successes else "A":
-                answer, after = consume(design, state, client, place)
-                text = f"{client} consumes at {NAMES[place]}: {answer}"
-                # Only the winner may be told so again.
-                if answer == "repeated" and client not in state.successes:
-                    answer = "stolen"
-                yield Step("consume", text, after, answer)
+                reply, after = consume(design, state, client, place)
+                text = f"{client} consumes at {NAMES[place]}: {reply}"
+                # Only the winner may get it again.
+                if reply == "repeated" and client not in state.successes:
+                    reply = "stolen"
+                yield Step("consume", text, after, reply)
 
 
 @dataclass
 class Verdict:
     history: list[str]  # the shortest violation; empty where there is none
-    states: dict[State, tuple[State, str] | None]  # all that are reachable, and from where
-    taken: set[str]  # the kinds of steps, and the answers, that occur
+    states: dict[State, tuple[State, str] | None]  # all reachable ones, and the origin of each
+    taken: set[str]  # the kinds of steps, and the replies, that occur
 
 
 def search(design: Design, faults: frozenset[Fault], start: State) -> Verdict:
@@ -248,8 +248,8 @@ def search(design: Design, faults: frozenset[Fault], start: State) -> Verdict:
     while frontier:
         state = frontier.popleft()
         for step in steps(design, faults, state):
-            verdict.taken |= {step.kind, step.answer}
-            if len(step.state.successes) > 1 or step.answer == "stolen":
+            verdict.taken |= {step.kind, step.reply}
+            if len(step.state.successes) > 1 or step.reply == "stolen":
                 verdict.history = [step.text]
                 while origin := verdict.states[state]:
                     state, text = origin
@@ -262,7 +262,7 @@ def search(design: Design, faults: frozenset[Fault], start: State) -> Verdict:
 
 
 DEPTH = int(os.environ.get("DESIGN_DEPTH", "0"))
-BOUNDS = {2: 4 + DEPTH, 3: 2 + DEPTH}  # how many faults, for so many servers
+BOUNDS = {2: 4 + DEPTH, 3: 2 + DEPTH}  # faults by number of servers
 
 if __name__ == "__main__":
     for design, (servers, budget) in itertools.product(Design, BOUNDS.items()):

@@ -1,14 +1,14 @@
 """A model of a cluster whose slot moves, small enough to search every history of it.
 
 One token, on A, and its slot. B is another master, and R the replica of B. :func:`search` takes
-every step in every order, breadth first, until a second presenter is answered "first success".
+every step in every order, breadth first, until a second presenter gets "first success".
 
-- What a server has of the slot moves as one: records without their history are not modelled.
+- The data of a slot move as one: records without their history are not modelled.
 - There is no time, and no server starts again: the whole history lies within the token's life.
 - A slot is opened, its keys are carried, and it is assigned. By the book the new owner takes an
   epoch above all others, unless it has that already. By force it takes none.
-- While it is open, it may be abandoned: what was carried is carried back.
-- R copies what B has, until it is cut off. When B crashes, R is promoted with what it has.
+- While it is open, it may be abandoned: the keys are carried back.
+- R copies the data of B until it is cut off. When B crashes, R is promoted with its copy.
 - Bytes of an earlier moment may be put back into the process that serves the slot.
 - Opening, cutting, crashing and putting back come out of a budget.
 
@@ -29,12 +29,12 @@ NAMES = "ABR"
 
 
 class Design(Enum):
-    """What must be so for the answer "first success", besides that the record is active."""
+    """The condition of the reply "first success", besides an active record."""
 
-    TERM = "run_id and mastership"  # this process issued it: what was built first
+    TERM = "run_id and mastership"  # this process issued it: built first
     ASKED = "and the epoch, ASK followed"  # also where the slot is only on its way
     EPOCH = "and the epoch"  # it had the same epoch then, and owns the slot
-    COUNT = "and the epoch and the count"  # and has not gone back: what is built
+    COUNT = "and the epoch and the count"  # and has not gone back: the built design
 
 
 class Fault(Enum):
@@ -57,7 +57,7 @@ SCENARIOS = {
 
 
 class Data(NamedTuple):
-    """What of the slot a server holds: the record, and how many changes its history counts."""
+    """The data of the slot on one server: the record, and the count of its history."""
 
     issuer: str
     consumer: str = ""
@@ -74,10 +74,10 @@ class State(NamedTuple):
     servers: tuple[Server, ...]
     budget: int
     owner: int = A
-    target: int | None = None  # where the slot is on its way to
+    target: int | None = None  # the destination of an open slot
     stale: bool = False  # R gets nothing more
     kept: Data | None = None  # bytes of an earlier moment
-    seen: int = 0  # the highest count that A has told of its term
+    seen: int = 0  # the highest count that A has returned for its term
     successes: str = ""
 
     def put(self, place: int, **changes: Any) -> State:
@@ -99,7 +99,7 @@ class State(NamedTuple):
 class Step(NamedTuple):
     text: str
     state: State
-    answer: str = ""
+    reply: str = ""
 
 
 def term(design: Design, state: State, place: int) -> str:
@@ -113,7 +113,7 @@ def issue(design: Design, budget: int = 7) -> State:
 
 
 def consume(design: Design, state: State, client: str, place: int) -> tuple[str, State]:
-    """The script: what a server answers, and what it changes."""
+    """The script: the reply of a server, and the state after it."""
     data, mine = state.servers[place].data, term(design, state, place)
     if data is None:
         return "unknown", state
@@ -142,8 +142,8 @@ def steps(design: Design, faults: frozenset[Fault], state: State) -> Iterator[St
     for place in serving:
         if servers[place].up:
             for client in "BA" if state.successes else "A":
-                answer, after = consume(design, state, client, place)
-                yield Step(f"{client} presents it at {NAMES[place]}: {answer}", after, answer)
+                reply, after = consume(design, state, client, place)
+                yield Step(f"{client} presents it at {NAMES[place]}: {reply}", after, reply)
 
     if state.target is None and state.budget and servers[owner].up:
         for place in masters:
@@ -180,10 +180,10 @@ def steps(design: Design, faults: frozenset[Fault], state: State) -> Iterator[St
             yield Step("B crashes, and R is promoted", after)
     if Fault.PUT_BACK in faults and state.target is None:
         if state.kept is None and servers[owner].data:
-            yield Step("what is there is saved", state._replace(kept=servers[owner].data))
+            yield Step("the data are saved", state._replace(kept=servers[owner].data))
         if state.budget and state.kept and servers[owner].up:
             yield Step(
-                f"what was saved is put back at {NAMES[owner]}", spent.put(owner, data=state.kept)
+                f"the saved data are put back at {NAMES[owner]}", spent.put(owner, data=state.kept)
             )
 
 

@@ -1,9 +1,8 @@
-"""One random history of a store, which Hypothesis draws, beside the reference.
+"""A random history of a store, drawn by Hypothesis and compared with the reference.
 
-Time passes by ``PASS_TIME``: it takes as much from every time and every life that is stored as
-a clock that moved on would have. Nothing in the engine remembers time elsewhere, and the server
-of the test stays one with a clock of its own. Where the real clock crosses a boundary during a
-call, both answers are right.
+Time passes by ``PASS_TIME``: it takes from every stored time and life as much as a clock that
+moved on would. Nothing in the engine remembers time elsewhere, and the server of the test keeps its
+own clock. Where the real clock crosses a boundary during a call, both results are right.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ for _, key in ipairs(redis.call('KEYS', 'ott:*')) do
 end
 """
 ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis", "eva"))
-# How many are newer: what is new is asked about most.
+# By the number of newer ones: new tokens are drawn most.
 TOKENS = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 9])
 HOLDS = st.sampled_from([0, 0, 1, 2, 4])
 PARTIES = st.sampled_from([LUIS, EVA, ANA])
@@ -83,7 +82,7 @@ ALL_TERMS = st.builds(
     data=st.sampled_from(["", '{"room":7}']),
     bind=st.sampled_from(["", "c" * 64]),
 )
-# Never whole seconds, so that histories which are quick keep away from the boundaries.
+# Never whole seconds: quick histories keep away from the boundaries.
 PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050, 40_050])
 CHANGES = st.sampled_from(["", "", "caller", "key", "no key", "request"])
 VERBS = st.sampled_from(["validate", "commit", "reserve", "create", "create_many"])
@@ -96,7 +95,7 @@ WRONGS = st.sampled_from(
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A verb that was called under an idempotency key."""
+    """A call under an idempotency key."""
 
     verb: str
     about: Any
@@ -111,9 +110,9 @@ needs_hold = precondition(lambda self: self.holds)
 class History(RuleBasedStateMachine):
     """One history of a store.
 
-    What can be drawn must not depend on what was answered, or a slow machine could make
-    Hypothesis say that the test is not deterministic. So tokens and reservations are drawn by
-    how many are newer, and one that was refused counts too.
+    Draws must not depend on results, or a slow machine could make Hypothesis report the test as
+    not deterministic. So tokens and reservations are drawn by the number of newer ones, and
+    refused ones count too.
     """
 
     def __init__(self, server: dev.Redis, stores: dict[int, TokenStore], client: Any) -> None:
@@ -136,7 +135,7 @@ class History(RuleBasedStateMachine):
         self.reference = Reference(self.term(), shards=shards, **OPTIONS)
         self.clock = self.read_clock()
 
-    # What is done to tokens
+    # Verbs that change tokens
 
     @rule(owner=OWNERS, life=LIVES, terms=ALL_TERMS, key=KEYS_OF_CREATES)
     def create(self, owner: str, life: int, terms: Terms, key: str) -> None:
@@ -174,7 +173,7 @@ class History(RuleBasedStateMachine):
     @needs_token
     @rule(token=TOKENS, callers=st.tuples(PARTIES, PARTIES), ends=ENDS, late=LATE_VERBS)
     def take_over(self, token: int, callers: tuple[Party, Party], ends: str, late: str) -> None:
-        """One reservation ends, the next begins, and who held the first comes late."""
+        """One reservation ends, the next begins, and the first holder comes late."""
         first, second = callers
         ended = self.hold_for(first, token, 3, "k")
         if ends == "release":
@@ -222,12 +221,12 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(verb=VERBS, back=st.integers(0, 3), change=CHANGES, caller=PARTIES)
     def repeat(self, verb: str, back: int, change: str, caller: Party) -> None:
-        """Repeat a call that was made under a key, or one that differs from it in one thing."""
+        """Repeat a call with a key, or one that differs from it in one part."""
         calls = [call for call in self.calls if call.verb == verb] or self.calls
         call = calls[-1 - back % len(calls)]
-        about, who, more = call.about, call.caller, call.more
+        about, by, more = call.about, call.caller, call.more
         if change == "caller":
-            who = caller.id if isinstance(who, str) else caller
+            by = caller.id if isinstance(by, str) else caller
         elif change == "key":
             more = {**more, "key": "k" if more["key"] == "l" else "l"}
         elif change == "no key":
@@ -236,9 +235,9 @@ class History(RuleBasedStateMachine):
             about = self.presented(0)
         elif change == "request" and "life_seconds" in more:
             more = {**more, "life_seconds": more["life_seconds"] + 1}
-        self.call(call.verb, about, who, **more)
+        self.call(call.verb, about, by, **more)
 
-    # What is asked about them
+    # Verbs that read them
 
     @needs_token
     @rule(token=TOKENS, caller=PARTIES, wrong=st.sampled_from(["", "", "secret", "typo"]))
@@ -259,7 +258,7 @@ class History(RuleBasedStateMachine):
     def list_all(self, owner: str, limit: int, state: str, purpose: str) -> None:
         self.compare_lists(owner, limit, state=str(state), purpose=purpose)
 
-    # What happens meanwhile
+    # Time and crashes
 
     @rule(pause=PAUSES)
     def pass_time(self, pause: int) -> None:
@@ -273,9 +272,9 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.restarts < MAX_RESTARTS)
     @rule(after_save=st.booleans())
     def crash(self, after_save: bool) -> None:
-        """Every token of the process that is gone is lost; the snapshot may tell more of it.
+        """Every token of the killed process is lost; the snapshot may tell more of it.
 
-        Then whoever got no answer repeats the call, and whoever held a token commits.
+        Then callers without a result repeat their calls, and the last holder commits.
         """
         if after_save:
             self.save_now()
@@ -292,7 +291,7 @@ class History(RuleBasedStateMachine):
             self.call("commit", *self.hold(0), key="")
 
     def teardown(self) -> None:
-        """Present every token as whoever may consume it would; hold one for longer than all."""
+        """Present every token as an entitled caller; hold one for longer than all others."""
         if self.disagreed:
             return
         self.compare_whole_lists()
@@ -303,13 +302,13 @@ class History(RuleBasedStateMachine):
         self.let_pass(36_050)
         self.compare_whole_lists()
 
-    # How it is done
+    # Calls, comparisons and the clock
 
     def call(self, verb: str, about: Any, caller: Any, **more: Any) -> Any:
-        """Ask the engine and the reference the same, and compare."""
+        """Make one call to the engine and to the reference, and compare the outcomes."""
         if more.get("key"):
             self.calls.append(Call(verb, about, caller, more))
-        # Whom a create is for comes first, and there may be a count.
+        # A create begins with its owner, and a batch has a count.
         if verb == "create":
             args = (caller,)
         elif verb == "create_many":
@@ -317,22 +316,22 @@ class History(RuleBasedStateMachine):
         else:
             args = (about, caller)
         before = self.clock
-        answer = outcome(getattr(self.store, verb), *args, **more)
-        told = later(answer, self.passed)
-        foretold = []
-        for reference in self.branches(drawn_at(told, more), before):
-            reference.drawn = told
-            foretold.append(outcome(getattr(reference, verb), *args, **more))
-            if agree(told, foretold[-1], within=self.clock - before):
+        result = outcome(getattr(self.store, verb), *args, **more)
+        actual = later(result, self.passed)
+        expected = []
+        for reference in self.branches(drawn_at(actual, more), before):
+            reference.drawn = actual
+            expected.append(outcome(getattr(reference, verb), *args, **more))
+            if agree(actual, expected[-1], within=self.clock - before):
                 self.reference, reference.drawn = reference, None
                 break
         else:
             self.disagreed = True
-            told, *foretold = (shown(each) for each in (told, *foretold))
-            raise AssertionError(f"{verb}: the engine says {told}, the reference {foretold}")
-        if isinstance(told, Consumed):
-            self.count_success(told)
-        return answer
+            actual, *expected = (shown(each) for each in (actual, *expected))
+            raise AssertionError(f"{verb}: the engine returns {actual}, the reference {expected}")
+        if isinstance(actual, Consumed):
+            self.count_success(actual)
+        return result
 
     def entitled(self, token: int) -> Party:
         _, terms = self.issued[-1 - token % len(self.issued)]
@@ -343,7 +342,7 @@ class History(RuleBasedStateMachine):
             self.compare_lists(owner.id, 7, state="", purpose="")
 
     def compare_lists(self, owner: str, limit: int, **wanted: str) -> None:
-        """Read all pages; again where a state may have changed between two of them."""
+        """Read all pages; repeat where a state may have changed between two of them."""
         while True:
             listed, cursor = [], ""
             while True:
@@ -362,17 +361,17 @@ class History(RuleBasedStateMachine):
             self.disagreed = True
             raise AssertionError(f"the engine lists {listed}, the reference {expected}")
 
-    def count_success(self, told: Consumed) -> None:
-        """The promise itself, whatever the reference believes."""
-        if not told.replayed:
-            assert told.id not in self.first_successes, "consumed twice"
-            assert told.id not in self.lost, "consumed by a process that did not issue it"
-            self.first_successes[told.id] = told
-        first = self.first_successes[told.id]
-        assert dataclasses.replace(told, replayed=False) == first
+    def count_success(self, consumed: Consumed) -> None:
+        """Check the promise itself, independently of the reference."""
+        if not consumed.replayed:
+            assert consumed.id not in self.first_successes, "consumed twice"
+            assert consumed.id not in self.lost, "consumed by a process that did not issue it"
+            self.first_successes[consumed.id] = consumed
+        first = self.first_successes[consumed.id]
+        assert dataclasses.replace(consumed, replayed=False) == first
 
     def branches(self, drawn: datetime | None, before: datetime) -> Iterator[Reference]:
-        """The reference at each moment that may have been the one of the last call."""
+        """The reference at each possible moment of the last call."""
         moments = self.moments()
         if drawn and before <= drawn <= self.clock:
             moments = list(dict.fromkeys((drawn, lean) for _, lean in moments))
@@ -382,17 +381,17 @@ class History(RuleBasedStateMachine):
             yield reference
 
     def moments(self) -> list[Moment]:
-        """Read the clock, and say what it may have shown since it was read before."""
+        """Read the clock; return the readings possible since the last one."""
         before, self.clock = self.clock, self.read_clock()
         return self.reference.moments(before, self.clock)
 
     def read_clock(self) -> datetime:
-        """The time of the server, as if it had gone on through all that was let pass."""
+        """The time of the server, plus all the time that was let pass."""
         seconds, microseconds = self.client.time()
         return moment(seconds * 1000 + microseconds // 1000) + self.passed
 
     def save_now(self) -> None:
-        # Not while a life may or may not be over: the snapshot would know, and the model not.
+        # Not while the end of a life is uncertain: the snapshot would know, and the model not.
         while len(moments := self.moments()) > 1:
             pass
         self.reference.now, self.reference.lean = moments[0]
@@ -415,7 +414,7 @@ class History(RuleBasedStateMachine):
         return self.server.directory / "dump.rdb"
 
     def line_up(self, tokens: list[Any], terms: Terms) -> None:
-        """Remember new tokens; in place of one that was refused, the one before it again."""
+        """Remember new tokens; a refused one repeats the one before it."""
         for token in tokens:
             if isinstance(token, Created):
                 self.issued.append((token.text, terms))
@@ -423,7 +422,7 @@ class History(RuleBasedStateMachine):
                 self.issued.append(self.issued[-1])
 
     def hold_for(self, caller: Party, token: int, lease: int, key: str) -> tuple[str, Party]:
-        """Reserve a token; where that is refused, an earlier reservation will have to do."""
+        """Reserve a token; where that is refused, return an earlier reservation."""
         given = self.presented(token)
         held = self.call("reserve", given, caller, lease_seconds=lease, key=key)
         if isinstance(held, Reserved):

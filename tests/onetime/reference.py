@@ -1,8 +1,8 @@
-"""What the engine promises, in plain Python: the judge of tests/onetime/test_model.py.
+"""The promises of the engine in plain Python: the reference of tests/onetime/test_model.py.
 
 It keeps dicts, knows neither Redis nor Lua, and has one clock, which its user sets before each
-call. The verbs have the names, arguments, answers and errors of the store. What only the store
-can know, the random part of a new token or reservation, is read from ``drawn``.
+call. The verbs have the names, arguments, results and errors of the store. The random part of a
+new token or reservation, which only the store can know, is read from ``drawn``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tokenservice.onetime.values import (
 # Redis ends the life of a key by another reading of its clock than a script's TIME, and letting
 # time pass for stored state costs each key up to a millisecond.
 KEY_TOLERANCE = timedelta(milliseconds=20)
-#: What may be left of a life without its record being kept for a shorter time.
+#: The longest remaining life after which a decided record keeps its end.
 SPARED = timedelta(seconds=10)
 Moment = tuple[datetime, timedelta]
 
@@ -58,22 +58,22 @@ class Record:
 
     @property
     def ends_at(self) -> datetime:
-        """When it can no longer be used, in whatever way."""
+        """The time after which no verb can use it."""
         return max(self.expires_at, self.lease_ends_at or self.expires_at)
 
 
 @dataclass
 class Known:
-    """What an idempotency key stands for until ``gone_at``."""
+    """The request and the result of an idempotency key, until ``gone_at``."""
 
     request: Any
-    answer: Any
+    result: Any
     gone_at: datetime
 
 
 @dataclass
 class Kept:
-    """What a snapshot holds, and so what a crash takes back to it."""
+    """The data of a snapshot, which a crash restores."""
 
     records: dict[str, Record] = field(default_factory=dict)
     known: dict[tuple[str, ...], Known] = field(default_factory=dict)
@@ -106,9 +106,10 @@ class Reference:
     # Time and crashes
 
     def moments(self, before: datetime, after: datetime) -> list[Moment]:
-        """The readings of the clock between two others that may lead to different answers.
+        """The readings of the clock between two others that may lead to different results.
 
-        Each with how much Redis may read its clock earlier or later for the life of a key.
+        Each comes with the time by which Redis may read its clock earlier or later for the life
+        of a key.
         """
         turns, ends = set(), [known.gone_at for known in self._kept.known.values()]
         for record in self._kept.records.values():
@@ -125,7 +126,7 @@ class Reference:
         self._snapshot = copy.deepcopy(self._kept)
 
     def restart(self, term: bytes) -> None:
-        """Another process takes over, and knows what the last snapshot knew."""
+        """Take over as another process, with the data of the last snapshot."""
         self._kept = copy.deepcopy(self._snapshot)
         self._run, self._epoch = self._run + 1, epoch_of(term)
 
@@ -150,7 +151,7 @@ class Reference:
         request = (count, life_seconds, terms)
         name = (shard_tag(owner, self._shards), owner, kind, key)
         if known := self._recall(name, request):
-            run, ids = known.answer
+            run, ids = known.result
             if run == self._run:
                 return [created(self._kept.records[token_id], replayed=True) for token_id in ids]
 
@@ -209,8 +210,8 @@ class Reference:
         name, request = (record.id[:TAG], caller.id, "reserve", key), (given, lease_seconds)
         if self._is_repeated(record, name, request):
             known = self._recall(name, request) if record.repeatable != (name, request) else None
-            answer = known.answer if known else record.reservation
-            if self._state(record) is State.RESERVED and record.reservation == answer:
+            result = known.result if known else record.reservation
+            if self._state(record) is State.RESERVED and record.reservation == result:
                 return reserved(record)
             raise errors.LeaseEnded(record.id)
         self._refuse_unless_free(record, given)
@@ -276,7 +277,7 @@ class Reference:
         return self._receipt_of(record)
 
     def list_all(self, owner: str, *, state: str = "", purpose: str = "") -> list[Receipt]:
-        """What all pages of ``list_for`` hold together."""
+        """All pages of ``list_for`` together."""
         newest_first = sorted(self._records_of(owner), key=lambda record: -record.order)
         return [
             receipt
@@ -284,7 +285,7 @@ class Reference:
             if state in ("", receipt.state) and purpose in ("", receipt.purpose)
         ]
 
-    # What the verbs share
+    # Parts of the verbs
 
     def _is_gone(self, thing: Record | Known) -> bool:
         return thing.gone_at < self.now + self.lean
@@ -310,7 +311,7 @@ class Reference:
     def _of_text(self, text: str) -> Record:
         token = Token.parse(text)
         record = self._record(token.id)
-        # A wrong secret is told what an id that is nobody's is told.
+        # A wrong secret gets the refusal of an unknown id.
         if record is None or record.text != text:
             raise self._missing(token.id, token.epoch)
         return record
@@ -340,7 +341,7 @@ class Reference:
         return State.RESERVED if is_held else State.ACTIVE
 
     def _refuse(self, record: Record, state: State) -> None:
-        """Raise what the state alone is reason for."""
+        """Raise the refusal that the state alone demands."""
         if state is State.CONSUMED:
             assert record.consumed_at
             raise errors.TokenAlreadyUsed(record.id, record.consumed_at)
@@ -382,7 +383,7 @@ class Reference:
         self._keep_no_longer(record)
 
     def _keep_no_longer(self, record: Record) -> None:
-        """A record that is used long before its time does not stay for all of that."""
+        """Shorten the life of a record that is decided long before its end."""
         if record.expires_at - self.now > SPARED:
             record.gone_at = self.now + self._receipt
 
@@ -404,16 +405,16 @@ class Reference:
         return known
 
     def _is_repeated(self, record: Record, name: tuple[str, ...], request: Any) -> bool:
-        """The record knows the last call that changed it for longer than the key is known."""
+        """The record remembers the last call that changed it for longer than the key."""
         return record.repeatable == (name, request) or bool(self._recall(name, request))
 
     def _remember(
-        self, name: tuple[str, ...], request: Any, answer: Any, record: Record | None = None
+        self, name: tuple[str, ...], request: Any, result: Any, record: Record | None = None
     ) -> None:
         if record:
             record.repeatable = (name, request) if name[-1] else ()
         if name[-1]:
-            self._kept.known[name] = Known(request, answer, self.now + self._window)
+            self._kept.known[name] = Known(request, result, self.now + self._window)
 
     def _receipt_of(self, record: Record) -> Receipt:
         return Receipt(

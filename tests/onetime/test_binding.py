@@ -1,4 +1,4 @@
-"""A token may be bound to a purpose, audience, subject and action; a mismatch burns nothing."""
+"""A token may be bound to a purpose, audience, subject and action; a mismatch consumes nothing."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ MATCHES = [
 
 @pytest.mark.parametrize(("terms", "given", "field"), MISMATCHES)
 @pytest.mark.parametrize("verb", ["validate", "reserve"])
-def test_what_differs_is_named_and_nothing_is_burned(
+def test_a_mismatch_is_named_and_consumes_nothing(
     verb: str, terms: Terms, given: dict[str, str], field: str, store: TokenStore
 ) -> None:
-    """Guard: mismatch() in prelude.lua, and its place before the state changes."""
+    """Guard: mismatch() in judge.lua, and its place before the state changes."""
     token = store.create("ana", life_seconds=10, terms=terms)
     presented = Presented(token.text, **given)
     attempts = {
@@ -50,12 +50,12 @@ def test_what_differs_is_named_and_nothing_is_burned(
 
 
 @pytest.mark.parametrize(("terms", "given"), MATCHES)
-def test_what_matches_is_consumed_and_told(
+def test_a_match_is_consumed_and_its_terms_are_returned(
     terms: Terms, given: dict[str, str], store: TokenStore
 ) -> None:
     token = store.create("ana", life_seconds=10, terms=terms)
-    told = store.validate(Presented(token.text, **given), LUIS)
-    assert (told.purpose, told.subject, told.data) == (
+    consumed = store.validate(Presented(token.text, **given), LUIS)
+    assert (consumed.purpose, consumed.subject, consumed.data) == (
         terms.purpose,
         terms.subject or "ana",
         terms.data,
@@ -64,7 +64,7 @@ def test_what_matches_is_consumed_and_told(
 
 @pytest.mark.parametrize("audience", [("luis",), ("luis@example.com",), ("x", "luis", "y")])
 def test_only_the_audience_may_consume(audience: tuple[str, ...], store: TokenStore) -> None:
-    """Guard: admits() in prelude.lua. Its owner is not in it either, unless named."""
+    """Guard: admits() in judge.lua. Its owner is not in it either, unless named."""
     token = store.create("ana", life_seconds=10, terms=Terms(audience=audience))
     for outsider in (EVA, ANA, Party("lui"), Party("luis@example"), Party("", "")):
         with pytest.raises(errors.TokenNotForCaller):
@@ -74,7 +74,7 @@ def test_only_the_audience_may_consume(audience: tuple[str, ...], store: TokenSt
     store.validate(Presented(token.text), LUIS)
 
 
-def test_an_outsider_is_not_told_that_it_was_used(store: TokenStore) -> None:
+def test_an_outsider_does_not_learn_that_a_token_was_consumed(store: TokenStore) -> None:
     token = store.create("ana", life_seconds=10, terms=Terms(audience=("luis",)))
     store.validate(Presented(token.text), LUIS)
     with pytest.raises(errors.TokenNotForCaller):

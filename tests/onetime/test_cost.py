@@ -1,8 +1,8 @@
-"""What a verb costs Redis: time that does not grow with what it holds, and memory per token.
+"""The cost of a verb in Redis: time that does not grow with the records, and memory per token.
 
-Redis runs one script at a time, so a script's time is everyone's. It is read from the server's own
+Redis runs one script at a time, so a slow one delays every caller. Its time comes from
 SLOWLOG, which counts no network and no Python. ``python -m tests.onetime.test_cost`` prints the
-figures that docs/engine.md gives; on a machine that is busy they mean little.
+figures that docs/engine.md gives; on a busy machine they mean little.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AUDIENCE = (*(f"{n:036}" for n in range(15)), LUIS.id)  # The last is found last
 BOUND = Terms("payments.approve", AUDIENCE, "order 7")
 HEAVY = Terms(data="x" * 4096)
 KINDS = {"plain": PLAIN, "purpose, 16 in the audience, subject": BOUND, "data of 4 KiB": HEAVY}
-# Twice what docs/engine.md says, in bytes; allocators differ.
+# Twice the figures of docs/engine.md, in bytes; allocators differ.
 LIMITS = dict(zip(KINDS, (1000, 2500, 10_000), strict=True))
 
 Calls = list[Callable[[], object]]
@@ -98,7 +98,7 @@ def calls_of(verb: str, ours: Populated, terms: Terms = PLAIN, count: int = CALL
     def present(token: Created) -> Presented:
         return Presented(token.text, terms.purpose)
 
-    if verb == "nothing":  # What the machine adds to every other figure.
+    if verb == "nothing":  # The machine's part of every other figure.
         empty = ours.client.script_load("return 1")
         return [lambda: ours.client.evalsha(empty, 0)] * count
     if verb == "create":
@@ -122,7 +122,7 @@ def calls_of(verb: str, ours: Populated, terms: Terms = PLAIN, count: int = CALL
 
 
 def measure(calls: dict[str, Calls], servers: dict[str, Populated]) -> dict[str, list[int]]:
-    """Run the calls in turn, one of each server, so that what disturbs one disturbs the other."""
+    """Run the calls in turn, one of each server, so that a disturbance meets both."""
     for ours in servers.values():
         ours.client.slowlog_reset()
     for turn in zip(*calls.values(), strict=True):
@@ -141,8 +141,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Popu
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_costs_no_more_where_more_is_held(verb: str, servers: dict[str, Populated]) -> None:
-    """Of 100,000 records and of 1,000: a scan of either would show. 10 µs are for the clock.
+def test_the_time_of_a_verb_does_not_grow_with_the_records(
+    verb: str, servers: dict[str, Populated]
+) -> None:
+    """With 100,000 records and with 1,000: a scan would show. 10 µs are for the clock.
 
     The fastest tenth is compared: a scan is in each call, and a busy neighbour only in some.
     """
@@ -154,7 +156,7 @@ def test_a_verb_costs_no_more_where_more_is_held(verb: str, servers: dict[str, P
     assert many < (2000 if verb == "list" else 500)
 
 
-def test_a_script_can_be_read_whole() -> None:
+def test_each_script_has_at_most_110_lines() -> None:
     folder = resources.files("tokenservice.onetime.scripts")
     parts = [part for part in folder.iterdir() if part.name.endswith(".lua")]
     assert len(parts) > len(VERBS)
@@ -167,7 +169,7 @@ def size(ours: Populated, key: str | bytes) -> int:
 
 
 def sizes(ours: Populated, terms: Terms, tokens: int) -> dict[str, float]:
-    """The bytes of one token: its record, its share of two indexes, and of all that is used."""
+    """The bytes of one token: its record, and its shares of two indexes and of all used memory."""
     ours.client.config_set("slowlog-log-slower-than", "-1")  # The log takes memory too.
     ours.make("first", 1)  # So does a script, once.
     ours.client.flushall()
@@ -185,7 +187,7 @@ def sizes(ours: Populated, terms: Terms, tokens: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("kind", "limit"), LIMITS.items())
-def test_a_token_takes_no_more_memory_than_is_said(kind: str, limit: int, tmp_path: Path) -> None:
+def test_a_token_takes_at_most_the_documented_memory(kind: str, limit: int, tmp_path: Path) -> None:
     with populated(tmp_path, 0) as ours:
         found = sizes(ours, KINDS[kind], 1000)
     assert found["record"] + found["live"] + found["index"] < limit

@@ -1,4 +1,4 @@
-"""A Redis that comes back from a crash with an old snapshot must honour nothing twice."""
+"""A Redis that restarts after a crash with an old snapshot honours no token twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def snapshotting(tmp_path: Path) -> Iterator[dev.Redis]:
         yield server
 
 
-def spent_twice(server: dev.Redis, store: TokenStore) -> int:
+def consumed_twice(server: dev.Redis, store: TokenStore) -> int:
     """Create, snapshot, consume, crash, restart at once, and present every token again."""
     texts = [store.create("ana", life_seconds=60).text for _ in range(TOKENS)]
     redis.Redis.from_url(server.url).save()
@@ -46,16 +46,16 @@ def spent_twice(server: dev.Redis, store: TokenStore) -> int:
 def test_no_token_is_consumed_twice_across_a_crash(
     snapshotting: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    assert spent_twice(snapshotting, open_store(snapshotting.url)) == 0
+    assert consumed_twice(snapshotting, open_store(snapshotting.url)) == 0
 
 
-def test_without_the_fence_every_token_is(
+def test_without_the_fence_every_token_is_consumed_twice(
     snapshotting: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """The same scenario finds the double spend, so the test above can fail."""
+    """The same scenario finds the second success, so the test above can fail."""
     store = open_store(snapshotting.url)
     scripts = store._shards._scripts
     fenced = scripts["validate"]
     assert FENCE in fenced.source
     scripts["validate"] = fenced.connection.script(fenced.source.replace(FENCE, ""))
-    assert spent_twice(snapshotting, store) == TOKENS
+    assert consumed_twice(snapshotting, store) == TOKENS

@@ -1,7 +1,7 @@
-"""What single use survives, checked over every history of a small model (see design.py).
+"""Single use under failures, checked over every history of a small model (see design.py).
 
-A checker that finds nothing proves nothing. So it must first find the failures that are known,
-also in our own design with its fence taken away.
+A checker that finds nothing proves nothing. So it must first find the known failures, also in the
+built design without its fence.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def walk(design: Design, state: State, *texts: str) -> State:
 
 @pytest.mark.parametrize("scenario", FAILURES)
 @pytest.mark.parametrize("design", [Design.DELETE, Design.NO_FENCE])
-def test_without_a_fence_each_known_failure_spends_twice(design: Design, scenario: str) -> None:
+def test_without_a_fence_each_known_failure_consumes_twice(design: Design, scenario: str) -> None:
     """An atomic delete, or a consumed mark, is one server's knowledge."""
     history = verdict(design, scenario).history
     assert len(history) == 5
@@ -50,7 +50,7 @@ def test_without_a_fence_each_known_failure_spends_twice(design: Design, scenari
     assert history[-1].endswith("first success")
 
 
-def test_a_resumed_master_spends_a_token_that_its_successor_has_spent() -> None:
+def test_a_resumed_master_consumes_a_token_of_its_successor_again() -> None:
     start = walk(
         Design.DELETE,
         issue(Design.DELETE, 2, 2),
@@ -90,15 +90,15 @@ def test_waiting_for_a_replica_helps_only_if_it_alone_can_be_promoted(
 @pytest.mark.parametrize("design", [Design.FENCE, Design.TERM_FENCE])
 @pytest.mark.parametrize("servers", BOUNDS)
 @pytest.mark.parametrize("scenario", [*FAILURES, "all of these"])
-def test_with_the_fence_no_history_spends_twice(
+def test_with_the_fence_no_history_consumes_twice(
     scenario: str, servers: int, design: Design
 ) -> None:
     """``Server.fence`` makes it green: NO_FENCE above differs in nothing else."""
     assert verdict(design, scenario, servers).history == []
 
 
-def test_the_search_of_the_fence_left_nothing_out() -> None:
-    """Every step and every answer occurs in it, or its verdict would be worth little."""
+def test_the_search_of_the_fence_takes_every_step() -> None:
+    """Every step and every reply occurs in it, or its verdict would be worth little."""
     found = verdict(Design.TERM_FENCE, "all of these")
     assert found.taken == {
         *("apply", "consume", "crash", "restart", "snapshot", "cut", "heal", "pause", "resume"),
@@ -111,7 +111,7 @@ def test_the_search_of_the_fence_left_nothing_out() -> None:
     assert any(state.budget == 0 for state in found.states)
 
 
-def test_the_issuer_promoted_again_spends_twice() -> None:
+def test_the_issuer_promoted_again_consumes_twice() -> None:
     """The hole of a fence by run_id alone. ``again`` in ``steps`` keeps it out of the others."""
     assert verdict(Design.FENCE, "all, and repromotion").history == [
         "R applies: token active",
@@ -151,7 +151,7 @@ def test_without_faults_a_token_can_always_be_consumed_and_only_once(
     ("design", "scenario"),
     [(Design.FENCE, "all of these"), (Design.TERM_FENCE, "all, and repromotion")],
 )
-def test_the_issuer_serves_its_token_and_repeats_its_answer(design: Design, scenario: str) -> None:
+def test_the_issuer_serves_its_token_and_repeats_its_reply(design: Design, scenario: str) -> None:
     """Through all faults, while that process runs and has been master all along."""
     served = 0
     for state in verdict(design, scenario).states:
@@ -159,12 +159,12 @@ def test_the_issuer_serves_its_token_and_repeats_its_answer(design: Design, scen
         stayed = issuer.run == "M1" and issuer.master and not issuer.demoted
         if stayed and issuer.up and not issuer.paused:
             served += 1
-            answer, _ = consume(design, state, "A", 0)
-            assert answer == ("repeated" if state.successes else "first success")
+            reply, _ = consume(design, state, "A", 0)
+            assert reply == ("repeated" if state.successes else "first success")
     assert served > 1000
 
 
-def test_only_the_winner_is_told_again() -> None:
+def test_a_success_is_repeated_to_its_winner_alone() -> None:
     """On every server that knows of the consume, also after a failover or a restart."""
     elsewhere = 0
     for state in verdict(Design.TERM_FENCE, "all of these").states:

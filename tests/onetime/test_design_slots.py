@@ -1,6 +1,6 @@
-"""What single use survives where slots move, over every history of a model (design_slots.py).
+"""Single use while slots move, checked over every history of a model (see design_slots.py).
 
-Each design is found out where it fails: a checker that finds nothing proves nothing.
+The search finds the failure of each design: a checker that finds nothing proves nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def verdict(design: Design, scenario: str) -> Verdict:
 
 @pytest.mark.parametrize("design", Design, ids=lambda design: design.name)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_design_holds_up_to_where_it_is_found_out(design: Design, scenario: str) -> None:
+def test_a_design_holds_up_to_its_first_failure(design: Design, scenario: str) -> None:
     first = FIRST_VIOLATED[design]
     found = verdict(design, scenario)
     is_violated = first is not None and ORDER.index(scenario) >= ORDER.index(first)
@@ -36,7 +36,7 @@ def test_a_design_holds_up_to_where_it_is_found_out(design: Design, scenario: st
     assert found.states > 200
 
 
-def test_the_history_that_was_done_by_hand_is_found() -> None:
+def test_the_known_history_is_found() -> None:
     """The slot leaves and comes back, and comes back again from a replica that fell behind."""
     assert verdict(Design.TERM, "moves by the book").history == [
         "the slot is opened from A to B",
@@ -53,7 +53,7 @@ def test_the_history_that_was_done_by_hand_is_found() -> None:
     ]
 
 
-def test_an_importing_server_that_is_asked_honours_what_was_elsewhere() -> None:
+def test_a_server_reached_by_an_ask_honours_a_consumed_token() -> None:
     """Why an ASK is not followed: the epoch is fresh only once the move is closed."""
     history = verdict(Design.ASKED, "and abandoned ones").history
     assert "the move from B to A is abandoned" in history

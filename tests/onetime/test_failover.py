@@ -1,4 +1,4 @@
-"""Another process takes over: what it did not issue it does not honour, and says so."""
+"""Another process takes over: it refuses the tokens that it did not issue, as lost."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def test_after_a_sentinel_failover_older_tokens_are_lost(
     """The promoted replica has the records, consumed and not, and honours none of them."""
     with topologies.sentinel(tmp_path) as topology:
         store = open_store(topology.url)
-        spent, unspent = (store.create("ana", life_seconds=60).text for _ in range(2))
-        store.validate(Presented(spent), LUIS)
+        consumed, active = (store.create("ana", life_seconds=60).text for _ in range(2))
+        store.validate(Presented(consumed), LUIS)
         master, replica = topology.servers
         assert redis.Redis.from_url(master.url).wait(1, 5000) == 1
 
         master.kill()
         with pytest.raises(errors.StoreUnavailable):
-            store.validate(Presented(unspent), LUIS)
+            store.validate(Presented(active), LUIS)
         # A sentinel that was stalled for two seconds distrusts its clock, and does nothing for 30.
         until(lambda: serves(store, "ana"), seconds=90)
 
         assert redis.Redis.from_url(replica.url).info("replication")["role"] == "master"
         with pytest.raises(errors.TokenLost):
-            store.validate(Presented(unspent), LUIS)
+            store.validate(Presented(active), LUIS)
         with pytest.raises(errors.TokenAlreadyUsed):
-            store.validate(Presented(spent), LUIS)
+            store.validate(Presented(consumed), LUIS)
 
 
-def test_a_master_that_was_deposed_is_left_by_every_socket(tmp_path: Path) -> None:
-    """One that stood still goes on as a master, for seconds, for whoever still asks it.
+def test_every_socket_leaves_a_deposed_master(tmp_path: Path) -> None:
+    """A resumed one acts as a master for seconds, for any caller that still reaches it.
 
     Guard: in connection.py, that idle sockets are closed once the sentinels name another.
     """
@@ -87,7 +87,7 @@ def test_a_master_that_was_deposed_is_left_by_every_socket(tmp_path: Path) -> No
         assert not master.client().keys("*:eva")
 
 
-def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
+def test_a_repromoted_process_honours_no_earlier_token(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: master_replid in prelude.lua. The process is the same, and so is its run_id.
@@ -117,13 +117,13 @@ def test_a_process_that_was_a_replica_in_between_honours_nothing_from_before(
         follow(first, successor)
         first.replicaof("NO", "ONE")
 
-        # Another store: this one has counted the consume, and would know by that alone.
+        # Another store: this one has counted the consume, and would know by the count alone.
         with pytest.raises(errors.TokenLost):
             open_store(issuer.url).validate(Presented(text), Party("eva"))
 
 
-def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenStore]) -> None:
-    """It has the record, and would call good tokens lost. Guard: ``role:master`` in prelude.lua."""
+def test_a_replica_decides_nothing(tmp_path: Path, open_store: Callable[..., TokenStore]) -> None:
+    """It would report good tokens as lost. Guard: ``role:master`` in prelude.lua."""
     password = secrets.token_urlsafe(24)
     with dev.Redis(tmp_path / "master", None, None, password) as master:
         follow = {"masterauth": password, "replicaof": f"127.0.0.1 {master.port}"}
@@ -140,14 +140,14 @@ def test_a_replica_is_no_judge(tmp_path: Path, open_store: Callable[..., TokenSt
             assert store.validate(Presented(text), LUIS).owner == "ana"
 
 
-def test_an_ipv6_address_is_asked_for_without_its_brackets() -> None:
+def test_an_ipv6_sentinel_is_called_without_its_brackets() -> None:
     url = "redis+sentinel://[::1]:26379/tokens"
     client = connect(url, connect_ms=100, read_ms=100, connections=1).client
     (sentinel,) = client.connection_pool.sentinel_manager.sentinels
     assert sentinel.get_connection_kwargs()["host"] == "::1"
 
 
-def test_a_slot_that_moves_takes_its_tokens_out_of_use(
+def test_a_slot_that_moves_loses_its_tokens(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     with topologies.cluster(tmp_path) as topology:

@@ -19,7 +19,7 @@ def test_a_token_reads_back_as_it_was_written() -> None:
     assert tokens.Token.parse(str(token)) == token
 
 
-def test_a_double_click_selects_it_and_a_scanner_finds_it() -> None:
+def test_a_double_click_selects_a_token_and_a_scanner_finds_it() -> None:
     text = str(fresh())
     assert re.fullmatch(r"\w+", text)
     assert tokens.TOKEN_PATTERN.fullmatch(text)
@@ -35,7 +35,7 @@ def test_every_single_character_typo_is_refused() -> None:
 
 
 @given(st.text())
-def test_no_text_is_anything_but_a_token_or_malformed(text: str) -> None:
+def test_any_text_but_a_token_is_malformed(text: str) -> None:
     with pytest.raises(TokenMalformed):
         tokens.Token.parse(text)
 

@@ -1,4 +1,4 @@
-"""Guards that no story of their own leads past; ``make mutants`` breaks each to see it noticed."""
+"""Guards that no other test module covers; ``make mutants`` breaks each, and a test fails."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def test_a_forged_secret_opens_nothing(verb: str, store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize("verb", ["validate", "reserve", "revoke"])
-def test_a_made_up_token_does_not_tell_whether_its_id_exists(verb: str, store: TokenStore) -> None:
+def test_a_made_up_token_does_not_reveal_whether_its_id_exists(
+    verb: str, store: TokenStore
+) -> None:
     """Guard: `missing(epoch)` for a wrong secret too, in turned_away() and in revoke.lua."""
     attempts: dict[str, Callable[[str], object]] = {
         "validate": lambda text: store.validate(Presented(text), LUIS),
@@ -67,13 +69,13 @@ def test_a_made_up_token_does_not_tell_whether_its_id_exists(verb: str, store: T
     }
     token = Token.parse(store.create("ana", life_seconds=30).text)
     for epoch in (token.epoch, "0000" if token.epoch != "0000" else "1111"):
-        told = set()
+        refusals = set()
         for token_id in (token.id, token.id[:2] + random_base62(16)):
             made_up = str(Token(token_id, epoch, random_base62(28)))
             with pytest.raises(errors.TokenRefused) as refusal:
                 attempts[verb](made_up)
-            told.add(refusal.type)
-        assert len(told) == 1, epoch
+            refusals.add(refusal.type)
+        assert len(refusals) == 1, epoch
 
 
 def test_the_name_of_another_key_is_no_id(
@@ -110,7 +112,7 @@ def test_one_key_may_serve_several_verbs(store: TokenStore) -> None:
     assert not store.validate(Presented(text), ANA, key="k").replayed
 
 
-def test_a_full_server_still_lets_go_and_takes_back(
+def test_a_full_server_still_releases_and_revokes(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the HDEL in begin_change(), in judge.lua."""
@@ -124,10 +126,10 @@ def test_a_full_server_still_lets_go_and_takes_back(
     assert store.receipt(token.id).state is State.REVOKED
 
 
-def test_a_create_is_not_repeated_from_before_a_restart(
+def test_a_create_is_not_replayed_after_a_restart(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: the term beside the ids in create.lua. A token that is lost helps nobody."""
+    """Guard: the term beside the ids in create.lua. A lost token is of no use."""
     store = open_store(own_redis.url)
     before = store.create("ana", life_seconds=30, key="k")
     crash(own_redis)
@@ -136,7 +138,7 @@ def test_a_create_is_not_repeated_from_before_a_restart(
     store.validate(Presented(after.text), LUIS)
 
 
-def test_what_a_restart_lost_takes_no_place(
+def test_a_token_lost_in_a_restart_takes_no_place(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the mark of the term in the set that create.lua counts."""
@@ -148,7 +150,7 @@ def test_what_a_restart_lost_takes_no_place(
         store.create("ana", life_seconds=30)
 
 
-def test_a_list_knows_a_held_token_as_long_as_its_receipt_does(
+def test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts(
     topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the life that reserve.lua gives the index. A lease may outlast the token."""
@@ -162,26 +164,26 @@ def test_a_list_knows_a_held_token_as_long_as_its_receipt_does(
     store.commit(held.text, LUIS)
 
 
-def test_what_is_final_stays_so_after_a_restart(
+def test_a_final_state_survives_a_restart(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the place of the fence in state_of(), behind the states that need none."""
     store = open_store(own_redis.url)
-    spent, revoked, unspent = store.create_many("ana", 3, life_seconds=30)
-    store.validate(Presented(spent.text), LUIS)
+    consumed, revoked, active = store.create_many("ana", 3, life_seconds=30)
+    store.validate(Presented(consumed.text), LUIS)
     store.revoke_id(revoked.id, ANA)
     crash(own_redis)
     for token, refusal in (
-        (spent, errors.TokenAlreadyUsed),
+        (consumed, errors.TokenAlreadyUsed),
         (revoked, errors.TokenRevoked),
-        (unspent, errors.TokenLost),
+        (active, errors.TokenLost),
     ):
         with pytest.raises(refusal):
             store.validate(Presented(token.text), LUIS)
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes everything on, but for one reply when told to lose it: then it hangs up."""
+    """A TCP relay that on request loses one reply, and then hangs up."""
 
     daemon_threads = True
 
@@ -219,10 +221,10 @@ def relay(own_redis: dev.Redis) -> Iterator[Relay]:
         thread.join()
 
 
-def test_a_lost_reply_is_no_answer_and_nothing_is_sent_twice(
+def test_a_lost_reply_is_unavailable_and_nothing_is_sent_twice(
     own_redis: dev.Redis, relay: Relay, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: the 0 in Retry(NoBackoff(), 0). With a 1, who consumed it is told "already used"."""
+    """Guard: the 0 in Retry(NoBackoff(), 0). With a 1, the consumer gets "already used"."""
     relayed = own_redis.url.replace(str(own_redis.port), str(relay.server_address[1]))
     store = open_store(relayed)
     loading, token = store.create_many("ana", 2, life_seconds=30)

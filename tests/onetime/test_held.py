@@ -1,7 +1,7 @@
-"""Histories that were searched for a second success, and have none. They stay so.
+"""Histories in which a search for a second success found none.
 
-Each consumes one token and leaves another, does something to the servers, and presents both again
-to whatever is master then: the used one is never honoured, and the other at most once.
+Each consumes one of two tokens, does something to the servers, and presents both again to the
+master of that time: the consumed one is never honoured, and the other at most once.
 """
 
 from __future__ import annotations
@@ -69,37 +69,37 @@ def pair_of(directory: Path, **settings: str) -> Iterator[Pair]:
         yield pair
 
 
-def told(store: TokenStore, text: str, *callers: Party) -> list[str]:
-    answers = []
+def results(store: TokenStore, text: str, *callers: Party) -> list[str]:
+    found = []
     for caller in callers:
         try:
             store.validate(Presented(text), caller)
-            answers.append("consumed")
+            found.append("consumed")
         except errors.TokenRefused as refusal:
-            answers.append(type(refusal).__name__)
-    return answers
+            found.append(type(refusal).__name__)
+    return found
 
 
 class Tokens:
-    """One that is consumed, and one that is not."""
+    """A consumed token and a fresh one."""
 
     def __init__(self, store: TokenStore) -> None:
-        self.spent, self.fresh = (
+        self.consumed, self.fresh = (
             created.text for created in store.create_many("ana", 2, life_seconds=600)
         )
-        assert told(store, self.spent, LUIS) == ["consumed"]
+        assert results(store, self.consumed, LUIS) == ["consumed"]
 
     def hold(self, *stores: TokenStore) -> list[str]:
-        """Present both to each store; give what became of the fresh one."""
+        """Present both to each store; return the results of the fresh one."""
         fresh: list[str] = []
         for store in stores:
-            assert "consumed" not in told(store, self.spent, EVA, LUIS)
-            fresh += told(store, self.fresh, EVA, LUIS)
+            assert "consumed" not in results(store, self.consumed, EVA, LUIS)
+            fresh += results(store, self.fresh, EVA, LUIS)
         assert fresh.count("consumed") <= 1
         return fresh
 
 
-def test_each_start_of_a_process_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_each_start_of_a_process_has_a_run_id_of_its_own(tmp_path: Path) -> None:
     names = set()
     with dev.Redis(tmp_path) as server:
         for _ in range(7):
@@ -110,7 +110,7 @@ def test_each_start_of_a_process_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("DEBUG", "RELOAD"), ("DEBUG", "LOADAOF")])
-def test_a_server_that_reloads_what_it_has_keeps_its_tokens(
+def test_a_server_that_reloads_its_data_keeps_its_tokens(
     command: tuple[str, ...], server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """With the log on, it reloads the consumes too."""
@@ -124,7 +124,7 @@ def test_a_server_that_reloads_what_it_has_keeps_its_tokens(
 def test_a_coordinated_failover_and_back_twice(
     how: tuple[str, ...], tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
-    """By partial resync: the processes keep their names, and the mastership has a new one."""
+    """By partial resync: the processes keep their run_id, and each mastership has a new replid."""
     with pair_of(tmp_path) as pair:
         pair.follow(1, 0)
         stores = [open_store(each.url) for each in pair.servers]
@@ -139,7 +139,7 @@ def test_a_coordinated_failover_and_back_twice(
             assert tokens.hold(stores[replica]) == ["TokenLost"] * 2
 
 
-def test_a_failover_that_is_given_up_loses_nothing(
+def test_an_aborted_failover_loses_nothing(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     with pair_of(tmp_path) as pair:
@@ -154,7 +154,7 @@ def test_a_failover_that_is_given_up_loses_nothing(
         assert tokens.hold(store) == ["consumed", "TokenAlreadyUsed"]
 
 
-def test_a_full_copy_that_breaks_off_and_a_promotion(
+def test_an_interrupted_full_copy_and_a_promotion(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     """A replica that keeps its old data while it loads, loses its master, and is promoted."""
@@ -164,7 +164,7 @@ def test_a_full_copy_that_breaks_off_and_a_promotion(
         tokens = Tokens(stores[0])
         assert pair.clients[0].wait(1, 5000) == 1
         pair.clients[1].replicaof("NO", "ONE")
-        # Enough to be a while on its way.
+        # Enough that the copy takes a while.
         for start in range(0, 200_000, 20_000):
             pair.clients[0].mset({f"filler{n}": "x" * 200 for n in range(start, start + 20_000)})
         pair.clients[1].replicaof("127.0.0.1", pair.servers[0].port)
@@ -172,7 +172,7 @@ def test_a_full_copy_that_breaks_off_and_a_promotion(
         pair.servers[0].kill()
 
         def is_promoted() -> bool:
-            # While it loads, some versions are not to be spoken to.
+            # While they load, some versions refuse every command.
             with contextlib.suppress(redis.BusyLoadingError):
                 pair.clients[1].replicaof("NO", "ONE")
                 return pair.role(1) == "master"
@@ -182,7 +182,7 @@ def test_a_full_copy_that_breaks_off_and_a_promotion(
         assert "consumed" not in tokens.hold(stores[1])
 
 
-def test_a_replica_of_a_replica_and_one_that_may_be_written_to(
+def test_a_replica_of_a_writable_replica(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     with pair_of(tmp_path, **{"replica-read-only": "no"}) as pair:
@@ -201,12 +201,12 @@ def test_a_replica_of_a_replica_and_one_that_may_be_written_to(
                 with pytest.raises(errors.StoreUnavailable):
                     follower.validate(Presented(tokens.fresh), EVA)
             chained.replicaof("NO", "ONE")
-            assert "consumed" not in told(stores[2], tokens.fresh, EVA)
+            assert "consumed" not in results(stores[2], tokens.fresh, EVA)
             assert tokens.hold(stores[0], stores[2]).count("consumed") == 1
 
 
 def test_a_copy_on_two_channels(tmp_path: Path, open_store: Callable[..., TokenStore]) -> None:
-    """What Valkey 8 and Redis 8 can do: the stream of changes beside that of the copy."""
+    """A feature of Valkey 8 and Redis 8: the stream of changes beside that of the copy."""
     if is_valkey():
         settings = {"dual-channel-replication-enabled": "yes"}
     elif version() >= (8,):
@@ -223,7 +223,7 @@ def test_a_copy_on_two_channels(tmp_path: Path, open_store: Callable[..., TokenS
         assert tokens.hold(stores[1]) == ["TokenLost"] * 2
 
 
-def test_a_pause_of_all_writes_holds_calls_up_and_decides_nothing(
+def test_a_pause_of_all_writes_delays_calls_and_decides_nothing(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, admin = open_store(server.url), redis.Redis.from_url(server.url)
@@ -237,7 +237,7 @@ def test_a_pause_of_all_writes_holds_calls_up_and_decides_nothing(
 def test_a_server_that_cannot_save_refuses_and_decides_nothing(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
-    """MISCONF: what was refused is done once the server writes again."""
+    """MISCONF: a refused call succeeds once the server writes again."""
     with dev.Redis(tmp_path / "data", settings={"save": "3600 1"}) as server:
         store, admin = open_store(server.url), redis.Redis.from_url(server.url)
         tokens = Tokens(store)
@@ -254,14 +254,14 @@ def test_a_server_that_cannot_save_refuses_and_decides_nothing(
 
 
 @needs_seven
-def test_a_shutdown_that_is_given_up_loses_nothing(
+def test_an_aborted_shutdown_loses_nothing(
     tmp_path: Path, open_store: Callable[..., TokenStore]
 ) -> None:
     with pair_of(tmp_path) as pair:
         pair.follow(1, 0)
         store = open_store(pair.servers[0].url)
         tokens = Tokens(store)
-        # It waits for a replica that lags, and so can be given up.
+        # It waits for a replica that lags, and so can be aborted.
         assert pair.servers[1].process
         pair.servers[1].process.send_signal(19)
         try:

@@ -1,4 +1,4 @@
-"""A lost reply loses nothing: the same call with the same key gets the same answer."""
+"""A lost reply loses nothing: the same call with the same key gets the same result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenservice.onetime.values import Created, Party, Presented, Terms
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 
 
-def test_a_consume_is_told_again_to_who_did_it(store: TokenStore) -> None:
+def test_a_consume_is_replayed_to_its_caller(store: TokenStore) -> None:
     text = store.create("ana", life_seconds=10, terms=Terms(data='{"room":7}')).text
     first = store.validate(Presented(text), LUIS, key="k")
     again = store.validate(Presented(text), LUIS, key="k")
@@ -25,7 +25,7 @@ def test_a_consume_is_told_again_to_who_did_it(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize(("caller", "key"), [(LUIS, ""), (LUIS, "another"), (EVA, "k"), (EVA, "")])
-def test_nobody_else_and_no_other_key_is_told(caller: Party, key: str, store: TokenStore) -> None:
+def test_another_caller_or_key_gets_no_replay(caller: Party, key: str, store: TokenStore) -> None:
     """Guards: the mark and the consumer of the record."""
     text = store.create("ana", life_seconds=10).text
     store.validate(Presented(text), LUIS, key="k")
@@ -62,7 +62,7 @@ def test_a_refusal_is_not_remembered(store: TokenStore) -> None:
 def test_a_key_is_forgotten_after_its_window(
     topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
-    """It may then stand for another request. What it consumed is told again all the same."""
+    """It may then stand for another request. The consume under it is replayed all the same."""
     store = open_store(topology.url, shards=topology.shards, window_seconds=1)
     first, second = (store.create("ana", life_seconds=10, key=key).text for key in ("k", "l"))
     store.validate(Presented(first), LUIS, key="brief")
@@ -72,7 +72,7 @@ def test_a_key_is_forgotten_after_its_window(
     assert store.validate(Presented(first), LUIS, key="brief").replayed
 
 
-def test_a_create_gives_the_same_token_again(store: TokenStore) -> None:
+def test_a_create_is_replayed_with_the_same_token(store: TokenStore) -> None:
     first = store.create("ana", life_seconds=10, key="k")
     again = store.create("ana", life_seconds=10, key="k")
     assert again == replace(first, replayed=True)
@@ -83,7 +83,7 @@ def test_a_create_gives_the_same_token_again(store: TokenStore) -> None:
         store.validate(Presented(first.text), LUIS)
 
 
-def test_a_batch_gives_the_same_tokens_again(store: TokenStore) -> None:
+def test_a_batch_is_replayed_with_the_same_tokens(store: TokenStore) -> None:
     first = store.create_many("ana", 100, life_seconds=10, key="k")
     again = store.create_many("ana", 100, life_seconds=10, key="k")
     assert again == [replace(token, replayed=True) for token in first]
@@ -99,10 +99,10 @@ def test_a_create_key_stands_for_one_request(change: dict[str, object], store: T
         store.create("ana", **{"life_seconds": 10, **change}, key="k")  # type: ignore[arg-type]
 
 
-def test_a_keyed_token_is_given_again_though_redis_never_held_it(
+def test_a_keyed_token_is_returned_again_though_redis_never_held_it(
     topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
-    """It is derived from the service's secret, which another service has not."""
+    """It is derived from the service's secret, which no other service has."""
 
     def create(secret: bytes) -> Created:
         store = open_store(topology.url, shards=topology.shards, secret=secret)
@@ -117,7 +117,7 @@ def test_a_keyed_token_is_given_again_though_redis_never_held_it(
         assert secret not in b"".join(client.hgetall(key).values())
 
 
-def test_a_reservation_is_given_again_while_it_lasts(store: TokenStore) -> None:
+def test_a_reservation_is_replayed_while_it_lasts(store: TokenStore) -> None:
     text = store.create("ana", life_seconds=10).text
     first = store.reserve(Presented(text), LUIS, lease_seconds=5, key="k")
     assert store.reserve(Presented(text), LUIS, lease_seconds=5, key="k") == first
@@ -126,7 +126,7 @@ def test_a_reservation_is_given_again_while_it_lasts(store: TokenStore) -> None:
         store.reserve(Presented(text), LUIS, lease_seconds=5, key="k")
 
 
-def test_a_commit_is_told_again(store: TokenStore) -> None:
+def test_a_commit_is_replayed(store: TokenStore) -> None:
     text = store.create("ana", life_seconds=10).text
     held = store.reserve(Presented(text), LUIS, lease_seconds=5)
     first = store.commit(held.text, LUIS, key="k")

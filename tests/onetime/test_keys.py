@@ -1,4 +1,4 @@
-"""What a script touches: keys that it declares, with commands that readiness has tried."""
+"""The keys that scripts touch, and the commands that readiness tries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tokenservice.onetime.values import Party, Presented
 
 ANA, LUIS = Party("ana", "ana@example.com"), Party("luis", "luis@example.com")
 COMMAND = re.compile(r"redis\.p?call\(\s*'(\w+)'")
-#: What a cluster alone is asked.
+#: Commands for a cluster alone.
 OF_A_CLUSTER = {"CLUSTER"}
 WITHOUT_A_KEY = {"TIME", "INFO", *OF_A_CLUSTER}
 
@@ -30,13 +30,13 @@ def server(tmp_path: Path) -> Iterator[dev.Redis]:
 
 
 def every_verb(store: TokenStore) -> None:
-    """Each verb on each of its ways, with a key and without."""
+    """Each path of each verb, with a key and without."""
     for key in ("", secrets.token_hex(4)):
-        spent, held, freed, gone = store.create_many("ana", 4, life_seconds=60, key=key)
+        consumed, held, freed, gone = store.create_many("ana", 4, life_seconds=60, key=key)
         store.create_many("ana", 4, life_seconds=60, key=key)
         for _ in "ab":
             try:
-                store.validate(Presented(spent.text), LUIS, key=key and key + "v")
+                store.validate(Presented(consumed.text), LUIS, key=key and key + "v")
             except errors.TokenAlreadyUsed:
                 assert not key
         lease = store.reserve(Presented(held.text), LUIS, lease_seconds=60, key=key and key + "r")
@@ -51,10 +51,10 @@ def every_verb(store: TokenStore) -> None:
     store.probe()
 
 
-def test_a_script_touches_the_keys_that_it_declares_and_no_other(
+def test_a_script_touches_only_the_keys_that_it_declares(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """As MONITOR saw it: a slot that moves is then moved for all of a call, or for none."""
+    """As MONITOR shows: a slot that moves is then moved for all of a call, or for none."""
     store, client = open_store(server.url, max_active=10_000), redis.Redis.from_url(server.url)
     every_verb(store)
     calls, touched, declared = 0, 0, set[str]()
@@ -89,12 +89,12 @@ WRITES = sorted(
 
 
 @pytest.mark.parametrize("command", WRITES)
-def test_without_the_right_to_a_command_nothing_is_decided_by_half(
+def test_without_the_right_to_a_command_no_change_is_half_made(
     command: str, server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """A keyed call that Redis refuses is done at the next try, or was done and is told again.
+    """A keyed call that Redis refuses succeeds at the next try, or took effect and is replayed.
 
-    Guard: the order of the writes of a change. Readiness says it before any call does.
+    Guard: the order of the writes of a change. Readiness reports it before any call.
     """
     admin = redis.Redis.from_url(server.url)
     store = open_store(server.url, secret=b"one")

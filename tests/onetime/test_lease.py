@@ -69,7 +69,7 @@ def test_a_lease_that_ends_gives_the_token_back(store: TokenStore) -> None:
     store.commit(later.text, EVA)
 
 
-def test_a_lease_may_outlast_the_life_that_it_began_in(store: TokenStore) -> None:
+def test_a_lease_may_outlast_the_life_of_its_token(store: TokenStore) -> None:
     text, held = hold(store, life=1, lease=30)
     time.sleep(1.2)
     with pytest.raises(errors.TokenReserved):
@@ -94,7 +94,7 @@ def test_a_token_is_no_reservation_and_a_reservation_no_token(store: TokenStore)
         store.validate(Presented(held), LUIS)
 
 
-def test_a_forged_reservation_asks_redis_nothing(store: TokenStore) -> None:
+def test_a_forged_reservation_sends_nothing_to_redis(store: TokenStore) -> None:
     _, held = hold(store)
     with pytest.raises(errors.TokenMalformed):
         store.commit(held[:-1] + ("a" if held[-1] != "a" else "b"), LUIS)

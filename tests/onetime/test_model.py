@@ -1,4 +1,4 @@
-"""Long random histories: the engine says what the reference says, and honours nothing twice.
+"""Long random histories: the engine agrees with the reference, and honours no token twice.
 
 Hypothesis drives the store, on a Redis that also crashes and comes back with an old snapshot,
 against tests/onetime/reference.py. ``MODEL_EXAMPLES=5000`` looks further than CI does.
@@ -29,7 +29,7 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
 
 
 @pytest.mark.timeout(600 + EXAMPLES)
-def test_the_engine_does_what_the_reference_says(crashing: dev.Redis) -> None:
+def test_the_engine_agrees_with_the_reference(crashing: dev.Redis) -> None:
     """Guards: nearly every line of the scripts; the fence, the verifier, the lease, the nonce."""
     connection = connect(crashing.url, connect_ms=2000, read_ms=5000, connections=1)
     stores = {

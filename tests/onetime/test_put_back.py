@@ -1,7 +1,7 @@
-"""Bytes of an earlier moment that are put back into the very process that issued a token.
+"""Earlier data, restored into the very process that issued a token.
 
-Its term is the same, so the term says nothing. A record that is put back alone is not among its
-owner's live tokens; data that go back as a whole count fewer changes than the store has seen.
+The term is the same, and so detects nothing. A record that is restored alone is not among its
+owner's live tokens; data that are restored as a whole count fewer changes than the store has seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tokenservice.onetime.values import Party, Presented, State
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 ANA = Keys.of_owner("ana", 1)
 
-#: Keeps what Redis holds now, and returns what brings it back.
+#: Saves the data of Redis, and returns a function that restores them.
 Keep = Callable[[redis.Redis, dev.Redis], Callable[[], object]]
 
 
@@ -102,13 +102,13 @@ WAYS = [
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dev.Redis]:
-    """A Redis that may be told to reload itself."""
+    """A Redis that accepts commands to reload its data."""
     with dev.Redis(tmp_path, settings=DEBUG) as running:
         yield running
 
 
 @pytest.mark.parametrize("keep", WAYS, ids=lambda way: way.__name__)
-def test_what_is_put_back_is_lost_and_not_honoured_again(
+def test_a_restored_token_is_lost_and_not_honoured_again(
     keep: Keep, server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guards: withdraw() in judge.lua for a record alone, the count in prelude.lua for all."""
@@ -120,28 +120,28 @@ def test_what_is_put_back_is_lost_and_not_honoured_again(
     store.validate(Presented(token.text), LUIS, key="k")
     put_back()
 
-    # Who consumed it is told so or that it is lost, and nobody else may consume it.
+    # Its consumer gets "lost" too, and no other caller may consume it.
     for caller, key in ((EVA, ""), (LUIS, "k"), (LUIS, "")):
         with pytest.raises(errors.TokenLost):
             store.validate(Presented(token.text), caller, key=key)
     with pytest.raises(errors.TokenLost):
         store.reserve(Presented(token.text), EVA, lease_seconds=5)
     assert store.receipt(token.id).state is State.LOST
-    # A create that is repeated issues anew, for what it issued before is lost.
+    # A repeated create issues a new token, because the earlier one is lost.
     if keep is not one_record:
         again = store.create("ana", life_seconds=600, key="made")
         assert again.id != made_before.id
         assert store.validate(Presented(again.text), EVA).owner == "ana"
-    # What is issued from now on is good, for a store that saw nothing of this, too.
+    # New tokens are good, also for a store that saw nothing of this.
     other = open_store(server.url)
     fresh = [made.create("ana", life_seconds=600) for made in (store, other)]
     assert {store.validate(Presented(made.text), EVA).owner for made in fresh} == {"ana"}
 
 
-def test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed(
+def test_restored_data_are_lost_to_every_store_once_one_notices(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: the floor in prelude.lua. A store that saw nothing is where the promise ends."""
+    """Guard: the floor in prelude.lua. The promise ends at a store that saw nothing."""
     (store, later, last), client = (
         (open_store(server.url) for _ in range(3)),
         redis.Redis.from_url(server.url),
@@ -160,10 +160,10 @@ def test_data_that_went_back_are_lost_to_every_store_once_one_has_noticed(
             other.validate(Presented(third), EVA)
 
 
-def test_a_record_that_was_made_to_stay_is_consumed_like_any_other(
+def test_a_record_without_an_expiry_is_consumed_like_any_other(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """PERSIST once made the consume delete it, and leave a stump."""
+    """After PERSIST, a consume once deleted the record and left a stump."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
     token = store.create("ana", life_seconds=600)
     assert client.persist(ANA.record(token.id))
@@ -173,30 +173,30 @@ def test_a_record_that_was_made_to_stay_is_consumed_like_any_other(
         store.validate(Presented(token.text), EVA)
 
 
-def test_a_consume_is_told_again_though_its_key_was_evicted(
+def test_a_consume_is_replayed_though_its_key_was_evicted(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: the mark in the record. An eviction, or a clock that jumps, ends the key first."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
-    spent, committed = store.create_many("ana", 2, life_seconds=600)
-    first = store.validate(Presented(spent.text), LUIS, key="k")
+    consumed, committed = store.create_many("ana", 2, life_seconds=600)
+    first = store.validate(Presented(consumed.text), LUIS, key="k")
     held = store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k")
     client.delete(*client.scan_iter("*:idem:*"))
     assert store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k") == held
     store.commit(held.text, LUIS, key="k")
     client.delete(*client.scan_iter("*:idem:*"))
     assert store.commit(held.text, LUIS, key="k").replayed
-    again = store.validate(Presented(spent.text), LUIS, key="k")
+    again = store.validate(Presented(consumed.text), LUIS, key="k")
     assert (again.replayed, again.consumed_at) == (True, first.consumed_at)
     for caller, key in ((LUIS, "another"), (EVA, "k"), (LUIS, "")):
         with pytest.raises(errors.TokenAlreadyUsed):
-            store.validate(Presented(spent.text), caller, key=key)
+            store.validate(Presented(consumed.text), caller, key=key)
 
 
-def test_a_repeat_is_not_told_what_another_consumed(
+def test_a_repeat_gets_no_consume_of_another_caller(
     server: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Everything goes back but the memory of a key, before stores that saw nothing of it."""
+    """All data but an idempotency key are restored, for stores that saw nothing of it."""
     text, client = (
         open_store(server.url).create("ana", life_seconds=600).text,
         redis.Redis.from_url(server.url),

@@ -19,11 +19,11 @@ ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis",
 
 @pytest.fixture
 def owner() -> str:
-    """An owner whom no other test gives tokens to."""
+    """An owner without tokens of another test."""
     return f"owner {time.monotonic_ns()}"
 
 
-def test_a_receipt_tells_what_became_of_it(store: TokenStore) -> None:
+def test_a_receipt_shows_the_state_of_its_token(store: TokenStore) -> None:
     token = store.create("ana", life_seconds=30, terms=Terms(purpose="pay"))
     assert store.receipt(token.id, ANA).state is State.ACTIVE
     held = store.reserve(Presented(token.text, "pay"), LUIS, lease_seconds=30)
@@ -58,7 +58,7 @@ def test_a_receipt_is_for_owner_and_audience(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "*", "index:ana", "0" * 17, "00}:x" + "0" * 13, "é" * 18])
-def test_what_is_no_id_never_becomes_part_of_a_key(name: str, store: TokenStore) -> None:
+def test_a_malformed_id_never_becomes_part_of_a_key(name: str, store: TokenStore) -> None:
     """Guard: checked_id()."""
     with pytest.raises(errors.TokenUnknown):
         store.receipt(name, ANA)
@@ -66,7 +66,7 @@ def test_what_is_no_id_never_becomes_part_of_a_key(name: str, store: TokenStore)
         store.revoke_id(name, ANA)
 
 
-def test_introspection_consumes_nothing_and_tells_only_the_entitled(store: TokenStore) -> None:
+def test_introspection_consumes_nothing_and_is_for_the_entitled_alone(store: TokenStore) -> None:
     terms = Terms("pay", ("luis",), "order 7", '{"a":1}', "c" * 64)
     token = store.create("ana", life_seconds=30, terms=terms)
     for entitled in (ANA, LUIS):
@@ -106,7 +106,7 @@ def test_only_owner_and_audience_revoke(store: TokenStore) -> None:
     store.revoke(token.text, ANA)
 
 
-def test_what_was_consumed_or_is_held_cannot_be_revoked(store: TokenStore) -> None:
+def test_a_consumed_or_reserved_token_cannot_be_revoked(store: TokenStore) -> None:
     token = store.create("ana", life_seconds=30)
     held = store.reserve(Presented(token.text), LUIS, lease_seconds=30)
     with pytest.raises(errors.TokenReserved):
@@ -125,7 +125,7 @@ def test_a_list_is_newest_first_and_pages_by_cursor(store: TokenStore, owner: st
     while True:
         page = store.list_for(owner, cursor=cursor, limit=5)
         found += [receipt.id for receipt in page.items]
-        # What is created meanwhile belongs before the first page and disturbs none.
+        # Tokens created meanwhile belong before the first page and disturb none.
         store.create(owner, life_seconds=30)
         cursor = page.next_cursor
         if not cursor:
@@ -160,7 +160,7 @@ def test_an_index_cleans_itself(
     for _ in range(300 // batch):
         for created in store.create_many(owner, batch, life_seconds=60):
             store.validate(Presented(created.text), LUIS)
-    # Of what is left, the dead are few; nothing alive was swept.
+    # Few dead ids are left, and no live one was swept.
     ids = [token_id.decode() for token_id in client.zrange(keys.index, 0, -1)]
     dead = [token_id for token_id in ids if not client.exists(keys.record(token_id))]
     assert len(dead) < 200
@@ -177,7 +177,7 @@ def test_an_index_goes_with_its_last_record(
     assert not list(topology.client().scan_iter(f"*{owner_handle(owner)}*"))
 
 
-def test_the_cap_holds_and_what_ends_frees_a_place(
+def test_the_cap_holds_and_an_ended_token_frees_a_place(
     topology: Topology, open_store: Callable[..., TokenStore], owner: str
 ) -> None:
     """Guard: the count in create.lua."""

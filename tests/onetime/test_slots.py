@@ -1,4 +1,4 @@
-"""Slots of a cluster that move: nothing is honoured twice, and nothing is written by half."""
+"""Slots of a cluster that move: no token is honoured twice, and no change is half written."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def without(store: TokenStore, *guards: str) -> TokenStore:
 
 
 def uses(store: TokenStore, text: str, *callers: Party) -> list[str]:
-    """What each caller is told of the token."""
+    """The result of a validate by each caller."""
 
-    def told(caller: Party) -> str:
+    def results(caller: Party) -> str:
         try:
             store.validate(Presented(text), caller)
         except errors.TokenRefused as refusal:
             return type(refusal).__name__
         return "consumed"
 
-    return [told(caller) for caller in callers]
+    return [results(caller) for caller in callers]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def elsewhere(slot: Slot, topology: Topology) -> Node:
 
 
 def cut_off(replica: Node, master: Node) -> None:
-    """Let a replica keep what it has, and get no more."""
+    """Cut a replica off: it keeps its data, and gets no more."""
     replica.client().config_set("masterauth", "no longer")
     master.client().client_kill_filter(_type="replica")
     until(lambda: replica.client().info("replication")["master_link_status"] == "down")
@@ -87,11 +87,11 @@ def succeed(slot: Slot, replica: Node, master: Node) -> None:
 def comes_back_stale(
     store: TokenStore, later: TokenStore, slot: Slot, topology: Topology, forced: bool = False
 ) -> list[str]:
-    """The history in which a token was once consumed twice; what each presenter is told.
+    """The history in which a token was once consumed twice; return the result of each call.
 
     The slot leaves its master, a replica that has the record falls behind, and the slot comes
     back: LUIS presents the token. The slot leaves again, the stale replica is promoted there, and
-    what it has comes back: EVA presents the token, to ``later``.
+    its data come back: EVA presents the token, to ``later``.
     """
     go = slot.force if forced else slot.move
     home = slot.owner
@@ -105,18 +105,18 @@ def comes_back_stale(
     assert away.client().wait(1, 5000) == 1
     cut_off(replica, away)
     go(home)
-    told = uses(store, text, LUIS)
+    results = uses(store, text, LUIS)
     slot.move(away)
-    told += uses(store, text, EVA)
+    results += uses(store, text, EVA)
     succeed(slot, replica, away)
     # Not by a create: that alone would make the owner's older tokens lost there.
-    until(lambda: answers(store, text))
-    told += uses(store, text, EVA)
+    until(lambda: responds(store, text))
+    results += uses(store, text, EVA)
     go(home)
-    return told + uses(later, text, EVA)
+    return results + uses(later, text, EVA)
 
 
-def answers(store: TokenStore, text: str) -> bool:
+def responds(store: TokenStore, text: str) -> bool:
     try:
         store.introspect(text, LUIS)
     except errors.StoreUnavailable:
@@ -124,60 +124,60 @@ def answers(store: TokenStore, text: str) -> bool:
     return True
 
 
-def test_a_slot_that_left_and_came_back_honours_nothing_from_before(
+def test_a_slot_that_comes_back_honours_no_earlier_token(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: the epoch in the term, in prelude.lua. What is lost once is lost for good."""
+    """Guard: the epoch in the term, in prelude.lua. A lost token stays lost."""
     store, later = (open_store(topology.url, shards=64) for _ in range(2))
     assert comes_back_stale(store, later, slot, topology) == ["TokenLost"] * 4
 
 
-def test_without_the_epoch_it_is_consumed_twice(
+def test_without_the_epoch_a_token_is_consumed_twice(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     store, later = (without(open_store(topology.url, shards=64), EPOCH) for _ in range(2))
-    told = comes_back_stale(store, later, slot, topology)
-    assert told == ["consumed", "TokenAlreadyUsed", "TokenLost", "consumed"]
+    results = comes_back_stale(store, later, slot, topology)
+    assert results == ["consumed", "TokenAlreadyUsed", "TokenLost", "consumed"]
 
 
-def test_a_slot_that_is_forced_back_is_told_by_its_history(
+def test_a_slot_that_is_forced_back_is_detected_by_its_history(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     """The epoch of a forced move is the old one, but the store has seen more than comes back."""
     store = open_store(topology.url, shards=64)
-    told = comes_back_stale(store, store, slot, topology, forced=True)
+    results = comes_back_stale(store, store, slot, topology, forced=True)
     # The masters may quarrel about a slot that was forced, and drop its keys.
-    assert told[:3] == ["consumed", "TokenAlreadyUsed", "TokenLost"]
-    assert told[3] in {"TokenLost", "TokenUnknown"}
+    assert results[:3] == ["consumed", "TokenAlreadyUsed", "TokenLost"]
+    assert results[3] in {"TokenLost", "TokenUnknown"}
 
 
-def told_while_open(store: TokenStore, text: str, key: str) -> str:
+def result_while_open(store: TokenStore, text: str, key: str) -> str:
     try:
         return "replayed" if store.validate(Presented(text), LUIS, key=key).replayed else "consumed"
     except errors.OneTimeError as refusal:
         return type(refusal).__name__
 
 
-def test_a_call_on_a_slot_that_is_open_for_a_move_does_all_or_nothing(
+def test_a_call_on_an_open_slot_does_all_or_nothing(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     """Guard: every key of a script is in KEYS. Each is moved alone, in each order's first step.
 
-    A consume whose memory moved first was told "used"; one whose live tokens moved first was
-    written and not answered; a create whose key moved first was made twice.
+    A consume whose key moved first got "already used"; one whose live tokens moved first was
+    written without a reply; a create whose key moved first was made twice.
     """
     store = open_store(topology.url, shards=64)
     home, away = slot.owner, elsewhere(slot, topology)
-    spent, fresh = (store.create("ana", life_seconds=600) for _ in range(2))
+    consumed, fresh = (store.create("ana", life_seconds=600) for _ in range(2))
     made = store.create("ana", life_seconds=600, key="make")
-    store.validate(Presented(spent.text), LUIS, key="spend")
+    store.validate(Presented(consumed.text), LUIS, key="spend")
 
     slot.open(home, away)
     for key in sorted(slot.keys(home)):
         slot.carry(home, away, [key])
         for attempt in (
-            told_while_open(store, spent.text, "spend"),
-            told_while_open(store, fresh.text, "fresh"),
+            result_while_open(store, consumed.text, "spend"),
+            result_while_open(store, fresh.text, "fresh"),
         ):
             assert attempt in {"StoreUnavailable", "replayed"}
         with pytest.raises(errors.StoreUnavailable):
@@ -186,9 +186,9 @@ def test_a_call_on_a_slot_that_is_open_for_a_move_does_all_or_nothing(
     slot.assign(away)
     slot.settle(away)
 
-    assert told_while_open(store, spent.text, "spend") == "replayed"
-    assert told_while_open(store, fresh.text, "fresh") == "TokenLost"
-    # What was issued elsewhere is lost, and a repeated create issues anew.
+    assert result_while_open(store, consumed.text, "spend") == "replayed"
+    assert result_while_open(store, fresh.text, "fresh") == "TokenLost"
+    # Tokens issued elsewhere are lost, and a repeated create issues a new one.
     assert store.create("ana", life_seconds=600, key="make").id != made.id
     assert store.receipt(fresh.id).state is State.LOST
 
@@ -199,12 +199,12 @@ def test_a_call_waits_for_a_slot_that_arrives_in_time(
     """Guard: MOVING in connection.py. Redis ran nothing, so the call is made again."""
     store = open_store(topology.url, shards=64)
     home, away = slot.owner, elsewhere(slot, topology)
-    spent = store.create("ana", life_seconds=600)
-    store.validate(Presented(spent.text), LUIS, key="spend")
+    consumed = store.create("ana", life_seconds=600)
+    store.validate(Presented(consumed.text), LUIS, key="spend")
     slot.open(home, away)
     slot.carry(home, away, [ANA.history])
     with ThreadPoolExecutor(1) as other:
-        repeat = other.submit(told_while_open, store, spent.text, "spend")
+        repeat = other.submit(result_while_open, store, consumed.text, "spend")
         time.sleep(MOVING_SECONDS / 4)
         slot.carry(home, away)
         slot.assign(away)
@@ -228,7 +228,7 @@ def test_two_copies_of_a_record_are_honoured_once(
 def test_a_master_that_comes_back_without_its_slots_is_left(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
-    """Guard: look_again() in connection.py. It says CLUSTERDOWN for ever, and another serves."""
+    """Guard: look_again() in connection.py. It replies CLUSTERDOWN for ever, and another serves."""
     store = open_store(topology.url, shards=64)
     text = store.create("ana", life_seconds=600).text
     home = slot.owner
@@ -243,17 +243,17 @@ def test_a_master_that_comes_back_without_its_slots_is_left(
     slot.leave(home)
     replica.client().execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
     until(lambda: slot.owner is replica)
-    until(lambda: answers(store, text))
+    until(lambda: responds(store, text))
     assert uses(store, text, LUIS) == ["TokenLost"]
 
 
-def test_two_masters_that_name_each_other_are_not_asked_without_a_pause(
+def test_two_masters_that_name_each_other_are_called_with_a_pause(
     slot: Slot, topology: Topology, open_store: Callable[..., TokenStore]
 ) -> None:
     store = open_store(topology.url, shards=64)
     home, away = slot.owner, elsewhere(slot, topology)
     store.create("bob", life_seconds=60)
-    slot.assign(away, home)  # Only the source was told so: it has no key of the slot.
+    slot.assign(away, home)  # At the source alone, which has no key of the slot.
     commands = [node.client().info("stats")["total_commands_processed"] for node in (home, away)]
     with contextlib.suppress(errors.StoreUnavailable):
         store.create("ana", life_seconds=60)

@@ -1,4 +1,4 @@
-"""What the verbs promise, one caller at a time."""
+"""The promises of the verbs, with one caller at a time."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def test_times_are_the_servers(store: TokenStore) -> None:
     assert abs(created.created_at - datetime.now(UTC)) < timedelta(seconds=30)
 
 
-def test_a_token_expires_and_says_so(store: TokenStore) -> None:
-    """Guard: the comparison with `expires` in validate.lua."""
+def test_an_expired_token_is_refused_as_expired(store: TokenStore) -> None:
+    """Guard: the comparison with `expires` in state_of()."""
     created = store.create("ana", life_seconds=1)
     time.sleep(1.2)
     with pytest.raises(errors.TokenExpired):
         store.validate(Presented(created.text), LUIS)
 
 
-def test_a_wrong_secret_is_unknown_and_burns_nothing(store: TokenStore) -> None:
-    """Guard: the comparison with `verifier` in validate.lua."""
+def test_a_wrong_secret_is_unknown_and_consumes_nothing(store: TokenStore) -> None:
+    """Guard: the comparison with `verifier` in turned_away()."""
     created = store.create("ana", life_seconds=10)
     token = Token.parse(created.text)
     forged = Token(token.id, token.epoch, random_base62(28))
@@ -70,7 +70,7 @@ def test_a_wrong_secret_is_unknown_and_burns_nothing(store: TokenStore) -> None:
     store.validate(Presented(created.text), LUIS)
 
 
-def test_a_token_that_never_was_is_unknown(store: TokenStore) -> None:
+def test_a_token_that_never_existed_is_unknown(store: TokenStore) -> None:
     known = Token.parse(store.create("ana", life_seconds=10).text)
     # The same shard: another one may be served by another process, and be lost.
     invented = Token(known.id[:2] + random_base62(16), known.epoch, random_base62(28))
@@ -78,7 +78,7 @@ def test_a_token_that_never_was_is_unknown(store: TokenStore) -> None:
         store.validate(Presented(str(invented)), LUIS)
 
 
-def test_a_malformed_token_asks_redis_nothing(
+def test_a_malformed_token_sends_nothing_to_redis(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
     store, watch = open_store(own_redis.url), redis.Redis.from_url(own_redis.url)
@@ -87,7 +87,7 @@ def test_a_malformed_token_asks_redis_nothing(
     with pytest.raises(errors.TokenMalformed):
         store.validate(Presented(text[:-1] + ("a" if text[-1] != "a" else "b")), LUIS)
     after = commands(watch)
-    assert after.pop("cmdstat_info") == before.pop("cmdstat_info") + 1  # ours, to count
+    assert after.pop("cmdstat_info") == before.pop("cmdstat_info") + 1  # the test's own
     assert after == before
 
 
@@ -101,7 +101,7 @@ def test_a_record_outlives_its_token_by_the_receipt(topology: Topology, store: T
 
 
 @pytest.mark.parametrize("end", ["validate", "commit", "revoke"])
-def test_a_used_record_stays_for_a_receipt_and_not_for_the_life_that_was_left(
+def test_a_decided_record_stays_for_the_receipt_and_not_for_the_remaining_life(
     end: str, topology: Topology, store: TokenStore
 ) -> None:
     """Tokens of a day, used at once, would otherwise fill Redis for a day."""
@@ -165,10 +165,10 @@ def test_a_server_that_cannot_write_is_unavailable_never_unknown(
         store.validate(Presented(created.text), LUIS)
 
 
-def test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help(
+def test_a_stopped_server_is_unavailable_and_a_restarted_one_serves(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """The pool's old sockets and the server's lost scripts are both replaced unseen."""
+    """The store replaces the pool's old sockets and the server's lost scripts."""
     store = open_store(own_redis.url)
     before = store.create("ana", life_seconds=10)
     own_redis.stop()
@@ -178,14 +178,14 @@ def test_a_stopped_server_is_unavailable_and_a_new_one_needs_no_help(
     own_redis.start()
 
     store.validate(Presented(store.create("ana", life_seconds=10).text), LUIS)
-    with pytest.raises(errors.TokenLost):  # Guard: the epoch in validate.lua.
+    with pytest.raises(errors.TokenLost):  # Guard: the epoch in missing().
         store.validate(Presented(before.text), LUIS)
 
 
 def test_each_verb_is_one_command(
     own_redis: dev.Redis, open_store: Callable[..., TokenStore]
 ) -> None:
-    """No verb reads and then writes from Python: what arrives is one EVALSHA each.
+    """No verb reads and then writes from Python: each sends one EVALSHA.
 
     A list, which decides nothing, is two: the ids of a page, and then their receipts.
     """
