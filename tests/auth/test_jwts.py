@@ -35,7 +35,7 @@ def forge(known: Person, config: Config) -> Forge:
 
 def test_the_forge_writes_valid_tokens(client: FlaskClient, forge: Forge) -> None:
     """Otherwise every refusal below could be a bug of the forge."""
-    for token in (forge.genuine, forge.saying(), forge.saying(aud=["x", "token-service"])):
+    for token in (forge.genuine, forge.claiming(), forge.claiming(aud=["x", "token-service"])):
         response = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
         assert response.status_code == 200
 
@@ -56,7 +56,7 @@ def test_a_token_of_a_host_with_a_fast_clock_is_accepted(
     claim: str, client: FlaskClient, forge: Forge
 ) -> None:
     """Guard: LEEWAY_SECONDS. Clocks that differ by a millisecond are enough for a 401."""
-    token = forge.saying(**{claim: int(time.time()) + LEEWAY_SECONDS - 1})
+    token = forge.claiming(**{claim: int(time.time()) + LEEWAY_SECONDS - 1})
     response = client.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
     assert response.status_code == 200
 

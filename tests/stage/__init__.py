@@ -1,1 +1,1 @@
-"""What the tests share: servers, people, requests by hand, and ways to break things."""
+"""Shared parts of the tests: servers, accounts, raw requests and faults."""

@@ -14,7 +14,7 @@ from tests.stage.people import Person
 
 @dataclasses.dataclass
 class Caller:
-    """Someone with an account, calling one app."""
+    """A caller of one app, with an account."""
 
     client: FlaskClient
     person: Person
@@ -28,10 +28,10 @@ class Caller:
         return {**self.person.headers, **named, **more}
 
     def post(self, verb: str, key: str | None = None, **body: Any) -> TestResponse:
-        """Call a verb; whatever is answered is kept by no cache."""
-        answer = self.client.post(f"/token/{verb}", json=body, headers=self.headers(key))
-        assert answer.headers["Cache-Control"] == "no-store"
-        return answer
+        """Call a verb; no cache may keep the response."""
+        response = self.client.post(f"/token/{verb}", json=body, headers=self.headers(key))
+        assert response.headers["Cache-Control"] == "no-store"
+        return response
 
     def get(self, path: str = "", **query: Any) -> TestResponse:
         return self.client.get(f"/token{path}", query_string=query, headers=self.headers())
@@ -40,23 +40,23 @@ class Caller:
         return self.client.delete(f"/token/{token_id}", headers=self.headers())
 
     def create(self, **fields: Any) -> dict[str, Any]:
-        """Create a token; give what was answered."""
-        answer = self.post("create", **{"expires_in": 60, **fields})
-        assert answer.status_code == 201, answer.text
-        return body_of(answer)
+        """Create a token; return the body of the response."""
+        response = self.post("create", **{"expires_in": 60, **fields})
+        assert response.status_code == 201, response.text
+        return body_of(response)
 
     def hold(self, token: str, **fields: Any) -> str:
-        """Reserve a token; give the reservation."""
-        answer = self.post("reserve", token=token, **fields)
-        assert answer.status_code == 200, answer.text
-        return str(body_of(answer)["reservation"])
+        """Reserve a token; return the reservation."""
+        response = self.post("reserve", token=token, **fields)
+        assert response.status_code == 200, response.text
+        return str(body_of(response)["reservation"])
 
     def receipt(self, token_id: str) -> dict[str, Any]:
-        answer = self.get(f"/{token_id}")
-        assert answer.status_code == 200
-        return body_of(answer)
+        response = self.get(f"/{token_id}")
+        assert response.status_code == 200
+        return body_of(response)
 
 
-def body_of(answer: TestResponse) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer.text)
+def body_of(response: TestResponse) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(response.text)
     return found

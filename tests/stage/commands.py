@@ -11,7 +11,7 @@ def output(result: click.testing.Result) -> str:
 
 
 def refusal(result: click.testing.Result) -> str:
-    """What a command that failed in good order says: no traceback, and a code that is not 0."""
+    """The message of a command that fails in good order: no traceback, and a non-zero code."""
     assert result.exit_code in {1, 2}, result.output
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     return result.stderr

@@ -14,7 +14,7 @@ import dev
 
 
 class Stores(Protocol):
-    """Whatever has a Redis and a Postgres that can be broken."""
+    """A Redis and a Postgres that can be broken."""
 
     redis: dev.Redis
     postgres: dev.Postgres
@@ -41,8 +41,8 @@ def configured(name: str, value: str) -> Callable[[Stores], AbstractContextManag
 
 
 @contextlib.contextmanager
-def follows_nobody(site: Stores) -> Iterator[None]:
-    """It was made a replica, of a master that is not there."""
+def orphan_replica(site: Stores) -> Iterator[None]:
+    """Redis is a replica of a master that does not exist."""
     with admin(site) as client:
         client.replicaof("127.0.0.1", "1")
         try:
@@ -53,7 +53,7 @@ def follows_nobody(site: Stores) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sql(site: Stores) -> Iterator[psycopg2.extensions.cursor]:
-    """Speak to the server, and not by the way that the service takes."""
+    """A cursor at the server itself, apart from the way that the service takes."""
     options = "-c default_transaction_read_only=off"
     with (
         contextlib.closing(psycopg2.connect(site.postgres.url, options=options)) as connection,
@@ -65,7 +65,7 @@ def sql(site: Stores) -> Iterator[psycopg2.extensions.cursor]:
 
 @contextlib.contextmanager
 def locked(site: Stores) -> Iterator[None]:
-    """As a migration that waits for something would."""
+    """The table is locked, as by a migration that waits."""
     with sql(site) as cursor:
         cursor.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         try:

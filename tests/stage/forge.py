@@ -1,4 +1,4 @@
-"""Access tokens that are written by hand, and the forgeries among them."""
+"""Handmade access tokens, and the forgeries among them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def decoded(part: str) -> bytes:
 
 
 class Forge:
-    """Everything that the service knows, in the hands of someone who writes tokens by hand."""
+    """A maker of access tokens that has the key of the service."""
 
     def __init__(self, token: str, key: str) -> None:
         self.genuine = token
@@ -43,7 +43,7 @@ class Forge:
         changed = {**self.header, **header}
         return self.signed(json.dumps(changed).encode(), json.dumps(self.claims).encode(), digest)
 
-    def saying(self, **claims: Any) -> str:
+    def claiming(self, **claims: Any) -> str:
         """Changed claims, signed with the right key."""
         changed = {**self.claims, **claims}
         return self.signed(json.dumps(self.header).encode(), json.dumps(changed).encode())
@@ -58,7 +58,7 @@ class Forge:
 
     def with_key(self, key: str) -> str:
         other = Forge(self.genuine, key)
-        return other.saying()
+        return other.claiming()
 
 
 # A token for the header "Authorization: Bearer …". Each is refused by the one decode in
@@ -92,14 +92,14 @@ ATTACKS: dict[str, Callable[[Forge], str]] = {
     "half a signature": lambda f: f.genuine[:-22],
     "signature of zeros": lambda f: f.genuine.rsplit(".", 1)[0] + "." + "A" * 43,
     "signature of another token": lambda f: (
-        f.saying(jti="x").rsplit(".", 1)[0] + "." + f.genuine.rsplit(".", 1)[1]
+        f.claiming(jti="x").rsplit(".", 1)[0] + "." + f.genuine.rsplit(".", 1)[1]
     ),
     "doubled signature": lambda f: f.genuine + f.genuine.rsplit(".", 1)[1],
     "wrong key": lambda f: f.with_key(secrets.token_urlsafe(48)),
     "empty key": lambda f: f.with_key(""),
     "the key, cut": lambda f: f.with_key(f.key[:-1]),
     "the key, stretched": lambda f: f.with_key(f.key + "\0"),
-    # Keys that the token itself brings, unsigned by ours (V9.1.3).
+    # Keys that the token itself brings, and not the key of the service (V9.1.3).
     **{
         f"{name} and a key of its own": lambda f, h={name: value}: Forge(
             f.genuine, "attacker's own key, long enough to pass"
@@ -120,45 +120,45 @@ ATTACKS: dict[str, Callable[[Forge], str]] = {
         for claim in ("iss", "aud", "exp", "iat", "jti", "sub", "type")
     },
     **{
-        f"{claim} null": lambda f, c=claim: f.saying(**{c: None})
+        f"{claim} null": lambda f, c=claim: f.claiming(**{c: None})
         for claim in ("iss", "aud", "exp", "iat", "jti", "sub", "type")
     },
-    "wrong iss": lambda f: f.saying(iss="another-service"),
-    "iss with a tail": lambda f: f.saying(iss="token-service.evil.example"),
-    "iss a list": lambda f: f.saying(iss=["token-service"]),
-    "wrong aud": lambda f: f.saying(aud="another-service"),
-    "aud a list without us": lambda f: f.saying(aud=["another-service"]),
-    "aud an empty list": lambda f: f.saying(aud=[]),
-    "aud an object": lambda f: f.saying(aud={"token-service": True}),
-    "expired": lambda f: f.saying(exp=int(time.time()) - LEEWAY_SECONDS - 1),
-    "expired long ago": lambda f: f.saying(exp=1),
-    "exp before 1970": lambda f: f.saying(exp=-DAY),
-    "exp a text": lambda f: f.saying(exp="tomorrow"),
-    "exp a number in a text": lambda f: f.saying(exp=str(int(time.time()) + DAY)),
-    "exp a list": lambda f: f.saying(exp=[int(time.time()) + DAY]),
-    "exp an object": lambda f: f.saying(exp={}),
-    "exp infinite": lambda f: f.saying(exp=float("inf")),
-    "exp not a number": lambda f: f.saying(exp=float("nan")),
-    "nbf in the future": lambda f: f.saying(nbf=int(time.time()) + 60),
-    "nbf a text": lambda f: f.saying(nbf="now"),
-    "iat in the future": lambda f: f.saying(iat=int(time.time()) + 60),
-    "iat a list": lambda f: f.saying(iat=[1]),
-    "iat infinite": lambda f: f.saying(iat=float("inf")),
-    "type refresh": lambda f: f.saying(type="refresh"),
-    "type ACCESS": lambda f: f.saying(type="ACCESS"),
-    "type a list": lambda f: f.saying(type=["access"]),
-    "sub a number": lambda f: f.saying(sub=1),
-    "sub true": lambda f: f.saying(sub=True),
-    "sub a list": lambda f: f.saying(sub=[f.claims["sub"]]),
-    "sub an object": lambda f: f.saying(sub={"id": f.claims["sub"]}),
-    "sub empty": lambda f: f.saying(sub=""),
-    "sub not a UUID": lambda f: f.saying(sub="admin"),
-    "sub with SQL": lambda f: f.saying(sub="' OR 1=1 --"),
-    "sub with NUL": lambda f: f.saying(sub="\0"),
-    "sub a lone surrogate": lambda f: f.saying(sub="\ud800"),
-    "sub of nobody": lambda f: f.saying(sub=str(uuid.uuid4())),
-    "jti a number": lambda f: f.saying(jti=7),
-    "jti a list": lambda f: f.saying(jti=["a"]),
+    "wrong iss": lambda f: f.claiming(iss="another-service"),
+    "iss with a tail": lambda f: f.claiming(iss="token-service.evil.example"),
+    "iss a list": lambda f: f.claiming(iss=["token-service"]),
+    "wrong aud": lambda f: f.claiming(aud="another-service"),
+    "aud a list without this service": lambda f: f.claiming(aud=["another-service"]),
+    "aud an empty list": lambda f: f.claiming(aud=[]),
+    "aud an object": lambda f: f.claiming(aud={"token-service": True}),
+    "expired": lambda f: f.claiming(exp=int(time.time()) - LEEWAY_SECONDS - 1),
+    "expired long ago": lambda f: f.claiming(exp=1),
+    "exp before 1970": lambda f: f.claiming(exp=-DAY),
+    "exp a text": lambda f: f.claiming(exp="tomorrow"),
+    "exp a number in a text": lambda f: f.claiming(exp=str(int(time.time()) + DAY)),
+    "exp a list": lambda f: f.claiming(exp=[int(time.time()) + DAY]),
+    "exp an object": lambda f: f.claiming(exp={}),
+    "exp infinite": lambda f: f.claiming(exp=float("inf")),
+    "exp not a number": lambda f: f.claiming(exp=float("nan")),
+    "nbf in the future": lambda f: f.claiming(nbf=int(time.time()) + 60),
+    "nbf a text": lambda f: f.claiming(nbf="now"),
+    "iat in the future": lambda f: f.claiming(iat=int(time.time()) + 60),
+    "iat a list": lambda f: f.claiming(iat=[1]),
+    "iat infinite": lambda f: f.claiming(iat=float("inf")),
+    "type refresh": lambda f: f.claiming(type="refresh"),
+    "type ACCESS": lambda f: f.claiming(type="ACCESS"),
+    "type a list": lambda f: f.claiming(type=["access"]),
+    "sub a number": lambda f: f.claiming(sub=1),
+    "sub true": lambda f: f.claiming(sub=True),
+    "sub a list": lambda f: f.claiming(sub=[f.claims["sub"]]),
+    "sub an object": lambda f: f.claiming(sub={"id": f.claims["sub"]}),
+    "sub empty": lambda f: f.claiming(sub=""),
+    "sub not a UUID": lambda f: f.claiming(sub="admin"),
+    "sub with SQL": lambda f: f.claiming(sub="' OR 1=1 --"),
+    "sub with NUL": lambda f: f.claiming(sub="\0"),
+    "sub a lone surrogate": lambda f: f.claiming(sub="\ud800"),
+    "sub of no account": lambda f: f.claiming(sub=str(uuid.uuid4())),
+    "jti a number": lambda f: f.claiming(jti=7),
+    "jti a list": lambda f: f.claiming(jti=["a"]),
     # Shapes.
     "payload a list": lambda f: f.signed(json.dumps(f.header).encode(), b"[]"),
     "payload a text": lambda f: f.signed(json.dumps(f.header).encode(), b'"x"'),
@@ -181,6 +181,6 @@ ATTACKS: dict[str, Callable[[Forge], str]] = {
     "five parts, as if encrypted": lambda f: f.genuine + ".AAAA.AAAA",
     "only dots": lambda f: "..",
     "a huge token": lambda f: "A" * 1_000_000,
-    "a huge claim": lambda f: Forge(f.genuine, "x" * 40).saying(junk="j" * 500_000),
+    "a huge claim": lambda f: Forge(f.genuine, "x" * 40).claiming(junk="j" * 500_000),
     "a one-time token": lambda f: "ott_" + "0" * 56,
 }

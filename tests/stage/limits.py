@@ -29,30 +29,30 @@ def log_in(
     )
 
 
-def fields(answer: TestResponse | httpx.Response) -> tuple[str, int, int, int, int]:
+def fields(response: TestResponse | httpx.Response) -> tuple[str, int, int, int, int]:
     """Take the two header fields apart: name, quota, window, remaining, seconds left."""
-    policy = re.fullmatch(r'"([a-z-]+)";q=(\d+);w=(\d+)', answer.headers["RateLimit-Policy"])
-    state = re.fullmatch(r'"([a-z-]+)";r=(\d+);t=(\d+)', answer.headers["RateLimit"])
+    policy = re.fullmatch(r'"([a-z-]+)";q=(\d+);w=(\d+)', response.headers["RateLimit-Policy"])
+    state = re.fullmatch(r'"([a-z-]+)";r=(\d+);t=(\d+)', response.headers["RateLimit"])
     assert policy
     assert state
     assert policy[1] == state[1]
     return policy[1], int(policy[2]), int(policy[3]), int(state[2]), int(state[3])
 
 
-def assert_limited(answer: TestResponse | httpx.Response, name: str) -> None:
-    assert answer.status_code == 429
-    assert answer.headers["Content-Type"].startswith("application/problem+json")
-    body = answer.json() if callable(answer.json) else answer.json
+def assert_limited(response: TestResponse | httpx.Response, name: str) -> None:
+    assert response.status_code == 429
+    assert response.headers["Content-Type"].startswith("application/problem+json")
+    body = response.json() if callable(response.json) else response.json
     assert body is not None
     assert body["code"] == "rate_limited"
-    said, _, window, remaining, left = fields(answer)
-    assert (said, remaining) == (name, 0)
+    limit, _, window, remaining, left = fields(response)
+    assert (limit, remaining) == (name, 0)
     assert 1 <= left <= window
-    assert answer.headers["Retry-After"] == str(left)
+    assert response.headers["Retry-After"] == str(left)
 
 
-def statuses(answers: list[TestResponse]) -> list[int]:
-    return [answer.status_code for answer in answers]
+def statuses(responses: list[TestResponse]) -> list[int]:
+    return [response.status_code for response in responses]
 
 
 def register_from(client: FlaskClient, address: str, **headers: str) -> int:

@@ -1,4 +1,4 @@
-"""People with an account, and the headers that prove it."""
+"""Accounts, and the headers that authenticate them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ numbers = itertools.count()
 
 @dataclasses.dataclass
 class Person:
-    """Someone with an account, and the headers that prove it."""
+    """An account, and the headers that authenticate it."""
 
     id: str
     correo: str
@@ -32,7 +32,8 @@ def enrol(post: Callable[..., Any]) -> Person:
     registered = post("/auth/register", json=account)
     login = post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
     body = [
-        answer.json() if callable(answer.json) else answer.json for answer in (registered, login)
+        response.json() if callable(response.json) else response.json
+        for response in (registered, login)
     ]
     return Person(
         body[0]["id"],

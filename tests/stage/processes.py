@@ -1,4 +1,4 @@
-"""Processes that a test starts, and how they end."""
+"""Processes that a test starts, and their end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.stage.paths import ROOT
 
 
 def ends(pid: int, seconds: float) -> bool:
-    """Whether the process is gone, or a zombie that its new parent is slow to bury."""
+    """Whether the process is gone, or a zombie that its new parent is slow to reap."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):

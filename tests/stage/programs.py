@@ -1,4 +1,4 @@
-"""The programs that some tests need, and what becomes of a test where one is missing."""
+"""The programs that some tests need, and the skip or failure where one is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-#: Set where nothing may be missing: there a test that would be skipped fails.
+#: Set where nothing may be missing: a test that would be skipped then fails.
 COMPLETE = "COMPLETE_MACHINE" in os.environ
 #: The programs besides Postgres and Redis, and the Debian package of each.
 PACKAGES = {
@@ -34,7 +34,7 @@ def needs(present: object, reason: str) -> pytest.MarkDecorator:
 
 
 def lacks(reason: str) -> NoReturn:
-    """The machine lacks what the running test needs."""
+    """Skip the running test, or fail it where nothing may be missing."""
     (pytest.fail if COMPLETE else pytest.skip)(reason)
 
 
@@ -55,17 +55,17 @@ def lacks_program(name: str) -> NoReturn:
 
 
 def summary(reasons: Sequence[str]) -> str:
-    """How many tests were skipped, and for want of which programs.
+    """The number of skipped tests, and the programs that they lack.
 
     :param reasons: of each test that was skipped
     """
     wanted = [reason.removesuffix(MISSING) for reason in reasons if reason.endswith(MISSING)]
     count = Counter(name for name in wanted if name in PACKAGES)
-    said = [f"{len(reasons)} test{'s were' if len(reasons) > 1 else ' was'} skipped."]
+    lines = [f"{len(reasons)} test{'s were' if len(reasons) > 1 else ' was'} skipped."]
     if count:
         names = ", ".join(f"{name} ({number})" for name, number in count.most_common())
         packages = " ".join(sorted(PACKAGES[name] for name in count))
-        said.append(f"Not installed: {names}. On Debian: apt-get install {packages}")
+        lines.append(f"Not installed: {names}. On Debian: apt-get install {packages}")
     if others := len(reasons) - count.total():
-        said.append(f"For other reasons, listed above: {others}.")
-    return "\n".join(said) if reasons else ""
+        lines.append(f"For other reasons, listed above: {others}.")
+    return "\n".join(lines) if reasons else ""

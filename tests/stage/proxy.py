@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses replies, or is slow, hangs or refuses, when told to.
+"""A TCP proxy on loopback that loses replies, or is slow, hangs or refuses, on command.
 
     with Proxy(server.port) as proxy:
         ...                         # connect to proxy.port: everything passes
@@ -8,7 +8,7 @@
         proxy.refuse()              # connections are reset, and new ones refused
         proxy.mend()                # the end of slow, hang and refuse
 
-What was told holds when the call returns, for connections that are open already too.
+A command is in force when the call returns, also for open connections.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from typing import Any, Self
 from dev.server import free_port
 
 #: How a reply is lost: never passed on, passed on too late, or a reset in its place. The server
-#: has answered by then, and so has done what it was asked.
+#: has replied by then, and so has done its work.
 SWALLOW, DELAY, CUT = KINDS = ("swallow", "delay", "cut")
 RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Passes on what comes to ``port`` to ``target``, both ports of loopback; a context manager.
+    """A relay from ``port`` to ``target``, both ports of loopback; a context manager.
 
-    It runs in a thread of its own, and any thread may tell it what to do.
+    It runs in a thread of its own, and any thread may command it.
 
-    :param late: by how many seconds a reply that is lost by ``DELAY`` comes too late
+    :param late: the seconds by which ``DELAY`` delays a reply
     :param spared: no reply to a request with these bytes is lost, whatever its mark
     """
 
     def __init__(self, target: int, *, late: float = 0.25, spared: bytes = b"") -> None:
         self.target, self.port = target, free_port()
-        self.lost: Counter[str] = Counter()  # how many replies, by kind
+        self.lost: Counter[str] = Counter()  # replies by kind
         self._late = late
         self._spared = spared
         self._to_lose: dict[bytes, str] = {}
@@ -80,8 +80,8 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    def _do(self, what: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(30)
+    def _do(self, command: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(command, self._loop).result(30)
 
     async def _set(
         self, *, seconds: float = 0, passing: bool = True, listening: bool = True
@@ -93,7 +93,7 @@ class Proxy:
         if not listening and self._listener:
             self._listener.close()
             self._listener = None
-            await asyncio.sleep(0)  # for what was accepted already to become a line
+            await asyncio.sleep(0)  # until an accepted connection is a line
             for line, client in self._lines.items():
                 reset(client)
                 line.cancel()
@@ -147,7 +147,7 @@ class Proxy:
                 await sink.drain()
 
     def _kind(self, asked: bytes) -> str | None:
-        """How the reply to ``asked`` is to be lost, if it is."""
+        """The kind of loss of the reply to ``asked``, or None."""
         if self._spared and self._spared in asked:
             return None
         for mark in list(self._to_lose):
@@ -159,6 +159,6 @@ class Proxy:
 
 
 def reset(client: asyncio.StreamWriter) -> None:
-    """Hang up with a reset in place of a farewell."""
+    """Close the connection with a reset."""
     client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.transport.abort()

@@ -1,4 +1,4 @@
-"""Single questions to a Postgres or a Redis."""
+"""Single queries of a Postgres or a Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A race over the wire: requests held back by their last byte, and let go all at once."""
+"""A race over the wire: requests held back by their last byte, and released at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def prepare(self, request: bytes) -> None:
-        # Whatever can be read between two requests is that the server hung up on an idle caller.
+        # Readable between two requests means that the server closed an idle connection.
         waiting = select.poll()
         waiting.register(self._socket, select.POLLIN)
         if waiting.poll(0):
@@ -66,7 +66,7 @@ class Connection:
 
     def _more(self) -> bytes:
         part = self._socket.recv(65536)
-        assert part, "the service hung up on a request"
+        assert part, "the service closed the connection of a request"
         return part
 
     def close(self) -> None:
@@ -91,9 +91,9 @@ def connected(services: Sequence[Service], count: int) -> Iterator[list[Connecti
 def race(
     connections: Sequence[Connection], requests: Sequence[bytes], at: float = 0
 ) -> list[Answer]:
-    """Send all requests at once, to the last byte; give the answers in the requests' order.
+    """Send all requests at once, to the last byte; return the responses in the requests' order.
 
-    :param at: when to let the last bytes go, in seconds since 1970; at once if that is past
+    :param at: when to release the last bytes, in seconds since 1970; at once if that is past
     """
     for connection, request in zip(connections, requests, strict=True):
         connection.prepare(request)

@@ -11,6 +11,6 @@ from tokenservice.ops import probes
 
 
 def readiness(client: FlaskClient) -> TestResponse:
-    """What /readyz says once it has looked again."""
+    """The response of /readyz after a new look at its stores."""
     time.sleep(probes.LOOK_AGAIN_SECONDS)
     return client.get("/readyz")

@@ -18,9 +18,9 @@ from tests.stage.waiting import until
 
 
 class Service:
-    """A gunicorn of our own, on loopback. It reads a ``.env`` beside its log, if there is one.
+    """A gunicorn on loopback. It reads a ``.env`` beside its log, if there is one.
 
-    :param root: where its code is
+    :param root: the folder of its code
     """
 
     def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
@@ -54,7 +54,7 @@ class Service:
     def _wait(self) -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            # The first worker answers before the last one is there to be raced, or counted.
+            # The first worker responds before the last one has started.
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/healthz", timeout=5)
                 if len(self.workers()) == int(self._environment["web_concurrency"]):
@@ -73,13 +73,13 @@ class Service:
         return [int(pid) for pid in listed.split()]
 
     def reload(self) -> None:
-        """Give it the settings as they are by now, and new workers."""
+        """Reload the settings, and replace the workers."""
         before = set(self.workers())
         self.process.send_signal(signal.SIGHUP)
         until(lambda: len(now := self.workers()) == len(before) and not before & set(now))
 
     def descriptors(self, worker: int) -> list[str]:
-        """What a worker has open: a path or, for example, "socket:[123]" with its inode."""
+        """The open files of a worker: a path or, for example, "socket:[123]" with its inode."""
         found = []
         for link in Path(f"/proc/{worker}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile

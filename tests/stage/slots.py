@@ -23,7 +23,7 @@ class Slot:
 
     @property
     def owner(self) -> Node:
-        """The master that serves it, by its own word."""
+        """The master that serves it, by its own report."""
         for node in self.nodes:
             for first, last, (_, _, name, *_), *_ in self._on(node, "CLUSTER", "SLOTS"):
                 if first <= self.number <= last and name == self._names[node]:
@@ -47,9 +47,9 @@ class Slot:
             login = ("AUTH", target.password)
             self._on(source, "MIGRATE", *address, "", 0, 5000, *how, *login, "KEYS", *keys)
 
-    def assign(self, target: Node, *told: Node) -> None:
-        """SETSLOT NODE, at ``told`` or at every master."""
-        for node in told or [target, *(node for node in self.nodes if node is not target)]:
+    def assign(self, target: Node, *places: Node) -> None:
+        """SETSLOT NODE, at ``places`` or at every master."""
+        for node in places or [target, *(node for node in self.nodes if node is not target)]:
             if node.client().info("replication")["role"] == "master":
                 self._on(node, "CLUSTER", "SETSLOT", self.number, "NODE", self._names[target])
 

@@ -1,4 +1,4 @@
-"""What a run says of the tests that were skipped, and where programs are looked for."""
+"""The summary of skipped tests, and the one place that looks for programs."""
 
 from __future__ import annotations
 

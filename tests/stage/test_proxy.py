@@ -1,4 +1,4 @@
-"""What stands between two parties in these tests does what it says, or they would show nothing."""
+"""The proxy does what its commands say; otherwise the tests behind it would show nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 import dev
 from tests.stage.proxy import CUT, DELAY, KINDS, Proxy
 
-WAIT = 0.5  # seconds that a client waits for an answer
+WAIT = 0.5  # seconds that a client waits for a reply
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_one_reply_is_lost_after_the_work_was_done(
     redis.Redis.from_url(redis_server.url).delete(name)
 
 
-def test_what_comes_late_comes(proxy: Proxy, redis_server: dev.Redis) -> None:
-    """Or else DELAY would be but another SWALLOW."""
+def test_a_late_reply_arrives(proxy: Proxy, redis_server: dev.Redis) -> None:
+    """Otherwise DELAY would be another SWALLOW."""
     url = f"redis://:{redis_server.password}@127.0.0.1:{proxy.port}/0"
     with redis.Redis.from_url(url, socket_timeout=10) as patient:
         proxy.lose(b"PING", DELAY)

@@ -1,4 +1,4 @@
-"""The area under the curve is what it says."""
+"""The area under the ROC curve."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import datetime
 
 
 def moment(text: str) -> datetime.datetime:
-    """Read a time, which says its zone."""
+    """Read a time that names its zone."""
     read = datetime.datetime.fromisoformat(text)
     assert read.tzinfo
     return read

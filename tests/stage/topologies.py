@@ -21,13 +21,13 @@ SLOTS = 16_384
 
 
 class Host:
-    """Where a server runs: this machine, unless a subclass says otherwise.
+    """The host of a server: this machine, unless a subclass has another.
 
     While it is entered, the sockets and the processes that this thread makes belong to it.
     """
 
     address = "127.0.0.1"
-    #: What the processes of servers there find in their environment besides.
+    #: Additional environment of the server processes on it.
     environment: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -51,7 +51,7 @@ class Node(dev.Redis):
         port: int | None = None,
         host: Host = HERE,
     ) -> None:
-        # The first address is also the one that it calls others from.
+        # The first address is also the source of its connections.
         bind = " ".join(dict.fromkeys((host.address, "127.0.0.1")))
         super().__init__(directory, port, {"bind": bind, **settings}, password)
         self.host = host
@@ -79,7 +79,7 @@ class Node(dev.Redis):
 
 @dataclass
 class Topology:
-    """Where the service connects to, and its servers, for a test to look into."""
+    """The address for the service, and the servers behind it."""
 
     url: str
     servers: Sequence[Node]
@@ -87,7 +87,7 @@ class Topology:
     watchers: Sequence[Watcher] = ()
 
     def client(self) -> redis.Redis:
-        """A client of the whole; that of a cluster speaks like that of one server."""
+        """A client of the whole; that of a cluster has the interface of a single one."""
         connection = connect(self.url, connect_ms=2000, read_ms=5000, connections=8)
         return cast(redis.Redis, connection.client)
 
@@ -117,8 +117,8 @@ def cluster(
 ) -> Iterator[Topology]:
     """Masters that share out the slots evenly, with one password.
 
-    :param replicas: how many each of them has; the servers are all masters, then all replicas
-    :param timeout_ms: after how long a silent node counts as failed
+    :param replicas: number for each master; the servers are all masters, then all replicas
+    :param timeout_ms: the silence after which a node counts as failed
     """
     password = secrets.token_urlsafe(24)
     settings = {
@@ -147,7 +147,7 @@ def cluster(
 
 
 def replicates(client: redis.Redis, master: str) -> bool:
-    """Make a node of a cluster a replica, and say whether it has a copy yet."""
+    """Make a node of a cluster a replica; return whether it has a copy yet."""
     if client.info("replication")["role"] == "master":
         # It takes a while until each node has heard of all others.
         with contextlib.suppress(redis.ResponseError):
@@ -166,7 +166,7 @@ class Watcher(Node):
 
     @property
     def url(self) -> str:
-        # Sentinels are asked without a password.
+        # Sentinels take no password.
         return f"redis://{self.host.address}:{self.port}"
 
     def command(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The version of the Redis that the tests run on, and what it can do."""
+"""The version of the Redis under test, and its features."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import dev
 
 
 def version() -> tuple[int, ...]:
-    told = subprocess.run(
+    output = subprocess.run(
         [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
     ).stdout
-    [number] = re.findall(r"v=([\d.]+)", told)
+    [number] = re.findall(r"v=([\d.]+)", output)
     return tuple(map(int, number.split(".")))
 
 
 def is_valkey() -> bool:
-    told = subprocess.run(
+    output = subprocess.run(
         [dev.find_redis(), "--version"], capture_output=True, text=True, check=True
     ).stdout
-    return "valkey" in told.lower()
+    return "valkey" in output.lower()
 
 
 needs_seven = pytest.mark.skipif(version() < (7,), reason="a command of Redis 7")

@@ -1,4 +1,4 @@
-"""Waiting for something that must come about."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something that must come about in about so many seconds of this process's life.
+    """Wait for a condition, for about so many seconds of this process's life.
 
-    For as long as the process itself is stopped, nothing else need come about.
+    Time in which the process itself is stopped does not count.
     """
     for _ in range(round(seconds / 0.05)):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not come about in time")
+    raise AssertionError("the condition was not met in time")

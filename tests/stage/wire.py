@@ -1,4 +1,4 @@
-"""HTTP as bytes: requests that are written by hand, responses that are taken apart."""
+"""HTTP as bytes: handmade requests and parsed responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def raw(service: Service, request: bytes) -> bytes:
-    """Send bytes as they are; give everything that comes back until the connection closes."""
+    """Send bytes as they are; return all bytes received until the connection closes."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -28,7 +28,7 @@ def head(*lines: str) -> bytes:
 
 
 def read(received: bytes) -> httpx.Response:
-    """Take the bytes of one answer apart."""
+    """Parse the bytes of one response."""
     top, _, body = received.partition(b"\r\n\r\n")
     line, *lines = top.decode("latin-1").split("\r\n")
     headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]

@@ -15,7 +15,7 @@ import pytest
 
 import dev
 from tests.stage import topologies
-from tests.stage.faults import admin, configured, follows_nobody
+from tests.stage.faults import admin, configured, orphan_replica
 from tests.stage.proxy import Proxy
 from tests.stage.service import Service
 from tests.stage.waiting import until
@@ -59,7 +59,7 @@ def site(
 @contextlib.contextmanager
 def without_master(site: Site) -> Iterator[None]:
     """The same, and it refuses even to read."""
-    with configured("replica-serve-stale-data", "no")(site), follows_nobody(site):
+    with configured("replica-serve-stale-data", "no")(site), orphan_replica(site):
         yield
 
 
@@ -106,7 +106,7 @@ ROWS = {
     "Redis evicts keys": Row(
         configured("maxmemory-policy", "allkeys-lru"), {"readyz": "not_ready"}, SOON
     ),
-    "Redis is read-only": Row(follows_nobody, AWAY, SOON, LOST),
+    "Redis is read-only": Row(orphan_replica, AWAY, SOON, LOST),
     "Redis has no master": Row(without_master, AWAY, SOON, LOST),
     "Redis is loading": Row(loads, AWAY, SOON | {"create": 0.4, "validate": 0.4}, LOST),
     "Redis restarted": Row(restarted, {"validate": LOST}, SOON, LOST),

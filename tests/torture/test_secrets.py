@@ -27,7 +27,7 @@ import redis
 from flask import Flask
 
 import dev
-from tests.stage.faults import configured, follows_nobody, locked, sql
+from tests.stage.faults import configured, locked, orphan_replica, sql
 from tests.stage.paths import ROOT
 from tests.stage.people import new_correo
 from tests.stage.service import Service
@@ -149,7 +149,7 @@ FAULTS = [
     table_spoilt,
     row_refused,
     configured("maxmemory", "1"),
-    follows_nobody,
+    orphan_replica,
     locked,
 ]
 
