@@ -40,8 +40,8 @@ class Service(Server):
     """This service under gunicorn."""
 
     name = "service"
-    farewell = signal.SIGTERM  # finishes the requests in flight
-    farewell_seconds = 40.0
+    stop_signal = signal.SIGTERM  # finishes the requests in flight
+    stop_seconds = 40.0
 
     def __init__(self, directory: Path, port: int) -> None:
         super().__init__(directory, port)
@@ -53,14 +53,14 @@ class Service(Server):
     def options(self) -> dict[str, Any]:
         return {"env": self.environment}
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             with contextlib.closing(connection):
                 connection.request("GET", "/readyz")
-                answer = connection.getresponse()
-                self.complaint = f"/readyz answers {answer.read().decode(errors='replace')}\n"
-                return answer.status == http.HTTPStatus.OK
+                response = connection.getresponse()
+                self.reason = f"/readyz returns {response.read().decode(errors='replace')}\n"
+                return response.status == http.HTTPStatus.OK
         return False
 
 
@@ -91,7 +91,7 @@ def serve(service: Service) -> int:
     with servers(DIRECTORY, throwaway=False) as settings:
         settings["secret_key"] = given("secret_key") or kept_secret(DIRECTORY / "secret_key", 48)
         others = {key: value for key, value in os.environ.items() if key.lower() not in settings}
-        # Nothing in front of it asks whether it is about to stop.
+        # No balancer stands in front of it that must notice its end.
         service.environment = {"drain_seconds": "0"} | others | settings
         password = kept_secret(DIRECTORY / "demo_password", 12)
         seed = ["users", "create", "--nombre", "Demo", DEMO, "--password-stdin", "--if-missing"]
@@ -109,7 +109,10 @@ def serve(service: Service) -> int:
 
 
 def flask(words: list[str], text: str, environment: dict[str, str]) -> None:
-    """:raises CannotStart: with what the command said"""
+    """Run a ``flask`` command.
+
+    :raises CannotStart: with the output of the command
+    """
     done = subprocess.run(
         [sys.executable, "-m", "flask", *words],
         input=text,
@@ -117,7 +120,7 @@ def flask(words: list[str], text: str, environment: dict[str, str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        start_new_session=True,  # Ctrl-C lets it finish, as everything else
+        start_new_session=True,  # Ctrl-C lets it finish
         check=False,
     )
     if done.returncode:
@@ -125,7 +128,10 @@ def flask(words: list[str], text: str, environment: dict[str, str]) -> None:
 
 
 def attend(service: Service) -> int:
-    """Wait for the end. :returns: the exit code"""
+    """Wait for the end.
+
+    :returns: the exit code
+    """
     assert service.process
     while service.process.poll() is None:
         if service.given_up:
@@ -140,7 +146,10 @@ def attend(service: Service) -> int:
 
 
 def chosen_port(argument: str | None = None) -> int:
-    """:raises CannotStart: when PORT is not a port"""
+    """The port of the command line or of PORT, else 8000.
+
+    :raises CannotStart: when it is not a port
+    """
     words = argument or os.environ.get("PORT") or "8000"
     if words.isascii() and words.isdigit() and 0 < int(words) < 65_536:
         return int(words)

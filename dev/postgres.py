@@ -26,8 +26,8 @@ INSTALL = Path("pginstall18", "bin")  # inside the wheel's package
 class Postgres(Server):
     """A Postgres with one database, ``token_service``, and a user of that name.
 
-    ``durable=False`` skips every fsync, and leaving the ``with`` then removes what had to be
-    kept outside of ``directory``. A crash of the processes alone loses nothing either way.
+    ``durable=False`` skips every fsync, and leaving the ``with`` then removes the data kept
+    outside of ``directory``. A crash of the processes alone loses nothing either way.
     """
 
     name = "postgres"
@@ -41,7 +41,7 @@ class Postgres(Server):
 
     @property
     def url(self) -> str:
-        """What libpq takes; the password is known once it has started."""
+        """The address for libpq; the password is known once the server has started."""
         return f"postgresql://token_service:{self._password}@127.0.0.1:{self.port}/token_service"
 
     def prepare(self) -> None:
@@ -51,7 +51,7 @@ class Postgres(Server):
         self._data = home / version  # another version could not open these files
         if not self._data.exists():
             self._create(home)
-        # Our claim proves that its server is dead. Its number may be another process's by now,
+        # The claim proves that its server is dead. Its pid may be another process's by now,
         # and then Postgres would refuse to start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -67,8 +67,8 @@ class Postgres(Server):
     def options(self) -> dict[str, Any]:
         return {"cwd": self._data, "env": BARE_ENVIRONMENT, **self._account}
 
-    def answers(self) -> bool:
-        # What pg_ctl goes by: its pid file, whose eighth line is the state.
+    def responds(self) -> bool:
+        # As pg_ctl does it: the eighth line of the pid file is the state.
         with contextlib.suppress(OSError):
             lines = (self._data / "postmaster.pid").read_text().split("\n")
             return self.process is not None and (
@@ -98,7 +98,7 @@ class Postgres(Server):
             home.chmod(0o711)
             if not can_enter(home.resolve(), self._account):
                 home.rmdir()
-                # By a name that nobody can guess, and so nobody can have prepared.
+                # A name that no other user can guess, and so none can have prepared.
                 folder = outside() if self.durable else None
                 home.symlink_to(tempfile.mkdtemp(prefix="token-service-data-", dir=folder))
                 home.chmod(0o711)
@@ -139,7 +139,7 @@ class Postgres(Server):
 
 
 def unprivileged_account() -> dict[str, Any]:
-    """Keywords of ``subprocess.Popen`` that leave root; none for anybody else."""
+    """Keywords of ``subprocess.Popen`` that leave root; none for other users."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -175,14 +175,14 @@ def find_postgres(account: dict[str, Any]) -> tuple[Path, str]:
 def major_version(folder: Path, account: dict[str, Any]) -> str | None:
     """The major version of ``postgres``, or None where ``account`` cannot run it."""
     with contextlib.suppress(OSError):
-        said = run([str(folder / "postgres"), "--version"], account).stdout
-        if match := re.search(r"\(PostgreSQL\) (\d+)", said):
+        output = run([str(folder / "postgres"), "--version"], account).stdout
+        if match := re.search(r"\(PostgreSQL\) (\d+)", output):
             return match[1]
     return None
 
 
 def can_enter(folder: Path, account: dict[str, Any]) -> bool:
-    # Asked of the kernel, which also knows about access lists and mounts.
+    # The kernel decides: it also knows access lists and mounts.
     return run(["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)], account).returncode == 0
 
 
@@ -204,9 +204,9 @@ def run(
 
 
 def outside() -> Path:
-    """``OUTSIDE``, made if need be.
+    """``OUTSIDE``, created if it is missing.
 
-    :raises CannotStart: if anybody but root could have put something there
+    :raises CannotStart: if a user other than root could have written there
     """
     OUTSIDE.mkdir(parents=True, exist_ok=True)
     status = OUTSIDE.lstat()
@@ -230,6 +230,6 @@ def reachable_copy(package: Path) -> Path:
         for path in (new, *new.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755)
-        with contextlib.suppress(OSError):  # another run was quicker
+        with contextlib.suppress(OSError):  # another run was faster
             new.rename(copy)
     return copy / package.name

@@ -65,8 +65,8 @@ class Redis(Server):
     def options(self) -> dict[str, Any]:
         return {"cwd": self.directory, "env": BARE_ENVIRONMENT}
 
-    def answers(self) -> bool:
-        # The password also tells our Redis from somebody else's on the same port.
+    def responds(self) -> bool:
+        # The password also tells this Redis from another one on the same port.
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,

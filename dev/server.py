@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 START_SECONDS = 60.0  # on a machine that is busy with something else
-# More than the leash allows a server to end in, so that those of a killed run are gone by then.
+# Longer than the watchdog lets a server live, so that those of a killed run are gone by then.
 CLAIM_SECONDS = 7.0
-# A database needs none of our settings, and must not inherit PGPORT or a translated locale.
+# A database needs no setting of the service, and must not inherit PGPORT or a translated locale.
 BARE_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
@@ -33,8 +33,8 @@ class Server:
     """
 
     name: str
-    farewell = signal.SIGINT
-    farewell_seconds = 15.0
+    stop_signal = signal.SIGINT
+    stop_seconds = 15.0
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
         """:param port: a TCP port; None for any free one, which is then kept"""
@@ -44,10 +44,10 @@ class Server:
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.given_up = False  # for a signal handler, to end the wait in start()
-        self.complaint = ""  # why it did not answer yet, where that is known
+        self.reason = ""  # why it does not respond yet, where that is known
         self._port_is_kept = port is not None
         self._claim: IO[bytes] | None = None
-        self._leash: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
         """Find the programs and write the files that ``command`` needs."""
@@ -59,12 +59,12 @@ class Server:
         """More keywords for ``subprocess.Popen``."""
         return {}
 
-    def answers(self) -> bool:
-        """Whether this very process is up and takes requests."""
+    def responds(self) -> bool:
+        """Whether this very process is up and serves requests."""
         raise NotImplementedError
 
     def claim(self, seconds: float = CLAIM_SECONDS) -> None:
-        """Wait until nothing serves from ``directory``, then keep others out.
+        """Wait until no server runs in ``directory``, then keep others out.
 
         The lock is on the log, which the server inherits. So it lasts exactly as long as the
         server or a child of it lives, even when the process that started them was killed.
@@ -88,27 +88,25 @@ class Server:
                     "second clone."
                 ) from None
             if not self.process:
-                log.truncate(0)  # it tells of one run, with all its crashes
+                log.truncate(0)  # the log of one run, with all its crashes
             self._claim = log
             return
 
     def start(self) -> None:
-        """Return once the server answers, or at once when ``given_up`` is set.
+        """Return once the server responds, or at once when ``given_up`` is set.
 
         :raises CannotStart: with the end of its log
         """
         if self.process and self.process.poll() is None:
             return
-        self._unleash()  # it may have ended by itself
+        self._stop_watchdog()  # it may have ended by itself
         try:
             self.claim()
             self.prepare()
             while not self._comes_up():
-                # Between choosing a port and listening on it, somebody may have taken it.
+                # Between the choice of a port and the bind, another process may have taken it.
                 if self._port_is_kept or is_free(self.port):
-                    raise CannotStart(
-                        f"{self.name} did not start.\n{self.complaint}{tail(self.log)}"
-                    )
+                    raise CannotStart(f"{self.name} did not start.\n{self.reason}{tail(self.log)}")
                 self.kill()
                 self.claim()
                 self.port = free_port()
@@ -118,8 +116,8 @@ class Server:
         self._port_is_kept = True
 
     def stop(self) -> None:
-        """End the server in its own orderly way; by force when that takes too long."""
-        self._end(self.farewell)
+        """Stop the server gracefully; kill it when that takes too long."""
+        self._end(self.stop_signal)
 
     def kill(self) -> None:
         """SIGKILL: a crash."""
@@ -137,7 +135,7 @@ class Server:
 
     def _comes_up(self) -> bool:
         # A session of its own: Ctrl-C at the terminal must not reach a database before the
-        # service has answered its last requests.
+        # service has finished its last requests.
         self.process = subprocess.Popen(
             self.command(),
             stdin=subprocess.DEVNULL,
@@ -146,11 +144,11 @@ class Server:
             start_new_session=True,
             **self.options(),
         )
-        self._leash = leash(self.process.pid)
+        self._watchdog = watchdog(self.process.pid)
         self._release()
         deadline = time.monotonic() + START_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:
-            if self.given_up or self.answers():
+            if self.given_up or self.responds():
                 return True
             time.sleep(0.02)
         return False
@@ -158,20 +156,20 @@ class Server:
     def _end(self, number: signal.Signals) -> None:
         if self.process:
             self.process.send_signal(number)
-            self.process.send_signal(signal.SIGCONT)  # while paused it would obey nothing else
+            self.process.send_signal(signal.SIGCONT)  # a paused process obeys nothing else
             try:
-                self.process.wait(self.farewell_seconds)
+                self.process.wait(self.stop_seconds)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self._unleash()
+        self._stop_watchdog()
         self._release()
 
-    def _unleash(self) -> None:
-        if self._leash:
-            self._leash.kill()
-            self._leash.communicate()
-            self._leash = None
+    def _stop_watchdog(self) -> None:
+        if self._watchdog:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
 
     def _release(self) -> None:
         if self._claim:
@@ -179,15 +177,15 @@ class Server:
             self._claim = None
 
 
-def leash(pid: int) -> subprocess.Popen[bytes]:
-    """A process that ends ``pid`` once we are gone, however we went.
+def watchdog(pid: int) -> subprocess.Popen[bytes]:
+    """A process that ends ``pid`` once this process is gone, for whatever reason.
 
-    It reads from a pipe which only we hold open. The kernel's parent-death signal would fire
-    when the *thread* that started the server ends, and only Linux has it.
+    It reads from a pipe that only this process holds open. The kernel's parent-death signal would
+    fire when the *thread* that started the server ends, and only Linux has it.
     """
     script = 'read -r _; kill -INT "$1"; kill -CONT "$1"; sleep 5; kill -KILL "$1"'
     return subprocess.Popen(
-        ["/bin/sh", "-c", script, "leash", str(pid)],
+        ["/bin/sh", "-c", script, "watchdog", str(pid)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -207,7 +205,10 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """:raises OSError: where it is not a question of being taken, such as a privileged port"""
+    """Whether nothing listens on a port of 127.0.0.1.
+
+    :raises OSError: for any other obstacle, such as a privileged port
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -220,7 +221,7 @@ def is_free(port: int) -> bool:
 
 
 def private(path: str, flags: int) -> int:
-    """An opener: a file made by it is its owner's alone from the first byte."""
+    """An opener for files that only their owner can read, from the first byte."""
     return os.open(path, flags, 0o600)
 
 
@@ -234,6 +235,6 @@ def kept_secret(path: Path, size: int) -> str:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, and where to find the rest."""
+    """The last lines of a log, and its path."""
     lines = log.read_text(errors="replace").splitlines()[-15:]
     return "\n".join([f"The end of {log}:", *lines])

@@ -179,7 +179,7 @@ class Watcher(Node):
         )
         return [dev.find_redis(), "sentinel.conf", "--sentinel"]
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with contextlib.suppress(redis.RedisError):
             return bool(self.client().ping())
         return False

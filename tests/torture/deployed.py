@@ -49,7 +49,7 @@ class Redis(dev.Redis):
         secret = {"REDISCLI_AUTH": self.password}
         return {"cwd": self.directory, "env": {**BARE_ENVIRONMENT, **secret, "PATH": path}}
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with contextlib.suppress(redis.RedisError):
             return bool(redis.Redis.from_url(self.url).info("server"))
         return False

@@ -25,7 +25,7 @@ class HAProxy(Server):
     """The shipped configuration, which takes addresses from its environment and nothing else."""
 
     name = "haproxy"
-    farewell = signal.SIGTERM
+    stop_signal = signal.SIGTERM
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class HAProxy(Server):
         }
         return {"env": {"PATH": os.environ["PATH"], **own}}
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True

@@ -29,7 +29,7 @@ WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"
 class Redis(dev.Redis):
     """One that has started already while it still loads its data."""
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
