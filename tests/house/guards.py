@@ -1,4 +1,4 @@
-"""The guards of the engine: how each is broken, and the tests that notice."""
+"""The guards of the engine: the change that breaks each, and the tests that then fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENGINE = "tokenservice/onetime"
 
 @dataclass(frozen=True)
 class Mutant:
-    """A guard, and how it is broken: ``old`` stands in ``file`` once, and becomes ``new``."""
+    """A guard and its break: ``old`` stands in ``file`` once, and becomes ``new``."""
 
     guard: str
     file: str
@@ -36,7 +36,7 @@ RESERVE, COMMIT, RELEASE, REVOKE = (
 )
 STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
 WRONG_SECRET = "if record.verifier ~= verifier then return missing(epoch) end"
-TELLING = WRONG_SECRET.replace("missing(epoch)", "{ 'token_unknown' }")
+REVEALING = WRONG_SECRET.replace("missing(epoch)", "{ 'token_unknown' }")
 WRONG_TO_REVOKE = "if record.verifier ~= verifier then return reply(missing(epoch)) end"
 NOT_ADMITTED = "if not admits(record, caller, correo) then return { 'token_not_for_caller' } end"
 MISMATCH = "if field then return { 'token_mismatch', field } end"
@@ -57,7 +57,7 @@ ENTITLED = "test_receipts.py::test_introspection_consumes_nothing_and_is_for_the
 CAP = "test_receipts.py::test_the_cap_holds_and_an_ended_token_frees_a_place"
 FULL = "test_store.py::test_a_full_server_still_consumes"
 FULL_TOO = "test_guards.py::test_a_full_server_still_releases_and_revokes"
-PUT_BACK = "test_put_back.py::test_a_restored_token_is_lost_and_not_honoured_again"
+RESTORED = "test_put_back.py::test_a_restored_token_is_lost_and_not_honoured_again"
 ANOTHER = "test_idempotency.py::test_two_callers_may_choose_the_same_key"
 ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
 MUTANTS = [
@@ -76,28 +76,28 @@ MUTANTS = [
         ("test_failover.py::test_a_repromoted_process_honours_no_earlier_token",),
     ),
     Mutant(
-        "a replica is no judge",
+        "a replica decides nothing",
         PRELUDE,
         "return redis.error_reply('READONLY A replica judges no token.')",
         "",
         ("test_failover.py::test_a_replica_decides_nothing",),
     ),
     Mutant(
-        "fence: a create is not repeated from another term",
+        "fence: a create is not replayed from another term",
         CREATE,
         "if string.sub(answer, 1, #issued_in) == issued_in then",
         "if true then",
         ("test_guards.py::test_a_create_is_not_replayed_after_a_restart",),
     ),
     Mutant(
-        "epoch: what is gone is lost",
+        "epoch: a token of another term is lost",
         JUDGE,
         "issued_here and 'token_unknown' or 'token_lost'",
         "'token_unknown'",
         ("test_store.py::test_a_stopped_server_is_unavailable_and_a_restarted_one_serves",),
     ),
     Mutant(
-        "epoch: what never was is unknown",
+        "epoch: a token that never existed is unknown",
         JUDGE,
         "issued_here and 'token_unknown' or 'token_lost'",
         "'token_lost'",
@@ -107,7 +107,7 @@ MUTANTS = [
     Mutant("verifier and audience: validate", VALIDATE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier and audience: reserve", RESERVE, TURNED_AWAY, "= false", (FORGED,)),
     Mutant("verifier: revoke", REVOKE, WRONG_TO_REVOKE, "", (FORGED,)),
-    Mutant("an id that exists: validate, reserve", JUDGE, WRONG_SECRET, TELLING, (MADE_UP,)),
+    Mutant("an id that exists: validate, reserve", JUDGE, WRONG_SECRET, REVEALING, (MADE_UP,)),
     Mutant(
         "an id that exists: revoke",
         REVOKE,
@@ -181,7 +181,7 @@ MUTANTS = [
         (HELD,),
     ),
     Mutant(
-        "lease: an ended one is not repeated",
+        "lease: an ended one is not replayed",
         RESERVE,
         "if not holds then return reply({ 'lease_ended' }) end",
         "",
@@ -288,36 +288,36 @@ MUTANTS = [
         (FULL,),
     ),
     Mutant(
-        "cap: what ends frees a place",
+        "cap: an ended token frees a place",
         JUDGE,
         "return redis.call('ZREM', live, id) == 1 or not record.seq",
         "return true",
         (CAP,),
     ),
     Mutant(
-        "history: a record that is put back alone is lost",
+        "history: a record that is restored alone is lost",
         JUDGE,
         "return redis.call('ZREM', live, id) == 1 or not record.seq",
         "redis.call('ZREM', live, id)\n  return true",
-        (PUT_BACK,),
+        (RESTORED,),
     ),
     Mutant(
-        "history: a record that is put back alone cannot be held",
+        "history: a record that is restored alone cannot be reserved",
         RESERVE,
         "if record.seq and not redis.call('ZSCORE', live, id) then"
         " return reply({ 'token_lost' }) end",
         "",
-        (PUT_BACK,),
+        (RESTORED,),
     ),
     Mutant(
-        "history: data that went back are noticed",
+        "history: restored data are noticed",
         PRELUDE,
         "if known > tonumber(count) then",
         "if false then",
-        (PUT_BACK,),
+        (RESTORED,),
     ),
     Mutant(
-        "history: data that went back are lost to every store",
+        "history: restored data are lost to every store",
         PRELUDE,
         "if floor and (tonumber(record.seq) or 0) < tonumber(floor) then return 'lost' end",
         "",
@@ -328,10 +328,10 @@ MUTANTS = [
         JUDGE,
         "count = redis.call('HINCRBY', KEYS[1], 'count', 1)",
         "",
-        (PUT_BACK,),
+        (RESTORED,),
     ),
     Mutant(
-        "fence: a slot that was elsewhere",
+        "fence: a slot that comes back",
         PRELUDE,
         "  term_now = term_now .. ':' .. epoch .. ':'\n",
         "",
@@ -345,14 +345,14 @@ MUTANTS = [
         ("test_slots.py::test_a_call_waits_for_a_slot_that_arrives_in_time",),
     ),
     Mutant(
-        "cap: what is lost takes no place",
+        "cap: a lost token takes no place",
         CREATE,
         "local mark = term_now .. ' ' .. (floor or '')",
         "local mark = ' '",
         ("test_guards.py::test_a_token_lost_in_a_restart_takes_no_place",),
     ),
     Mutant(
-        "list: an index outlives what it names",
+        "list: an index outlives its records",
         RESERVE,
         "{ record_key, live, KEYS[4] }",
         "{ record_key, live }",
@@ -408,7 +408,7 @@ MUTANTS = [
         ("test_put_back.py::test_a_consume_is_replayed_though_its_key_was_evicted",),
     ),
     Mutant(
-        "idempotency: nobody is told what another consumed",
+        "idempotency: a consume is replayed to its caller alone",
         VALIDATE,
         " and record.consumer == caller",
         "",
@@ -422,14 +422,14 @@ MUTANTS = [
         ("test_lease.py::test_a_token_that_is_held_beyond_its_life_survives_a_sweep",),
     ),
     Mutant(
-        "lease: the live tokens outlive what is held",
+        "lease: the live tokens outlive a lease",
         RESERVE,
         "{ record_key, live, KEYS[4] }",
         "{ record_key, KEYS[4] }",
         ("test_guards.py::test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts",),
     ),
     Mutant(
-        "a used record does not stay for the life that was left",
+        "a decided record does not stay for the remaining life",
         JUDGE,
         "if record.expires - now > 10000 then redis.pcall('PEXPIRE', record_key, receipt) end",
         "",

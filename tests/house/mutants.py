@@ -1,11 +1,10 @@
-"""Break each guard in turn, in a copy, and show the test that notices.
+"""Break each guard in turn, in a copy, and show the test that fails.
 
-``python -m tests.house.mutants`` breaks them all, and with a word behind it, such as ``lease``,
-those whose name holds that word. A guard that can be broken unnoticed is one that the next change
-may remove.
+``python -m tests.house.mutants`` breaks them all; with a word behind it, such as ``lease``, only
+those with that word in their name. The next change may remove a guard that no test covers.
 
 Only the tests named beside a guard are run. The whole suite would kill a mutant by accident, and
-would not say which test speaks for which guard.
+would not show which test covers which guard.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tests.house.guards import MUTANTS, Mutant
 from tests.stage.paths import ROOT
 
 TESTS = "tests/onetime"
-# Secrets, servers' data, and what is large and of no use to a test.
+# Secrets, servers' data, and large folders of no use to a test.
 LEFT_OUT = (".git", ".env", ".venv", ".local", "*_cache", "__pycache__", ".hypothesis", ".coverage")
 # One topology is enough: a guard is the same script, or the same line, in all of them.
 ALONE = "not sentinel and not cluster"
@@ -36,7 +35,7 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def run(root: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
-    """Run ``tests`` on the copy in ``root``; our interpreter has the packages and the Redis."""
+    """Run ``tests`` on the copy in ``root``; this interpreter has the packages and the Redis."""
     options = ("-x", "-q", "-p", "no:cacheprovider", "-k", ALONE)
     return subprocess.run(
         [sys.executable, "-B", "-m", "pytest", *options, *(f"{TESTS}/{test}" for test in tests)],
@@ -49,7 +48,7 @@ def run(root: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
 
 
 def killer(mutant: Mutant, source: Path) -> str | None:
-    """Break ``mutant``'s guard in a copy of ``source``; name the test that notices, if any."""
+    """Break ``mutant``'s guard in a copy of ``source``; return the test that fails, if any."""
     with tempfile.TemporaryDirectory(prefix="mutant") as directory:
         root = copy(source, Path(directory, "copy"))
         mutant.apply(root)
@@ -67,10 +66,10 @@ def killer(mutant: Mutant, source: Path) -> str | None:
 def main(words: list[str]) -> int:
     chosen = [mutant for mutant in MUTANTS if all(word in mutant.guard for word in words)]
     with tempfile.TemporaryDirectory(prefix="unbroken") as directory:
-        # All start from this copy, whatever is edited meanwhile.
+        # All start from this copy, despite edits meanwhile.
         unbroken = copy(ROOT, Path(directory, "copy"))
         for mutant in chosen:
-            mutant.broken(unbroken)  # Before minutes are spent on the others.
+            mutant.broken(unbroken)  # Before the slow runs of the others.
         tests = dict.fromkeys(test for mutant in chosen for test in mutant.tests)
         before = run(unbroken, tests)
         if before.returncode != 0:

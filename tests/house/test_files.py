@@ -1,4 +1,4 @@
-"""The files of the package and of its tests: their length, and what imports a test module."""
+"""The files of the package and of its tests: their length, and imports of test modules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tests.stage.paths import ROOT
 
-#: How many lines a module may have.
+#: The most lines of a module.
 MOST_LINES = {"tokenservice": 320, "tests": 500}
 
 
@@ -41,13 +41,13 @@ def test_no_module_is_too_long() -> None:
 
 
 def test_nothing_imports_a_test_module() -> None:
-    """What two of them need stands in tests/stage, or beside them under a name of its own."""
+    """Shared code stands in tests/stage, or beside them under a name of its own."""
     importing = {name for name, text in files("tests") if any(map(is_test_module, imported(text)))}
     assert importing == set()
 
 
 def test_an_import_of_a_test_module_would_be_noticed() -> None:
-    """The twin."""
+    """The counterpart of the test above."""
     for line in ("import tests.web.test_limits", "from tests.web import test_limits as a"):
         assert any(map(is_test_module, imported(line)))
     assert any(map(is_test_module, imported("from tests.web.test_limits import fields")))

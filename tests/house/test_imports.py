@@ -1,4 +1,4 @@
-"""The shape of the house: what may import what, and which doors are open."""
+"""The structure of the package: the permitted imports, and the public endpoints."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FILES = {
         ROOT / "wsgi.py",
     ]
 }
-OURS = {PACKAGE, "dev", "config", "wsgi"}
+PROJECT = {PACKAGE, "dev", "config", "wsgi"}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
-# The order of the rooms: one imports from itself and from the rooms after it.
+# The order of the rooms: a room imports from itself and from the rooms after it.
 ROOMS = [
     "tokenservice",
     "tokenservice.token",
@@ -46,7 +46,7 @@ BESIDE = {
     "tokenservice.postgres.breaker": {"tokenservice.server"},
     "tokenservice.auth.passwords": {"tokenservice.server"},
 }
-#: Modules that need nothing of ours beyond these.
+#: Modules, and the one module or folder of the project that each may import.
 LEAVES = {
     "tokenservice.web.strictjson": "",
     "tokenservice.web.plaintext": "",
@@ -56,7 +56,7 @@ LEAVES = {
     "tokenservice.onetime": "tokenservice.onetime",
     "dev": "dev",
 }
-# The engine can be lifted out of here and used elsewhere.
+# The engine can be used outside of this project.
 ENGINE_NEEDS = {"redis"}
 
 
@@ -73,10 +73,10 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
 
 
 def needs(name: str) -> set[str]:
-    """The modules of ours that ``name`` imports."""
+    """The modules of the project that ``name`` imports."""
     found = set()
     for module, taken in imports(TREES[name]):
-        if module.split(".")[0] in OURS:
+        if module.split(".")[0] in PROJECT:
             below = f"{module}.{taken}"
             found.add(below if below in FILES else module)
     return found
@@ -88,14 +88,14 @@ def within(name: str, folder: str) -> bool:
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_stand_at_the_top(name: str) -> None:
-    """Behind the docstring and before all else, so that the head of a file is its whole need."""
+    """Behind the docstring and before all else, so that the head of a file shows them all."""
     body = TREES[name].body
     kinds = (ast.Import, ast.ImportFrom)
     rest = [statement for statement in body[1:] if not isinstance(statement, kinds)]
     first_other = rest[0].lineno if rest else float("inf")
     for node in ast.walk(TREES[name]):
         if isinstance(node, kinds):
-            assert node in body, f"line {node.lineno} is inside something"
+            assert node in body, f"line {node.lineno} is not at module level"
             assert node.lineno < first_other, f"line {node.lineno} is below the top"
 
 
@@ -106,21 +106,21 @@ def test_imports_form_a_tree() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nobody_takes_names_from_the_package_root(name: str) -> None:
-    """It wires everything, so whoever imports from it imports everything. ``wsgi`` does."""
+def test_no_module_takes_names_from_the_package_root(name: str) -> None:
+    """It wires everything, so an import from it imports everything. Only ``wsgi`` may."""
     for module, taken in imports(TREES[name]):
         if module == PACKAGE and (name, taken) != ("wsgi", "create_app"):
             assert f"{PACKAGE}.{taken}" in FILES, f"{taken} is no module"
 
 
 def room_of(name: str) -> str:
-    """The room that a module is in; a module beside the rooms is its own."""
+    """The room of a module; a module beside the rooms is its own."""
     return max((room for room in ROOMS if within(name, room)), key=len, default=name)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if within(name, PACKAGE)])
 def test_imports_point_down_the_rooms(name: str) -> None:
-    """Red where a room imports from one above it, as a domain from another or the web from one."""
+    """Red where a room imports from one above it, as one domain from another."""
     room = room_of(name)
     if within(name, "tokenservice.server"):
         allowed = {"tokenservice.server"}
@@ -139,7 +139,7 @@ def test_no_private_module_of_a_library_is_imported(name: str) -> None:
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_a_leaf_needs_nothing_of_ours_beyond_its_folder(leaf: str) -> None:
+def test_a_leaf_imports_nothing_else_of_the_project(leaf: str) -> None:
     members = [name for name in FILES if within(name, leaf)]
     assert members
     for name in members:
@@ -147,7 +147,7 @@ def test_a_leaf_needs_nothing_of_ours_beyond_its_folder(leaf: str) -> None:
             assert within(needed, LEAVES[leaf]), f"{name} imports {needed}"
 
 
-def test_the_engine_knows_redis_and_the_standard_library_alone() -> None:
+def test_the_engine_imports_redis_and_the_standard_library_alone() -> None:
     for name in FILES:
         if within(name, "tokenservice.onetime"):
             for module, _ in imports(TREES[name]):
@@ -157,7 +157,7 @@ def test_the_engine_knows_redis_and_the_standard_library_alone() -> None:
                     )
 
 
-def test_the_local_servers_need_the_standard_library_alone() -> None:
+def test_the_local_servers_import_the_standard_library_alone() -> None:
     """``make run`` starts them before anything is known to work."""
     for name in FILES:
         if within(name, "dev"):
@@ -166,7 +166,7 @@ def test_the_local_servers_need_the_standard_library_alone() -> None:
                     assert module.split(".")[0] in sys.stdlib_module_names, f"{name}: {module}"
 
 
-def test_no_file_is_named_after_nothing() -> None:
+def test_no_file_has_a_vague_name() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
     for path in FILES.values():
         assert path.stem not in vague
@@ -185,9 +185,9 @@ def test_every_route_is_public_by_name_or_needs_a_caller(app: Flask) -> None:
         path = rule.build(values, append_unknown=False)
         assert path
         for method in (rule.methods or set()) - {"OPTIONS"}:
-            answer = client.open(path[1], method=method)
-            assert answer.status_code == 401, f"{method} {rule.rule}"
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            response = client.open(path[1], method=method)
+            assert response.status_code == 401, f"{method} {rule.rule}"
+            assert response.headers["WWW-Authenticate"] == "Bearer"
     assert {"auth.me", "token.create", "token.validate"} <= guarded
 
 

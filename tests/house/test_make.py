@@ -37,7 +37,7 @@ def test_slow_tests_are_left_out(arguments: str) -> None:
 @pytest.mark.parametrize(
     "arguments", ["-k race", "-krace", "-x -k 'a or b'", "-m slow", "--lf", "tests/torture -x"]
 )
-def test_slow_tests_that_are_chosen_run(arguments: str) -> None:
+def test_chosen_slow_tests_run(arguments: str) -> None:
     [command] = recipe("test", arguments)
     assert NOT_SLOW not in command
     assert command.endswith(arguments)

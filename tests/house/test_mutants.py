@@ -1,4 +1,4 @@
-"""Each guard has a test that goes red without it (mutants.py; all: ``make mutants``)."""
+"""Each guard has a test that fails without it (mutants.py; all: ``make mutants``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.house.guards import ENGINE, MUTANTS, Mutant
 from tests.house.mutants import TESTS, killer
 from tests.stage.paths import ROOT
 
-# Guards of a script, of the Python around it, and the one that the service exists for.
+# Guards of a script and of the Python around it, and the service's main one.
 SAMPLE = ("fence", "purpose", "idempotency: the caller is in the key")
 by_guard = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.guard)
 
@@ -29,7 +29,7 @@ def test_the_tests_of_a_guard_exist(mutant: Mutant) -> None:
         assert f"def {name}(" in (ROOT / TESTS / file).read_text(encoding="utf-8")
 
 
-def test_no_two_guards_have_one_name() -> None:
+def test_no_two_guards_have_the_same_name() -> None:
     assert len({mutant.guard for mutant in MUTANTS}) == len(MUTANTS)
 
 
@@ -42,7 +42,7 @@ def test_a_broken_guard_turns_its_test_red(guard: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_unbroken_guard_does_not() -> None:
+def test_an_unbroken_guard_turns_no_test_red() -> None:
     """Were every run red, the sample above would prove nothing."""
     [expiry] = [mutant for mutant in MUTANTS if mutant.guard == "expiry"]
     same = dataclasses.replace(expiry, new=expiry.old)
