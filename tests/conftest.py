@@ -1,4 +1,4 @@
-"""Real servers, real apps, and the few verbs that tests speak in."""
+"""Fixtures of all tests: real servers, apps, clients and accounts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.stage.service import Service
 from tokenservice import create_app
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
-#: How many slow tests were left out.
+#: The number of slow tests left out.
 SLOW_LEFT = pytest.StashKey[int]()
 
 
@@ -37,20 +37,20 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Each worker collects all tests, so any of them tells how many were left out."""
+    """Each worker collects all tests, so any of them has the number of those left out."""
     node.config.stash[SLOW_LEFT] = getattr(node, "workeroutput", {}).get("slow left", 0)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
-    """Say at the very end what was not run."""
+    """Report the tests that were not run, at the very end."""
     yield
     skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
-    said = summary([reason.removeprefix("Skipped: ") for reason in skipped])
+    text = summary([reason.removeprefix("Skipped: ") for reason in skipped])
     if config.option.markexpr == "not slow":
-        said += f"\n{config.stash.get(SLOW_LEFT, 0)} slow tests were left to make check."
-    if said:
-        terminalreporter.write_line(said.strip())
+        text += f"\n{config.stash.get(SLOW_LEFT, 0)} slow tests were left to make check."
+    if text:
+        terminalreporter.write_line(text.strip())
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +149,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
 
 @pytest.fixture
 def counters(own_redis: dev.Redis) -> Iterator[redis.Redis]:
-    """The counters of the limits, with nothing counted yet."""
+    """The Redis of the limits, without any count."""
     with redis.from_url(own_redis.url) as client:
         client.flushall()
         yield client
@@ -159,7 +159,7 @@ def counters(own_redis: dev.Redis) -> Iterator[redis.Redis]:
 def limited(
     make_app: Callable[..., Flask], app: Flask, own_redis: dev.Redis
 ) -> Callable[..., FlaskClient]:
-    """A client of an app with some limits on, all others off."""
+    """Build a client of an app with some limits on, all others off."""
 
     def make(**changes: Any) -> FlaskClient:
         return make_app(redis_url=own_redis.url, **changes).test_client()

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is refused before anything starts."""
+"""Settings: their sources, and the values that are refused before anything starts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ BAD: dict[str, str] = {
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine that runs the tests reaches them."""
+    """Keep the settings of the machine out of the tests."""
     for name in READ:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -110,7 +110,7 @@ def test_every_setting_is_read_from_dotenv_in_either_case(spell: Any, env_file: 
 
 
 @pytest.mark.parametrize(("in_file", "outside"), [("db_host", "DB_HOST"), ("DB_HOST", "db_host")])
-def test_the_environment_wins_over_dotenv_whatever_the_case(
+def test_the_environment_wins_over_dotenv_in_either_case(
     in_file: str, outside: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env_file.write_text(f"secret_key={SECRET_KEY}\n{in_file}=from-the-file\n")
@@ -119,7 +119,7 @@ def test_the_environment_wins_over_dotenv_whatever_the_case(
 
 
 def test_a_dollar_in_dotenv_is_a_dollar(env_file: Path) -> None:
-    """Red without ``interpolate=False``: a password would be read with a hole in it."""
+    """Red without ``interpolate=False``: a part of a password would be lost."""
     env_file.write_text(f"secret_key={SECRET_KEY}\ndb_password=pa${{HOME}}ss\n")
     assert Config.from_env(env_file).db_password == "pa${HOME}ss"
 
@@ -133,7 +133,7 @@ def test_an_empty_setting_counts_as_not_given(
     assert Config.from_env(env_file).database_url is None
 
 
-def test_the_seeds_defaults() -> None:
+def test_the_defaults_are_those_of_the_seed() -> None:
     config = Config.from_mapping({"secret_key": SECRET_KEY})
     assert (config.app_name, config.access_token_expire_minutes) == ("Token Service API", 15)
     assert config.onetime_token_expire_seconds == 10
@@ -153,7 +153,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: s
     assert SECRET_KEY not in text
 
 
-def test_all_mistakes_are_reported_together() -> None:
+def test_all_wrong_settings_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         Config.from_mapping(BAD)
     for name in ("secret_key", *BAD):
@@ -183,7 +183,7 @@ def test_the_length_of_a_secret_key_is_counted_in_bytes() -> None:
     assert Config.from_mapping({"secret_key": "é" * 16}).secret_key == "é" * 16
 
 
-def test_the_sample_is_refused_for_what_it_is() -> None:
+def test_the_sample_key_is_refused_by_value() -> None:
     with pytest.raises(ConfigError, match="sample value"):
         Config.from_mapping({"secret_key": SAMPLE_SECRET_KEY})
 
@@ -226,7 +226,7 @@ def test_the_urls_win_over_the_parts() -> None:
     "origin",
     ["*", "https://*.example", "https://a.example/", "https://a.example/x", "a.example", "null"],
 )
-def test_only_exact_origins_are_taken(origin: str) -> None:
+def test_only_exact_origins_are_accepted(origin: str) -> None:
     """S49. Red without the pattern in ``Origins``: Flask-CORS reads some as expressions."""
     with pytest.raises(ConfigError, match="cors_origins"):
         Config.from_mapping({"secret_key": SECRET_KEY, "cors_origins": origin})
@@ -245,7 +245,7 @@ def start(given: dict[str, str], directory: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_the_service_refuses_to_start_and_names_all_that_is_wrong(tmp_path: Path) -> None:
+def test_the_service_refuses_to_start_and_names_each_wrong_setting(tmp_path: Path) -> None:
     """S14: a non-zero exit, one line a setting, no traceback, no value."""
     given = {**BAD, "SECRET_KEY": SAMPLE_SECRET_KEY}
     done = start(given, tmp_path)
@@ -269,9 +269,7 @@ def test_the_service_starts_with_no_server_to_connect_to(tmp_path: Path) -> None
         ("redis_url", "redis://:hunter2@h:notaport/0"),
     ],
 )
-def test_an_address_that_cannot_be_parsed_is_a_mistake_like_any_other(
-    name: str, value: str
-) -> None:
+def test_an_unreadable_address_is_refused_like_any_wrong_setting(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name) as caught:
         Config.from_mapping({"secret_key": SECRET_KEY, name: value})
     assert "hunter2" not in str(caught.value)
@@ -295,8 +293,8 @@ def test_an_address_that_cannot_be_parsed_is_a_mistake_like_any_other(
         ("database_url", "postgresql://u:p%zz@h/d"),
     ],
 )
-def test_an_address_that_no_client_takes_is_a_mistake(name: str, value: str) -> None:
-    """Without the clients' own parsers in config.py, each was an error 500 of every request."""
+def test_an_address_that_no_client_accepts_is_refused(name: str, value: str) -> None:
+    """Red without the clients' own parsers in config.py: every request would return 500."""
     with pytest.raises(ConfigError, match=name):
         Config.from_mapping({"secret_key": SECRET_KEY, name: value})
 
@@ -317,7 +315,7 @@ def test_an_address_that_no_client_takes_is_a_mistake(name: str, value: str) -> 
         ("database_url", "postgresql:///d?host=/run/postgresql"),
     ],
 )
-def test_an_address_that_a_client_takes_is_none(name: str, value: str) -> None:
+def test_an_address_that_a_client_accepts_is_accepted(name: str, value: str) -> None:
     config = Config.from_mapping({"secret_key": SECRET_KEY, name: value})
     assert getattr(config, name) == value
 
@@ -326,13 +324,13 @@ def test_an_address_that_a_client_takes_is_none(name: str, value: str) -> None:
     "words",
     ["0 per minute", "5 per minute; 10 per hour", "5 per minute, 1 per second", "1/9999 years"],
 )
-def test_a_rate_is_one_that_can_be_kept(words: str) -> None:
-    """Of a list the limiter would take the first alone, and Redis counts no such time."""
+def test_a_rate_that_cannot_be_kept_is_refused(words: str) -> None:
+    """The limiter would take only the first of a list, and Redis counts no such time."""
     with pytest.raises(ConfigError, match="rate_limit_login"):
         Config.from_mapping({"secret_key": SECRET_KEY, "rate_limit_login": words})
 
 
-def test_a_mistake_of_proportion_is_reported_with_the_others() -> None:
+def test_a_wrong_proportion_is_reported_with_the_others() -> None:
     """Red without ``skip_on_field_errors=False``."""
     given = {"receipt_seconds": "60", "idempotency_window_seconds": "90", "web_threads": "none"}
     given |= {"onetime_token_expire_seconds": "100", "onetime_token_max_seconds": "50"}
@@ -347,13 +345,13 @@ def test_a_mistake_of_proportion_is_reported_with_the_others() -> None:
     ]
 
 
-def test_a_default_life_beyond_the_longest_is_a_mistake() -> None:
+def test_a_default_life_beyond_the_longest_is_refused() -> None:
     given = {"onetime_token_expire_seconds": "100", "onetime_token_max_seconds": "50"}
     with pytest.raises(ConfigError, match="onetime_token_expire_seconds"):
         Config.from_mapping({"secret_key": SECRET_KEY, **given})
 
 
-def test_several_postgres_hosts_are_taken() -> None:
+def test_several_postgres_hosts_are_accepted() -> None:
     """Written as libpq documents them; SQLAlchemy wants them in another place."""
     address = "postgresql://u:p@one,two:2,[::1]:3/d?sslmode=verify-full"
     url = Config(secret_key=SECRET_KEY, database_url=address).sqlalchemy_url
