@@ -85,7 +85,7 @@ MUTANTS = [
     Mutant(
         "fence: a create is not replayed from another term",
         CREATE,
-        "if string.sub(answer, 1, #issued_in) == issued_in then",
+        "if string.sub(kept, 1, #issued_in) == issued_in then",
         "if true then",
         ("test_guards.py::test_a_create_is_not_replayed_after_a_restart",),
     ),
@@ -382,8 +382,8 @@ MUTANTS = [
     Mutant(
         "idempotency: the window",
         JUDGE,
-        "request .. answer, 'PX', window)",
-        "request .. answer)",
+        "request .. kept, 'PX', window)",
+        "request .. kept)",
         ("test_idempotency.py::test_a_key_is_forgotten_after_its_window",),
     ),
     Mutant(

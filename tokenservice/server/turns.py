@@ -1,7 +1,7 @@
-"""Requests of one process take turns.
+"""Turns of the requests of one process.
 
-Python lets one thread run at a time anyway. But at each system call, twenty times a request, it
-goes on with another thread, and changing threads that often costs half as much as the work.
+Python runs one thread at a time anyway. But at each system call, twenty times a request, it
+switches to another thread, and switching that often costs half as much as the work.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import threading
 import time
 from collections import deque
 
-#: How long a turn may last while others wait: several times as long as when nothing is slow.
+#: The longest turn while others wait: several times the usual one.
 LONG_SECONDS = 0.005
 
 
 class Turns:
-    """Entered around a request: whoever has waited longest is next.
+    """A context manager around a request: the one that waited longest is next.
 
-    A turn ends early where the request :meth:`pass_on`, because what it does next takes long; or
-    by itself, where others have waited for too long.
+    A turn ends early where the request calls :meth:`pass_on` before slow work, or by itself when
+    others have waited for too long.
 
-    :param patience: seconds after which whoever is next looks whether a turn has lasted too long.
-        Others look later, by their place.
+    :param patience: seconds after which the next request checks for an overdue turn; later ones
+        check later, by their place
     """
 
     def __init__(self, patience: float = 0.01) -> None:
@@ -65,5 +65,5 @@ class Turns:
         self._current, self._since = turn, time.monotonic()
 
 
-#: Those of this process.
+#: The turns of this process.
 turns = Turns()

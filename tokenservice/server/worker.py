@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, in less of a hurry, and with refusals that look like all others."""
+"""gunicorn's threaded worker, with fewer thread switches and with problem responses."""
 
 from __future__ import annotations
 
@@ -18,34 +18,32 @@ from tokenservice.server.turns import turns
 from tokenservice.telemetry import logs
 from tokenservice.web.problems import Problem, on_unexpected, respond
 
-#: What is refused with more than a plain 400.
+#: Refusals with another status than 400.
 STATUS = {
     http.LimitRequestLine: 414,
     http.ExpectationFailed: 417,
     http.LimitRequestHeaders: 431,
 }
-MISTAKES_OF_OURS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName)
+BUGS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName)
 
-#: How long a thread waits for its connection's next request: as long as the first connection that
-#: finds no thread may have to wait for one.
+#: How long a thread waits for the next request of its connection: the longest wait of the first
+#: connection without a thread.
 STAY_MS = 20
 
 
 def has_come(conn: TConn, wait_ms: int = 0) -> bool:
-    """Whether there is something to read, after waiting for it so long at most."""
+    """Whether there is something to read, after a wait of at most ``wait_ms``."""
     coming = select.poll()
     coming.register(conn.sock, select.POLLIN)
     return bool(coming.poll(wait_ms))
 
 
 class Worker(ThreadWorker):
-    """gunicorn's, with less hurry from one thread to the other.
+    """gunicorn's threaded worker with fewer thread switches.
 
-    A thread stays with its connection while there is one for each. By itself it gives the
-    connection back after each request, and then takes it again: two threads to wake and a dozen
-    system calls.
-
-    And requests take turns, see :mod:`tokenservice.turns`.
+    A thread stays with its connection while there is one for each. gunicorn's gives the connection
+    back after each request and takes it again: two threads to wake and a dozen system calls.
+    Requests take turns, see :mod:`tokenservice.server.turns`.
     """
 
     def handle(self, conn: TConn) -> Any:
@@ -62,11 +60,11 @@ class Worker(ThreadWorker):
             return super().handle(conn)
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close what was idle for too long, but answer what has come at the last moment.
+        """Close overdue idle connections, but serve a request that arrived at the last moment.
 
-        gunicorn looks who has asked, sees to them, and only then closes whose time is over. In
-        between they may have asked too, above all in a worker that stops: there the time of all
-        its connections is over at once, and closing many takes long.
+        gunicorn looks for requests, serves them, and only then closes the overdue connections. A
+        request may arrive in between, above all in a stopping worker: there all connections are
+        overdue at once, and to close many takes long.
         """
         now = time.monotonic()
         while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
@@ -83,25 +81,24 @@ class Worker(ThreadWorker):
     def handle_error(
         self, req: Any, client: socket.socket, addr: tuple[str, int], exc: Exception
     ) -> None:
-        """Answer a request that never became one with a problem, and the connection ends.
+        """Respond to an unreadable request with a problem, and end the connection.
 
-        gunicorn would answer in HTML, and write what it could not read into the log. After a
-        Content-Length that is too small, that is the rest of a body with the password in it. And
-        a transfer coding that it does not know is the client's mistake: with the 501 that it
-        gives, any stranger could ring the alarm.
+        gunicorn would respond in HTML, and log the unreadable bytes: after a Content-Length that is
+        too small, the rest of a body with the password in it. An unknown transfer coding is the
+        client's mistake: with gunicorn's 501 any stranger could raise the alarm.
         """
         app: Flask = self.wsgi
-        # There is no request that the app could be asked about: "*" is no address of it.
+        # There is no request: "*" is no address of the app.
         with app.test_request_context("*", method="-"):
             app.preprocess_request()
-            if isinstance(exc, http.ParseException) and not isinstance(exc, MISTAKES_OF_OURS):
+            if isinstance(exc, http.ParseException) and not isinstance(exc, BUGS):
                 logs.note("http.refused", why=type(exc).__name__)
-                answer = respond(Problem("bad_request"), STATUS.get(type(exc), 400))
+                response = respond(Problem("bad_request"), STATUS.get(type(exc), 400))
             else:
-                answer = on_unexpected(exc)
-            answer = app.process_response(answer)
-        answer.headers["Connection"] = "close"
-        answer.headers["Date"] = http_date()
-        head = f"HTTP/1.1 {answer.status}\r\n{answer.headers}"
-        with contextlib.suppress(OSError):  # whoever asked may be gone
-            util.write_nonblock(client, head.encode("latin-1") + answer.get_data())
+                response = on_unexpected(exc)
+            response = app.process_response(response)
+        response.headers["Connection"] = "close"
+        response.headers["Date"] = http_date()
+        head = f"HTTP/1.1 {response.status}\r\n{response.headers}"
+        with contextlib.suppress(OSError):  # the client may be gone
+            util.write_nonblock(client, head.encode("latin-1") + response.get_data())

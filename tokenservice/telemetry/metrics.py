@@ -22,13 +22,13 @@ from sqlalchemy import Engine, event
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
-REQUESTS = Counter("http_requests", "Answers given", ["endpoint", "status"])
-LATENCY = Histogram("http_request_seconds", "Time to answer", ["endpoint"], buckets=SECONDS)
+REQUESTS = Counter("http_requests", "Responses", ["endpoint", "status"])
+LATENCY = Histogram("http_request_seconds", "Time to respond", ["endpoint"], buckets=SECONDS)
 CREATED = Counter("onetime_tokens_created", "Tokens created")
 VALIDATED = Counter("onetime_tokens_validated", "Tokens consumed by their first success")
 REFUSED = Counter("onetime_tokens_refused", "Tokens refused", ["code"])
 LIMITED = Counter("rate_limited", "Requests over a limit", ["limit"])
-DROPPED = Counter("log_lines_dropped", "Lines of the log that could not be written")
+DROPPED = Counter("log_lines_dropped", "Log lines that could not be written")
 REDIS = Histogram("redis_call_seconds", "Time of one Redis call", ["call"], buckets=SECONDS)
 POSTGRES = Histogram("postgres_query_seconds", "Time of one Postgres query", buckets=SECONDS)
 POOL = Gauge(

@@ -139,7 +139,7 @@ PROBLEMS: Mapping[str, Message] = {
         ),
         Text(
             "Token store unavailable",
-            "Redis gave no answer that can be trusted, so the outcome is unknown: repeat the call "
+            "Redis gave no trustworthy reply, so the outcome is unknown: repeat the call "
             "with the same Idempotency-Key.",
         ),
     ),

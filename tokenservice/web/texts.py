@@ -159,7 +159,7 @@ PROBLEMS: Mapping[str, Message] = {
             "Base de datos no disponible",
             "La base de datos de cuentas no responde a tiempo.",
         ),
-        Text("Database unavailable", "The database of accounts does not answer in time."),
+        Text("Database unavailable", "The account database does not respond in time."),
     ),
     "not_ready": Message(
         503,

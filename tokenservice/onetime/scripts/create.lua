@@ -13,9 +13,9 @@ if known then
   if string.sub(known, 1, #request) ~= request then
     return reply({ 'idempotency_mismatch' })
   end
-  local answer = string.sub(known, #request + 1)
-  if string.sub(answer, 1, #issued_in) == issued_in then
-    return reply({ 'known', string.sub(answer, #issued_in + 1) })
+  local kept = string.sub(known, #request + 1)
+  if string.sub(kept, 1, #issued_in) == issued_in then
+    return reply({ 'known', string.sub(kept, #issued_in + 1) })
   end
 end
 

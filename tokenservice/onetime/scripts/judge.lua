@@ -70,10 +70,10 @@ end
 -- the right to a command is refused before it, and nothing is half decided.
 -- HDEL changes nothing, but opens a full server: Redis refuses a script's write when memory is
 -- full, unless an earlier write of the script is one that it always allows.
-local function begin_change(name, request, answer, window)
+local function begin_change(name, request, kept, window)
   redis.call('HDEL', record_key, '')
   count = redis.call('HINCRBY', KEYS[1], 'count', 1)
-  if name ~= '' then redis.call('SET', idem, request .. answer, 'PX', window) end
+  if name ~= '' then redis.call('SET', idem, request .. kept, 'PX', window) end
 end
 
 -- Remove the token from its owner's live set; false where it is no member, as a record that was

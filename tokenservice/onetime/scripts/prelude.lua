@@ -13,7 +13,7 @@
 --
 -- KEYS[1]: the shard's history   ARGV[1]: the change counts that the caller knows, by term
 -- A script touches the keys in KEYS and no others: while a cluster slot migrates, Redis then
--- answers TRYAGAIN before any write.
+-- replies TRYAGAIN before any write.
 
 -- One clock and one identity, both of the server process that runs the script and read inside
 -- it: no connection and no failover can pair one server's reply with another's.

@@ -6,12 +6,12 @@ local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
 if refused then return reply(refused) end
 
-local known, answer = recall(record, name, request)
+local known, kept = recall(record, name, request)
 if known == 'idempotency_mismatch' then return reply({ known }) end
 local state = state_of(record)
 if known then
   -- A reply is replayed only while it is true.
-  local holds = state == 'reserved' and record.nonce == answer
+  local holds = state == 'reserved' and record.nonce == kept
   if not holds then return reply({ 'lease_ended' }) end
 else
   refused = unusable(record, state, purpose, subject, bind)
