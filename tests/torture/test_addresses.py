@@ -58,7 +58,7 @@ def said_of(mistake: dict[str, str]) -> bytes:
     return done.stdout + done.stderr
 
 
-def test_a_mistake_in_an_address_is_told_without_its_password() -> None:
+def test_a_wrong_address_is_reported_without_its_password() -> None:
     """Guards: ``Config.from_mapping``, and what each client makes of its own address."""
     canaries, told = Canaries(), []
     for name, values in MISTAKEN.items():

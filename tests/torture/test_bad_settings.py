@@ -118,7 +118,7 @@ def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "program", [[*PROGRAMS["gunicorn"], "--check-config"], [*PROGRAMS["flask"][:3], "routes"]]
 )
-def test_what_refuses_is_the_settings(program: list[str], tmp_path: Path) -> None:
+def test_good_settings_start(program: list[str], tmp_path: Path) -> None:
     """The twin: without the mistakes both start."""
     code, said = start(program, GOOD, tmp_path)
     assert code == 0, said

@@ -24,7 +24,7 @@ from tests.torture.ledger import FULL, record, trials
 OFFSETS = (0, 5, -5)  # seconds
 
 
-def test_a_clock_that_jumps_makes_no_token_good_again(tmp_path: Path) -> None:
+def test_a_clock_jump_makes_no_token_valid_again(tmp_path: Path) -> None:
     """Guard: prelude.lua believes a final state before it looks at the time.
 
     No twin: whoever breaks that honours tokens twice without any clock.
@@ -81,7 +81,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
         ]
 
 
-def test_a_token_lives_as_long_as_it_was_told(nodes: list[Node]) -> None:
+def test_a_token_lives_as_long_as_requested(nodes: list[Node]) -> None:
     """Whatever the clocks of server and service say: both moments are of one of them."""
     errors = []
     for _ in range(trials(50)):

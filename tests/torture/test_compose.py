@@ -99,7 +99,7 @@ def test_each_container_is_locked_down(services: dict[str, Service], dockerfile:
     assert len(weaknesses("bare", {"privileged": True, "network_mode": "host"}, "root")) >= 9
 
 
-def test_only_the_service_can_be_reached(services: dict[str, Service]) -> None:
+def test_only_the_service_is_reachable(services: dict[str, Service]) -> None:
     done = compose("config", "--format", "json", **SECRETS)
     assert json.loads(done.stdout)["networks"]["back"]["internal"]
     for name in ("db", "redis"):
@@ -108,14 +108,14 @@ def test_only_the_service_can_be_reached(services: dict[str, Service]) -> None:
     assert services["migrate"]["network_mode"] == "service:db"
 
 
-def test_each_part_connects_as_the_least_that_it_can_be(services: dict[str, Service]) -> None:
+def test_each_container_connects_with_the_least_privileges(services: dict[str, Service]) -> None:
     app, migrate = services["app"]["environment"], services["migrate"]["environment"]
     assert app["db_user"] == APP
     assert app["redis_url"].startswith(f"redis://{REDIS_USER}:")
     assert migrate["database_url"].startswith(f"postgresql://{OWNER}@127.0.0.1/")
 
 
-def test_what_is_mounted_is_there(services: dict[str, Service]) -> None:
+def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
     for service in services.values():
         for mount in service.get("volumes", []):
             if mount["type"] == "bind":

@@ -103,7 +103,7 @@ def told(found: dict[str, float]) -> str:
     return "areas " + ", ".join(f"{value:.3f} ({name})" for name, value in found.items())
 
 
-def test_a_login_does_not_tell_who_has_an_account(app: Flask, alone: Service) -> None:
+def test_a_login_does_not_reveal_accounts(app: Flask, alone: Service) -> None:
     """ASVS 5.0 V6.3.8. Guard: the stand-in in ``Passwords._verify``, and one answer for all."""
     with httpx.Client(base_url=alone.url, timeout=30) as client:
         calls = logins(*three(app, client.post))
@@ -164,7 +164,7 @@ def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
     return tokens, reservations
 
 
-def test_a_made_up_token_does_not_tell_which_exist(alone: Service, person: Person) -> None:
+def test_a_made_up_token_does_not_reveal_existing_ones(alone: Service, person: Person) -> None:
     """RFC 7662 section 4. Guards: ``turned_away`` in prelude.lua, and ``store._held``."""
     with Wire(alone, person.headers) as wire:
         kinds = unusable(wire)

@@ -59,7 +59,7 @@ def tails(number: int) -> list[float]:
 
 
 @pytest.mark.parametrize(("kind", "full"), [("sentinels", 100), ("cluster", 30)])
-def test_a_killed_master_is_replaced_by_one_that_missed_something(
+def test_a_replica_that_missed_writes_honours_no_token_twice(
     request: pytest.FixtureRequest, kind: str, full: int
 ) -> None:
     """Guard: the fence in prelude.lua, ``record.term ~= term_now``."""
@@ -151,7 +151,7 @@ def go_and_come_back(pair: Sentinels) -> list[Coin]:
     return coins
 
 
-def test_a_master_that_comes_back_honours_nothing_from_before(tmp_path: Path) -> None:
+def test_a_returning_master_honours_no_older_token(tmp_path: Path) -> None:
     """Guard: master_replid in prelude.lua. The process is the same, and so is its run_id."""
     n = trials(20)
     with topologies.sentinel(tmp_path, replicas=1) as topology:

@@ -61,7 +61,7 @@ def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
             thread.join()
 
 
-def test_no_account_is_lost_or_doubled_and_token_calls_do_not_notice(
+def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
     pair: Pair, serve: Callable[..., Service], redis_server: dev.Redis
 ) -> None:
     """The service knows both hosts. One writes accounts, one uses tokens, and they change places.
@@ -144,7 +144,7 @@ def register(client: FlaskClient) -> int:
     return client.post("/auth/register", json=account).status_code
 
 
-def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskClient, Any]) -> None:
+def test_a_pool_leaves_a_demoted_server(pinned: tuple[FlaskClient, Any]) -> None:
     """A ping succeeds there. The first write fails, and the next finds the new primary.
 
     Guard: ``postgres.leave_read_only_server``.
@@ -159,13 +159,13 @@ def test_a_pool_leaves_a_server_that_has_become_a_standby(pinned: tuple[FlaskCli
     assert answers == [503, 201, 201, 201, 201]
 
 
-def test_a_probe_alone_makes_it_ready_again(pinned: tuple[FlaskClient, Any]) -> None:
+def test_a_probe_alone_restores_readiness(pinned: tuple[FlaskClient, Any]) -> None:
     """Who is not ready gets no writes, and would never leave. Guard: ``ops.check_postgres``."""
     client, _ = pinned
     assert [readiness(client).status_code for _ in range(3)] == [503, 200, 200]
 
 
-def test_without_the_guard_it_stays(pinned: tuple[FlaskClient, Any]) -> None:
+def test_without_the_guard_the_pool_stays(pinned: tuple[FlaskClient, Any]) -> None:
     client, _ = pinned
     with client.application.app_context():
         event.remove(db.engine, "handle_error", postgres.leave_read_only_server)

@@ -97,7 +97,9 @@ def test_a_forged_address_gains_nothing(real: HAProxy) -> None:
     assert not wrong, allowed
 
 
-def test_without_the_guard_it_gains_everything(limited: Service, tmp_path: Path) -> None:
+def test_without_the_guard_a_forged_address_evades_the_limit(
+    limited: Service, tmp_path: Path
+) -> None:
     """The same calls find it, so the test above can fail."""
     open_door = changed(
         tmp_path / "changed.cfg",
@@ -111,7 +113,7 @@ def test_without_the_guard_it_gains_everything(limited: Service, tmp_path: Path)
         assert passed(client, "X-Forwarded-For") > LIMIT
 
 
-def test_what_reaches_the_service(proxy: HAProxy) -> None:
+def test_the_service_receives_no_forged_header(proxy: HAProxy) -> None:
     """One hop, nothing about the connection, no name that gunicorn would read as another."""
     forged = [
         ("X-Forwarded-For", "192.0.2.1"),
@@ -182,7 +184,7 @@ NO_ID = [
 
 
 @pytest.mark.parametrize(("given", "id_"), [*ONE_ID, *((given, "") for given in NO_ID)])
-def test_the_id_of_a_request_is_one_and_the_same(
+def test_proxy_and_service_agree_on_the_request_id(
     given: list[tuple[str, str]], id_: str, real: HAProxy, limited: Service, proxy: HAProxy
 ) -> None:
     """Whole lines alone are the caller's id, or its trace's; else there is a new one."""
@@ -229,7 +231,7 @@ def problem_of(body: bytes) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("method", [f"ott_{'7' * 58}", "A" * 9000, "%x|'!#", "get"])
-def test_a_method_that_nobody_knows_is_in_no_line(method: str, proxy: HAProxy) -> None:
+def test_an_unknown_method_is_not_logged(method: str, proxy: HAProxy) -> None:
     """Guard: ``txn.method`` in haproxy.cfg. A line is of what the proxy answers by itself."""
     ask = f"{method} /metrics HTTP/1.1\r\nHost: service\r\nX-Request-ID: m{len(method)}\r\n"
     said(proxy.port, f"{ask}Connection: close\r\n\r\n".encode())
@@ -238,7 +240,7 @@ def test_a_method_that_nobody_knows_is_in_no_line(method: str, proxy: HAProxy) -
     assert "127.0.0.1 - 4" in proxy.log.read_text()
 
 
-def test_answers_lose_nothing(real: HAProxy, limited: Service) -> None:
+def test_responses_lose_nothing_in_the_proxy(real: HAProxy, limited: Service) -> None:
     """What the contract needs arrives as it was sent: compared with gunicorn's own."""
     calls = [("GET", "/auth/me"), ("POST", "/auth/register"), ("PUT", "/token/create")]
     for method, path in calls:
@@ -271,7 +273,7 @@ def test_answers_lose_nothing(real: HAProxy, limited: Service) -> None:
         (b"GET /hangs-up HTTP/1.1\r\nHost: service\r\n", (502, "internal_error")),
     ],
 )
-def test_its_refusals_have_the_shape_of_the_contract(
+def test_refusals_of_the_proxy_are_problems(
     request_: bytes, expected: tuple[int, str], proxy: HAProxy, seen: Witness
 ) -> None:
     before = len(seen.paths)
@@ -283,11 +285,11 @@ def test_its_refusals_have_the_shape_of_the_contract(
     assert len(seen.paths) - before == (expected[0] == 502)
 
 
-def test_a_body_that_is_just_small_enough_passes(proxy: HAProxy) -> None:
+def test_a_body_at_the_limit_passes(proxy: HAProxy) -> None:
     assert httpx.post(proxy.url, content=b"a" * 16_384).status_code == 200
 
 
-def test_a_server_that_is_late_or_away(seen: Witness, tmp_path: Path) -> None:
+def test_a_late_server_is_504_and_an_absent_one_503(seen: Witness, tmp_path: Path) -> None:
     """504 and 502 say that the outcome is unknown, 503 that nothing happened."""
     hasty = changed(tmp_path / "changed.cfg", ("timeout server 10s", "timeout server 300ms"))
     ask = b"GET /takes/1 HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
@@ -311,9 +313,7 @@ class Names(socketserver.BaseRequestHandler):
         way_back.sendto(head + question + answer * found, self.client_address)
 
 
-def test_a_service_that_comes_back_with_another_address_is_found(
-    seen: Witness, tmp_path: Path
-) -> None:
+def test_a_service_with_a_new_address_is_found(seen: Witness, tmp_path: Path) -> None:
     """Guard: ``resolvers`` in haproxy.cfg. Without it an address is asked for once."""
     Names.address = "127.0.0.3"  # where nobody is
     with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ThreadPoolExecutor(1) as thread:
@@ -331,7 +331,7 @@ def test_a_service_that_comes_back_with_another_address_is_found(
             names.shutdown()
 
 
-def test_an_address_that_asks_too_often(proxy: HAProxy) -> None:
+def test_an_address_has_a_limit_of_requests(proxy: HAProxy) -> None:
     asked = 2_100
     requests = b"GET /metrics HTTP/1.1\r\nHost: service\r\n\r\n" * asked
     last = b"GET /metrics HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
@@ -353,7 +353,7 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_an_address_with_too_many_connections(proxy: HAProxy) -> None:
+def test_an_address_has_a_limit_of_connections(proxy: HAProxy) -> None:
     """It cannot have more, and others still can."""
     here, there = ("127.0.3.12", 0), ("127.0.3.13", 0)
     with contextlib.ExitStack() as opened:
@@ -369,7 +369,7 @@ def test_an_address_with_too_many_connections(proxy: HAProxy) -> None:
         assert other.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_connections_to_the_service_are_kept(proxy: HAProxy, seen: Witness) -> None:
+def test_connections_to_the_service_are_reused(proxy: HAProxy, seen: Witness) -> None:
     with httpx.Client(base_url=proxy.url) as client:
         client.get("/")
         before = seen.connections
@@ -381,7 +381,7 @@ def test_connections_to_the_service_are_kept(proxy: HAProxy, seen: Witness) -> N
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @needs_program("openssl")
-def test_the_block_for_tls(seen: Witness, tmp_path: Path) -> None:
+def test_the_tls_block_works_and_refuses_old_versions(seen: Witness, tmp_path: Path) -> None:
     """Its lines work when the # before them is taken away, and speak no old TLS."""
     pair = tmp_path / "pair.pem"
     made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -415,7 +415,7 @@ def test_the_block_for_tls(seen: Witness, tmp_path: Path) -> None:
             httpx.get(f"https://localhost:{port}/", verify=old)
 
 
-def test_a_document_as_large_as_it_is_arrives_whole(real: HAProxy) -> None:
+def test_a_large_document_arrives_whole(real: HAProxy) -> None:
     """Those of the documentation go another way, and a few at a time."""
     with ThreadPoolExecutor(8) as threads:
         urls = [f"{real.url}/docs/assets/swagger-ui-bundle.js"] * trials(400, 8)

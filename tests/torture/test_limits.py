@@ -163,7 +163,7 @@ def said(n: int) -> str:
     return (*forms, "127.0.0.1", "localhost", "unknown", "", f"{one}:80")[n % 10]
 
 
-def test_nothing_that_a_client_says_of_himself_is_believed(direct: Service) -> None:
+def test_forwarding_headers_of_a_client_are_ignored(direct: Service) -> None:
     """With ``trusted_proxies=0``, whichever headers he sends and however often."""
     requests = trials(10_000, 150)
     with httpx.Client(base_url=direct.url, timeout=30, headers=ALONE) as http:
@@ -206,7 +206,7 @@ BEFORE = (
         ),
     ],
 )
-def test_behind_a_proxy_only_its_own_word_counts(
+def test_behind_a_proxy_only_its_own_entry_counts(
     whose: str, last: tuple[str, ...], proxied: tuple[Service, Proxy]
 ) -> None:
     """It adds its word to the client's line, or a line of its own."""
@@ -256,7 +256,7 @@ def guess(http: httpx.Client, correo: str, n: int, **headers: str) -> int:
     return http.post("/auth/login", headers=headers, **body).status_code
 
 
-def test_a_window_in_which_redis_goes_has_two_counts(proxied: tuple[Service, Proxy]) -> None:
+def test_a_window_with_a_redis_outage_has_two_counts(proxied: tuple[Service, Proxy]) -> None:
     """And no more than two, wherever in it that is: its limit may be reached twice."""
     service, to_redis = proxied
     windows, most = trials(20, 1), 0

@@ -244,9 +244,7 @@ class Resending(Connection):
 
 
 @pytest.mark.parametrize("name", ["alone", "cluster"])
-def test_a_client_that_resends_tells_who_used_a_token_that_it_is_used(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_resending_client_refuses_the_consumer_as_used(name: str, tmp_path: Path) -> None:
     """Without the guard in connection.py the test above fails."""
     with proxied(name, tmp_path) as (server, behind, _):
         resending = Resending(name, behind.port, server.password)
@@ -255,7 +253,7 @@ def test_a_client_that_resends_tells_who_used_a_token_that_it_is_used(
         resending.client.close()
 
 
-def test_without_a_memory_of_keys_a_repeat_is_told_used(tmp_path: Path) -> None:
+def test_without_remembered_keys_a_repeat_is_refused_as_used(tmp_path: Path) -> None:
     """Without the guard in validate.lua the test above fails."""
     with proxied("alone", tmp_path) as (_, behind, url):
         connection = connect(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)

@@ -49,7 +49,7 @@ def well_again_after(tally: Tally) -> float:
 
 
 @needs_haproxy
-def test_what_is_too_much_is_refused_and_the_rest_is_served(
+def test_the_excess_is_refused_and_the_rest_is_served(
     service: Service, plan: Plan, tmp_path: Path
 ) -> None:
     """Guard: the bound of the queue in haproxy.cfg, and ``maxconn``."""
@@ -79,7 +79,7 @@ def test_what_is_too_much_is_refused_and_the_rest_is_served(
     assert well <= 5
 
 
-def test_without_a_proxy_everyone_waits(plan: Plan) -> None:
+def test_without_a_proxy_all_requests_wait(plan: Plan) -> None:
     """The same flood straight to gunicorn, which sheds no load: a limit."""
     peak = during(plan, SECONDS).goodput()
     flood = during(replace(hurry(plan, 3 * peak), patience=2), SECONDS)

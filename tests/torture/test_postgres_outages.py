@@ -67,7 +67,7 @@ if trials(100) >= 10:  # To the service it is the same as one that hangs.
 
 
 @pytest.mark.parametrize("words", ROWS)
-def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
+def test_every_call_follows_the_failure_policy(words: str, site: Site) -> None:
     hold(site, words, ROWS[words])
 
 

@@ -124,7 +124,7 @@ def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
     assert not allowed
 
 
-def test_an_application_that_owned_the_tables_would_be_noticed(server: deployed.Postgres) -> None:
+def test_an_application_with_the_owners_rights_is_noticed(server: deployed.Postgres) -> None:
     """The twin: with the owner's rights some of the same words pass, so the roles refuse them."""
     with contextlib.closing(psycopg2.connect(server.superuser_url)) as connection:
         cursor = connection.cursor()
@@ -145,7 +145,7 @@ def test_the_owner_of_the_tables_does_not_own_the_server(server: deployed.Postgr
     assert {statement for statement, why in came_of.items() if why != DENIED} == set()
 
 
-def test_the_roles_can_be_made_again(server: deployed.Postgres) -> None:
+def test_the_roles_can_be_created_again(server: deployed.Postgres) -> None:
     """For a database that was there before them, with its tables."""
     server.run_roles()
     came_of = outcomes(server.url_of(deployed.APP), ["SELECT FROM users", *FORBIDDEN])
@@ -164,7 +164,7 @@ def startup(server: deployed.Postgres, user: str, address: str) -> bytes:
         return connection.recv(1000)
 
 
-def test_each_role_comes_from_where_it_belongs(server: deployed.Postgres) -> None:
+def test_each_role_connects_from_its_own_addresses_only(server: deployed.Postgres) -> None:
     """Guard: pg_hba.conf. The owner needs no password, and so must be at home."""
     asked_for_a_password, in_at_once = b"R\0\0\0\x17\0\0\0\x0aSCRAM", b"R\0\0\0\x08\0\0\0\0"
     assert startup(server, deployed.OWNER, "127.0.0.1").startswith(in_at_once)
@@ -174,7 +174,7 @@ def test_each_role_comes_from_where_it_belongs(server: deployed.Postgres) -> Non
         assert b"no pg_hba.conf entry" in startup(server, "postgres", address)
 
 
-def test_the_commands_for_accounts_need_no_more(
+def test_the_least_role_suffices_for_the_account_commands(
     server: deployed.Postgres, make_app: Callable[..., Flask]
 ) -> None:
     run = make_app(database_url=server.url_of(deployed.APP)).test_cli_runner().invoke
@@ -194,7 +194,7 @@ def test_the_commands_for_accounts_need_no_more(
     assert len(listed) == 4
 
 
-def test_the_service_needs_no_more(
+def test_the_least_role_and_user_suffice_for_the_service(
     server: deployed.Postgres, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     """All of it, with the least user of Redis and the least role of Postgres."""

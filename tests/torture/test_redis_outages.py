@@ -114,7 +114,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("words", ROWS)
-def test_every_call_answers_what_the_policy_says(words: str, site: Site) -> None:
+def test_every_call_follows_the_failure_policy(words: str, site: Site) -> None:
     hold(site, words, ROWS[words])
 
 
@@ -123,7 +123,7 @@ def test_the_process_is_alive_while_redis_hangs(site: Site) -> None:
         alive_under(site, "create", "healthz answers while Redis hangs")
 
 
-def test_sentinels_that_know_no_master(
+def test_sentinels_without_a_master(
     serve: Callable[..., Service], postgres: dev.Postgres, tmp_path: Path
 ) -> None:
     if trials(100) < 10:

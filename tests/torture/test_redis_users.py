@@ -63,7 +63,7 @@ def as_user(url: str, user: str = USER, db: int | None = None) -> str:
     return url if db is None else re.sub(r"/\d+$", f"/{db}", url)
 
 
-def test_the_commands_are_those_that_the_code_names() -> None:
+def test_the_user_has_exactly_the_commands_of_the_code() -> None:
     """S58. A command that a script gains, loses or no longer needs turns this red."""
     named = {
         name.lower()
@@ -135,13 +135,15 @@ def use_all_of_it(url: str, shards: int = 1) -> None:
     assert [verdict.remaining for verdict in known.verdicts] == [1]
 
 
-def test_all_of_it_works_and_nothing_is_refused(server: dev.Redis, admin: redis.Redis) -> None:
+def test_every_operation_works_and_nothing_is_refused(
+    server: dev.Redis, admin: redis.Redis
+) -> None:
     admin.execute_command("ACL", "LOG", "RESET")
     use_all_of_it(as_user(server.url, db=1))
     assert admin.execute_command("ACL", "LOG") == []
 
 
-def test_none_of_the_commands_could_be_left_out(server: dev.Redis, admin: redis.Redis) -> None:
+def test_every_permitted_command_is_needed(server: dev.Redis, admin: redis.Redis) -> None:
     """The twin of the test above: with any one command less, it fails."""
     needless = []
     for command in COMMANDS - OF_CLUSTERS:
@@ -203,7 +205,7 @@ def test_no_other_key_can_be_reached(server: dev.Redis, admin: redis.Redis) -> N
     assert admin.get("session:1") == b"theirs"
 
 
-def test_only_the_service_gets_into_the_redis_of_the_deployment(tmp_path: Path) -> None:
+def test_only_the_service_can_log_in_to_the_deployed_redis(tmp_path: Path) -> None:
     """Guards: "user default off" in users.acl, and the last lines of start.sh."""
     with deployed.Redis(tmp_path) as server:
         use_all_of_it(server.url)
@@ -239,14 +241,14 @@ def close(topology: Topology, password: str) -> str:
     return as_user(topology.url)
 
 
-def test_it_works_in_a_cluster(tmp_path: Path) -> None:
+def test_the_users_work_in_a_cluster(tmp_path: Path) -> None:
     with topologies.cluster(tmp_path) as topology:
         url = close(topology, topology.servers[0].password)
         for _ in range(5):  # owners who live on different masters
             use_all_of_it(url, topology.shards)
 
 
-def test_it_works_under_sentinel_and_through_a_failover(tmp_path: Path) -> None:
+def test_the_users_work_under_sentinel_and_through_a_failover(tmp_path: Path) -> None:
     """Guard: replicas.acl. Without its users a replica copies nothing, and nobody promotes it."""
     with topologies.sentinel(tmp_path) as topology:
         master, replica = topology.servers

@@ -200,7 +200,7 @@ def leave_and_come_back(cluster: Cluster) -> list[Coin]:
     return coins
 
 
-def test_a_slot_comes_back_from_a_replica_that_fell_behind(cluster: Cluster) -> None:
+def test_a_slot_returns_from_a_stale_replica(cluster: Cluster) -> None:
     """Guard: the epoch in the term, in prelude.lua."""
     n = trials(20)
     coins = [coin for _ in range(n) for coin in leave_and_come_back(cluster)]

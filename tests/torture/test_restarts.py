@@ -118,7 +118,7 @@ def test_rolling_restarts_lose_no_request(
 
 
 @needs_haproxy
-def test_a_service_that_is_killed_does_lose_requests(
+def test_a_killed_service_loses_requests(
     pair: list[Service], proxy: HAProxy, someone: Person
 ) -> None:
     """The same load notices a restart without manners, so the test above can fail."""
@@ -133,7 +133,7 @@ def test_a_service_that_is_killed_does_lose_requests(
     until(lambda: len(pair[0].workers()) == 2)
 
 
-def test_old_workers_stay_until_the_new_ones_answer(pair: list[Service]) -> None:
+def test_old_workers_stay_until_the_new_ones_serve(pair: list[Service]) -> None:
     """Guard: ``on_reload`` in gunicorn.conf.py. Without it they are told to stop at once."""
     pair[0].reload()
     lines = [json.loads(line) for line in pair[0].log.read_text().splitlines()]
@@ -168,7 +168,7 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
     assert not failures, (tally.answers, tally.failed)
 
 
-def test_sigterm_turns_readiness_first_and_lets_requests_finish(
+def test_sigterm_ends_readiness_first_and_lets_requests_finish(
     serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     """Guard: ``when_ready`` in gunicorn.conf.py."""

@@ -92,7 +92,7 @@ def exposed(serve: Callable[..., Service]) -> Iterator[Service]:
 
 
 @pytest.mark.parametrize("who", ["somebody", "nobody"])
-def test_the_service_does_what_its_document_says(
+def test_the_service_conforms_to_its_openapi_document(
     who: str, exposed: Service, tmp_path: Path
 ) -> None:
     """Guards: every handler of ``errors.py``, ``strictjson``, the schemas and ``openapi.py``."""

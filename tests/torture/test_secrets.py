@@ -200,7 +200,7 @@ def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator
 
 @needs_haproxy
 @pytest.mark.timeout(14_400 if ledger.FULL else 300)  # the Makefile's; or more than usual
-def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
+def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path) -> None:
     """ASVS 5.0 V16.2.5, V14.2.1, V6.5.2. Guards: ``logs.leave_out_quotes`` and the level of
     gunicorn's log, ``worker.Worker``, ``hide_parameters``, and ``verifier`` in format.py.
     """
@@ -246,7 +246,7 @@ def test_no_secret_is_told_or_kept(exposed: Exposed, tmp_path: Path) -> None:
     assert not hits, sorted(hits)
 
 
-def test_what_is_there_is_found(exposed: Exposed) -> None:
+def test_a_planted_secret_is_found_everywhere(exposed: Exposed) -> None:
     """Each place once with a secret in it: the search above is able to find one."""
     secret = exposed.canaries.add("a secret", secrets.token_urlsafe(24))
     words = ["-c", "import time; time.sleep(30)", secret]

@@ -21,7 +21,7 @@ SHORT = ("test_crash.py", "test_put_back.py", "test_held.py")
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["redis-7.0", "redis-8.2", "valkey-8.0"])
-def test_the_engine_is_as_safe_on(name: str) -> None:
+def test_the_engine_passes_its_tests_on(name: str) -> None:
     program = SERVERS / name / "redis-server"
     if not program.exists():
         lacks(name)

@@ -87,7 +87,7 @@ def test_a_slow_request_never_reaches_the_service(tmp_path: Path) -> None:
         assert seen_without.paths == ["/token/create"]
 
 
-def test_without_a_proxy_they_stop_the_service(service: Service, someone: Person) -> None:
+def test_without_a_proxy_slow_clients_stop_the_service(service: Service, someone: Person) -> None:
     """Not promised, and this is why there must be a proxy. It is well again once they leave.
 
     Those with slow headers come first, so that each run sees that such clients do harm. Fewer may

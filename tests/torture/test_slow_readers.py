@@ -130,7 +130,7 @@ def beginning(reader: socket.socket) -> int:
 
 @pytest.mark.parametrize("count", [32, 100])
 @pytest.mark.parametrize("kind", ["documents", "batches", "mistakes"])
-def test_readers_that_do_not_read_hold_nobody_up(
+def test_clients_that_do_not_read_delay_no_others(
     kind: str, count: int, proxy: HAProxy, someone: Person
 ) -> None:
     """Guards: the backend ``long`` of haproxy.cfg, and ``MOST_ERRORS``."""
@@ -160,7 +160,7 @@ def test_readers_that_do_not_read_hold_nobody_up(
     assert set(statuses) == set(same) <= {200, 201, 422}, (statuses, same)
 
 
-def test_without_the_long_way_they_stop_the_others(
+def test_without_the_long_backend_they_stop_the_others(
     real: Service, someone: Person, tmp_path: Path
 ) -> None:
     """Red without ``backend long``: the test above can fail."""
@@ -174,7 +174,9 @@ def test_without_the_long_way_they_stop_the_others(
     assert beside.statuses() == {503: beside.total}
 
 
-def test_an_answer_on_the_short_way_fits_into_one_buffer(real: Service, someone: Person) -> None:
+def test_a_response_of_the_short_backend_fits_into_one_buffer(
+    real: Service, someone: Person
+) -> None:
     """Whatever is asked: of a batch of mistakes, of the longest terms, in either language."""
     longest = {**TERMS, "audience": [*AUDIENCE[:15], someone.id], "data": {"x": "é" * 2000}}
     with httpx.Client(base_url=real.url, headers=someone.headers, timeout=30) as client:
@@ -197,7 +199,7 @@ def test_an_answer_on_the_short_way_fits_into_one_buffer(real: Service, someone:
     assert max(len(answer.content) for answer in answers) < BUFFER - 2_000  # for the headers
 
 
-def test_each_call_goes_the_way_of_its_answer(
+def test_each_call_has_the_backend_of_its_response(
     real: Service, someone: Person, tmp_path: Path
 ) -> None:
     """Only the spelling of the contract goes the short way. Guard: ``is_short``."""
@@ -230,7 +232,7 @@ def test_each_call_goes_the_way_of_its_answer(
         assert way("POST", "http://service/token/create?x=/docs") == "service/one"
 
 
-def test_what_one_address_does_not_read_is_bounded(proxy: HAProxy) -> None:
+def test_unread_responses_of_one_address_are_bounded(proxy: HAProxy) -> None:
     """On connections of its own, or on one of HTTP/2 that never opens its window."""
     target = f"/docs/assets/{BUNDLE}"
     ask = GET.format(target).encode()

@@ -197,7 +197,7 @@ def tally(front: Front) -> Tally:
     return Tally(front)
 
 
-def test_there_are_sixty_cases_and_more() -> None:
+def test_there_are_at_least_sixty_cases() -> None:
     assert len(REFUSED) + len(LAST) + len(UNDERSTOOD) + len(CUT) >= 60
 
 
@@ -205,14 +205,14 @@ def one_refusal(heard: Heard) -> bool:
     return len(heard.statuses) == 1 and 400 <= heard.statuses[0] < 500
 
 
-def test_what_can_be_read_in_two_ways_is_refused_and_the_connection_ends(tally: Tally) -> None:
+def test_an_ambiguous_request_is_refused_and_the_connection_closed(tally: Tally) -> None:
     """Guards: gunicorn's own parser, ``http.refuse_cut_body`` and ``worker.Worker``."""
     for name, request in REFUSED.items():
         tally.send(name, request + VICTIM, one_refusal, answers=1)
     tally.judge("What can be read in two ways gets one 4xx, and nothing behind it is read")
 
 
-def test_a_reader_that_is_lenient_is_noticed(serve: Callable[..., Service]) -> None:
+def test_a_lenient_parser_is_noticed(serve: Callable[..., Service]) -> None:
     """The same where gunicorn is told to overlook what it refuses by default."""
     lenient = "--strip-header-spaces --permit-obsolete-folding"
     with serve(web_concurrency=1, GUNICORN_CMD_ARGS=lenient) as service:
@@ -222,7 +222,7 @@ def test_a_reader_that_is_lenient_is_noticed(serve: Callable[..., Service]) -> N
     assert tally.failures
 
 
-def test_a_body_ends_where_it_says(tally: Tally) -> None:
+def test_a_body_ends_at_its_declared_end(tally: Tally) -> None:
     """Each gets the answers that it should, and the request behind it gets its own."""
     for name, (request, statuses) in UNDERSTOOD.items():
         wanted = [*statuses, 404]
@@ -246,7 +246,7 @@ def test_a_body_ends_where_it_says(tally: Tally) -> None:
     tally.judge("A request that is understood gets its own answer, and so does the one behind it")
 
 
-def test_what_is_cut_short_is_not_acted_upon(tally: Tally) -> None:
+def test_a_truncated_request_is_not_executed(tally: Tally) -> None:
     """Guard: ``http.refuse_cut_body``; gunicorn hands on what it has of a body."""
     for name, request in CUT.items():
         tally.send(
@@ -262,7 +262,7 @@ def test_what_is_cut_short_is_not_acted_upon(tally: Tally) -> None:
 
 
 @needs_haproxy
-def test_the_proxy_and_the_service_read_alike(behind: Front) -> None:
+def test_the_proxy_and_the_service_parse_alike(behind: Front) -> None:
     """The shipped proxy refuses, rewrites or hands on; whoever comes next gets his own answer.
 
     Their connections are its own, kept and shared: an answer left over on one would be the next

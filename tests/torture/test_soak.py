@@ -114,7 +114,7 @@ def soaked(
         yield Soaked(service, redis.Redis.from_url(store.url), {store.port, postgres.port})
 
 
-def test_nothing_grows_and_every_answer_is_accounted_for(soaked: Soaked) -> None:
+def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> None:
     with httpx.Client(base_url=soaked.service.url, timeout=30) as http:
         person = enrol(http.post)
     plan = Plan(

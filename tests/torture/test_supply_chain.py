@@ -85,7 +85,7 @@ def test_each_requirement_is_pinned_by_hash() -> None:
     "line",
     ["flask", "flask>=3", "flask==3.1.3", "flask==3.1.3 --hash=md5:00", "-e .", "./wheel.whl"],
 )
-def test_a_loose_requirement_would_be_noticed(line: str, tmp_path: Path) -> None:
+def test_a_loose_requirement_is_noticed(line: str, tmp_path: Path) -> None:
     """The twin."""
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# a lock\n{line}\n    # via nothing\n")
@@ -95,7 +95,7 @@ def test_a_loose_requirement_would_be_noticed(line: str, tmp_path: Path) -> None
     )
 
 
-def test_what_is_installed_is_what_was_pinned() -> None:
+def test_every_install_requires_hashes() -> None:
     """uv alone is not: it makes the locks, and what it made is read before it is committed."""
     for name in ("Makefile", "Dockerfile"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
@@ -152,7 +152,7 @@ def make(target: str, tools: str, **variables: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_list_of_what_is_shipped_is_the_lock(tools: str, tmp_path: Path) -> None:
+def test_the_sbom_lists_exactly_the_lock(tools: str, tmp_path: Path) -> None:
     """And the same, byte for byte, whenever and wherever it is made."""
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file, words in zip(files, ("", "--no-validate"), strict=True):
@@ -182,7 +182,7 @@ def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any
         return done.returncode, [], said[-1] if said else "nothing was said"
 
 
-def test_nothing_that_is_shipped_has_a_known_vulnerability(tools: str, tmp_path: Path) -> None:
+def test_no_shipped_package_has_a_known_vulnerability(tools: str, tmp_path: Path) -> None:
     """S61. Skipped, and never passed, where the service that knows them cannot be asked."""
     code, looked_up, said = audit(tools, tmp_path)
     if not looked_up:
@@ -235,7 +235,7 @@ def service_that_knows(vulnerable: str, status: int = 200) -> Iterator[str]:
     [("", 200, True), ("redis", 200, False), ("", 404, False), ("", 503, False)],
     ids=["all sound", "one vulnerable", "knows nothing", "away"],
 )
-def test_the_audit_passes_only_what_was_looked_up(
+def test_the_audit_passes_only_known_packages(
     vulnerable: str, status: int, passes: bool, tools: str, tmp_path: Path
 ) -> None:
     """Guard: --strict. Without it packages that the service has not heard of pass for sound."""
@@ -288,7 +288,7 @@ def test_no_secret_is_in_the_repository() -> None:
     assert found == {}
 
 
-def test_a_secret_would_be_noticed() -> None:
+def test_a_secret_is_noticed() -> None:
     """The twin."""
     made_up = "0" * 60
     for text in (

@@ -96,7 +96,7 @@ def readiness(make_app: Callable[..., Flask], **settings: str) -> dict[str, str]
     return checks
 
 
-def test_redis_is_spoken_to_only_behind_a_certificate_that_is_trusted(
+def test_redis_needs_a_trusted_certificate(
     certificates: Path, app: Flask, make_app: Callable[..., Flask], redis_server: dev.Redis
 ) -> None:
     """S51. Guard: the defaults of the client, which nothing of ours loosens."""
@@ -165,7 +165,7 @@ def cluster(certificate: Path, directory: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("deployed", [sentinel, cluster])
-def test_sentinels_and_clusters_are_spoken_to_only_behind_such_a_certificate(
+def test_sentinels_and_clusters_need_a_trusted_certificate(
     deployed: Callable[[Path, Path], AbstractContextManager[str]],
     certificates: Path,
     tmp_path: Path,
@@ -209,7 +209,7 @@ class PostgresWithTls(dev.Postgres):
         return [*super().command(), *tls]
 
 
-def test_postgres_is_spoken_to_only_behind_a_certificate_that_is_trusted(
+def test_postgres_needs_a_trusted_certificate(
     certificates: Path,
     app: Flask,
     make_app: Callable[..., Flask],
