@@ -1,4 +1,4 @@
-"""A caller of the service who, like any on a network, may get no answer."""
+"""A client of the service that may get no response, as on any network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ATTEMPTS = 20
 
 
 class Caller:
-    """Someone with a kept connection to the service, or to what stands before it.
+    """A caller with a persistent connection to the service, or to a proxy before it.
 
-    :param timeout: how long to wait for an answer, in seconds
+    :param timeout: the longest wait for a response, in seconds
     """
 
     def __init__(self, port: int, person: Person, timeout: float) -> None:
@@ -28,11 +28,11 @@ class Caller:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def post(self, path: str, body: dict[str, Any], key: str = "") -> Answer | None:
-        """Call once; None if no answer came."""
+        """Call once; None without a response."""
         headers = {**self._person.headers, "Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
-        self._leave_what_was_left()
+        self._leave_closed_connection()
         try:
             self._connection.request("POST", path, json.dumps(body), headers)
             response = self._connection.getresponse()
@@ -42,19 +42,19 @@ class Caller:
             return None
 
     def insist(self, path: str, body: dict[str, Any], *, keyed: bool = True) -> Answer:
-        """Repeat a call, under one key, until there is an answer that tells the outcome.
+        """Repeat a call, under one key, until a response tells the outcome.
 
-        :param keyed: False to repeat it as another call each time, for one that changes nothing
+        :param keyed: False to repeat without a key, for a call that changes nothing
         """
         key = secrets.token_urlsafe(12) if keyed else ""
         for _ in range(ATTEMPTS):
             answer = self.post(path, body, key)
             if answer and answer.status != 503:
                 return answer
-        raise AssertionError(f"no answer to {ATTEMPTS} calls of {path}")
+        raise AssertionError(f"no response to {ATTEMPTS} calls of {path}")
 
-    def _leave_what_was_left(self) -> None:
-        # Whatever can be read between two requests is that the server hung up on an idle caller.
+    def _leave_closed_connection(self) -> None:
+        # Readable between two requests: the server has closed an idle connection.
         idle = self._connection.sock
         if idle and select.select([idle], [], [], 0)[0]:
             self.close()

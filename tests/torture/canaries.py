@@ -1,4 +1,4 @@
-"""Secrets that were handed to the service, and every place that may tell of them afterwards."""
+"""Secrets given to the service, and every place that may reveal them afterwards."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tokenservice.onetime.format import RESERVATION, TOKEN, Reservation, Token
 
 
 class Canaries:
-    """Secrets by what they are; what is found of them is told by that name alone."""
+    """Named secrets; a find is reported by the name alone."""
 
     def __init__(self) -> None:
         self._spellings: dict[bytes, str] = {}
         self.texts: dict[str, str] = {}
 
     def add(self, name: str, text: str) -> str:
-        """Look for ``text`` from now on, and for the part of it that is secret."""
-        assert text, f"{name} was not given out"
+        """Look for ``text`` from now on, and for its secret part."""
+        assert text, f"{name} was not issued"
         self.texts[name] = text
         parts = [text]
         if text.startswith(TOKEN):
@@ -52,14 +52,14 @@ class Canaries:
 
 
 def files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file below ``directory``, but for the configuration, which holds the password."""
+    """Every file below ``directory`` except the configuration, which holds the password."""
     for path in directory.rglob("*"):
         if path.is_file() and path.name != "redis.conf":
             yield f"the file {path.name}", path.read_bytes()
 
 
 def redis_places(server: dev.Redis) -> Iterator[tuple[str, bytes]]:
-    """All keys and values, the slow log, who is connected, and all files, freshly written."""
+    """All keys and values, the slow log, the client list, and all files, freshly written."""
     client = redis.Redis.from_url(server.url)
     for key in client.scan_iter(count=1000):
         yield "a key of Redis", key + (client.dump(key) or b"")
@@ -71,7 +71,7 @@ def redis_places(server: dev.Redis) -> Iterator[tuple[str, bytes]]:
 
 
 def postgres_places(server: dev.Postgres) -> Iterator[tuple[str, bytes]]:
-    """Every row of every table, and the log, which has every statement."""
+    """Every row of every table, and the log with every statement."""
     connection = psycopg2.connect(server.url)
     try:
         with connection.cursor() as cursor:
@@ -85,7 +85,7 @@ def postgres_places(server: dev.Postgres) -> Iterator[tuple[str, bytes]]:
 
 
 class Monitor:
-    """Everything that Redis is told while the ``with`` lasts, as MONITOR shows it."""
+    """Every command that Redis receives during the ``with``, as MONITOR shows it."""
 
     def __init__(self, server: dev.Redis) -> None:
         self._client = redis.Redis.from_url(server.url)
@@ -110,7 +110,7 @@ class Monitor:
 
 
 class Arguments:
-    """The arguments of every process of this machine, looked at all the time."""
+    """The arguments of every process of this machine, polled during the ``with``."""
 
     def __enter__(self) -> Arguments:
         self.seen: set[bytes] = set()
@@ -122,7 +122,7 @@ class Arguments:
     def _look(self) -> None:
         while not self._over.wait(0.2):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with contextlib.suppress(OSError):  # It may have ended meanwhile.
+                with contextlib.suppress(OSError):  # The process may have ended.
                     self.seen.add(path.read_bytes())
 
     def __exit__(self, *_: object) -> None:

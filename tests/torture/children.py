@@ -1,4 +1,4 @@
-"""Work in a process of its own, so that it does not share an interpreter with who measures it."""
+"""Child processes: work that shares no interpreter with the test that measures it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Child:
-    """A process at work until it is told to end."""
+    """A process that works until ``end``."""
 
     def __init__(self, work: Callable[..., Any], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")  # fork copies locks that threads hold
@@ -19,7 +19,7 @@ class Child:
         self._process = context.Process(target=self._run, args=(theirs, work, *args), daemon=True)
         self._process.start()
         theirs.close()
-        self._pipe.recv()  # It is there, and begins.
+        self._pipe.recv()  # The process is up and begins.
 
     @staticmethod
     def _run(pipe: Pipe, work: Callable[..., Any], *args: Any) -> None:
@@ -29,12 +29,12 @@ class Child:
         pipe.send(work(pipe, *args))
 
     def end(self) -> Any:
-        """Tell it to end. :returns: what its work came to"""
+        """End the process. :returns: the result of its work"""
         self._pipe.send(None)
         return self.result()
 
     def result(self) -> Any:
-        """Wait until it ends by itself. :returns: what its work came to"""
+        """Wait until the process ends by itself. :returns: the result of its work"""
         result = self._pipe.recv()
         self._process.join()
         self._pipe.close()

@@ -1,4 +1,4 @@
-"""Clocks that are wrong, and jump: libfaketime, of Debian's ``faketime``."""
+"""Wrong clocks that can jump: libfaketime, of Debian's ``faketime``."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from tests.stage.programs import lacks, program
 from tests.stage.topologies import Host
 
-# libfaketime 0.9.10 knows no sleep until some moment of a clock that is not faked, which is how
-# Python's sleep is made.
+# libfaketime 0.9.10 breaks a sleep until a moment of a clock that is not faked, and Python's sleep
+# is one.
 SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
 
 
 class Clock(Host):
-    """This machine with a clock of its own, which is ``seconds`` ahead of the real one.
+    """This machine with a clock of its own, ``seconds`` ahead of the real one.
 
-    Only what says the time of day is wrong. What measures how long something takes is right, as
-    it is where an administrator or NTP sets a clock.
+    Only the time of day is wrong. Monotonic clocks are right, as they are where an administrator
+    or NTP sets a clock.
     """
 
     def __init__(self, directory: Path, seconds: float = 0) -> None:
         if not sys.platform.startswith("linux"):
-            lacks("libfaketime is preloaded as Linux does it")
+            lacks("libfaketime needs the preloading of Linux")
         program("faketime")
         directory.mkdir()
         (directory / "sitecustomize.py").write_text(SLEEP)
         self._file = directory / "seconds"
         self.set(seconds)
         self.environment = {
-            # The loader replaces $LIB by the name that this system has for it.
+            # The loader replaces $LIB by this system's library folder.
             "LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1",
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",

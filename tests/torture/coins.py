@@ -1,8 +1,8 @@
-"""Coins: tokens that are presented on every side at once, and what became of each.
+"""Coins: tokens presented on every side at once, and the outcomes of each.
 
-A coin that is answered "first success" more than once, on any sides together, was spent twice.
-Beside those of the engine as it is built there are coins of two twins with a broken fence: the
-same trial must show them spent twice, or it could not have shown it of the engine.
+A coin with the outcome "first success" more than once, on all sides together, was consumed twice.
+Beside the coins of the real engine there are coins of twins with a broken fence: the same trial
+must show those consumed twice, or it proves nothing about the engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ counting = threading.Lock()
 
 
 class Fence(StrEnum):
-    """How a script tells that it may honour a token."""
+    """The check by which a script decides that it may honour a token."""
 
     BUILT = "as built"
     NONE = "without the fence"
@@ -45,7 +45,7 @@ class Fence(StrEnum):
     SERVER = "without the epoch"
 
 
-#: The guards: what each twin lacks of prelude.lua.
+#: The guards: the line of prelude.lua that each twin lacks.
 TAKEN_OUT = {
     Fence.NONE: "if record.term ~= term_now then return 'lost' end",
     Fence.PROCESS: " .. begin(replication, '\\nmaster_replid:')",
@@ -73,7 +73,7 @@ class Stores:
     def issue(self, owner: str, count: int, life_seconds: int = 60) -> list[Coin]:
         """Create ``count`` coins of each kind, each for an owner of its own on the same shard.
 
-        The live tokens of an owner are of one term, and a twin calls the term otherwise.
+        The live tokens of an owner are of one term, and a twin names the term differently.
         """
         tag = shard_tag(owner, self._shards)
         names = (f"{owner}.{n}" for n in itertools.count())
@@ -85,7 +85,7 @@ class Stores:
         ]
 
     def present(self, coin: Coin) -> str:
-        """Try to consume a coin; say, and count, what was answered."""
+        """Try to consume a coin; count and return the outcome."""
         store, caller = self._by_fence[coin.fence], secrets.choice(CALLERS)
         try:
             if coin.is_held:
@@ -111,10 +111,10 @@ class Stores:
 
 @dataclass
 class Coin:
-    """A token, and the answers that all who presented it were given.
+    """A token, and the outcomes of all its presentations.
 
-    Half of them are presented under an idempotency key, so that the same caller may be told
-    again; and a third are reserved and then committed, where the others are validated.
+    Half of the coins are presented under an idempotency key, so that the same caller may get a
+    replay; a third are reserved and then committed, the others validated.
     """
 
     text: str
@@ -126,7 +126,7 @@ class Coin:
 
 @dataclass(frozen=True)
 class Side:
-    """Someone who presents coins: where, and what they connect to."""
+    """A client that presents coins: its host, and the address it connects to."""
 
     url: str
     host: Host = HERE
@@ -135,7 +135,7 @@ class Side:
 
 @contextlib.contextmanager
 def presenting(sides: Sequence[Side], coins: Sequence[Coin], shards: int = 1) -> Iterator[None]:
-    """Present random ones of ``coins``, which may grow, on all sides for as long as it lasts."""
+    """Present random ``coins``, a list that may grow, on all sides during the ``with``."""
     over = threading.Event()
 
     def present(side: Side) -> None:
@@ -155,14 +155,14 @@ def presenting(sides: Sequence[Side], coins: Sequence[Coin], shards: int = 1) ->
 
 
 def verdict(what: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence.NONE) -> None:
-    """Record and assert what became of the coins of a number of trials.
+    """Record and assert the outcomes of the coins of ``n`` trials.
 
-    :param twin: which broken fence must have let some be spent twice
+    :param twin: the broken fence that must have let some be consumed twice
     """
     built = [coin.answers for coin in coins if coin.fence is Fence.BUILT]
     unused = [answers for answers in built if not answers[HONOURED]]
     lost = sum(bool(answers[LOST]) for answers in unused)
-    # A presentation without an answer may have used it.
+    # A presentation without a reply may have consumed the coin.
     slandered = sum(bool(answers[USED] and not answers[UNKNOWN]) for answers in unused)
     doubled = {
         fence: sum(max(0, coin.answers[HONOURED] - 1) for coin in coins if coin.fence is fence)

@@ -1,4 +1,4 @@
-"""Every test here is slow, and what did not pass or was not run is in the ledger too."""
+"""Mark every test here as slow, and record failed and skipped ones in the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.torture.ledger import record
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """For those of this folder alone."""
+    """Called for the tests of this folder alone."""
     item.add_marker(pytest.mark.slow)
 
 

@@ -34,7 +34,7 @@ def read(path: str) -> str:
 
 
 class Redis(dev.Redis):
-    """A Redis that deploy/redis/start.sh starts, as it does in the container."""
+    """A Redis started by deploy/redis/start.sh, as in the container."""
 
     @property
     def url(self) -> str:
@@ -58,8 +58,8 @@ class Redis(dev.Redis):
 class Postgres(dev.Postgres):
     """A Postgres whose database ``deployed`` has the roles of deploy/postgres, and its pg_hba.conf.
 
-    The superuser of the container, who has the socket there, is here whom ``dev.Postgres``
-    knows, and has one line more in pg_hba.conf.
+    The superuser, which uses the socket in the container, is that of ``dev.Postgres`` here, with
+    one more line in pg_hba.conf.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -68,7 +68,7 @@ class Postgres(dev.Postgres):
 
     def prepare(self) -> None:
         super().prepare()
-        # Among its data, because Postgres runs as a user to whom our own folder may be closed.
+        # Among its data: the user of Postgres may have no access to the folder of the tests.
         superuser = "host all token_service 127.0.0.1/32 scram-sha-256\n"
         self._hba = self._data / "deployed_hba.conf"
         self._hba.write_text(superuser + read("postgres/pg_hba.conf"), encoding="utf-8")
@@ -108,7 +108,7 @@ class Postgres(dev.Postgres):
         assert done.returncode == 0, done.stderr
 
     def url_of(self, role: str) -> str:
-        """How ``role`` connects; only the application's has a password."""
+        """The URL of ``role``; only the application's role has a password."""
         login = f"{role}:{self._app_password}" if role == APP else role
         return f"postgresql://{login}@127.0.0.1:{self.port}/deployed"
 

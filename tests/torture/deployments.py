@@ -1,4 +1,4 @@
-"""Servers of which one takes over from another: who is master, and how one is lost and found."""
+"""Deployments with a failover: sentinels and clusters, their masters, and faults of a master."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from tests.stage.topologies import Node, Topology
 from tests.stage.waiting import until
 from tests.torture.coins import UNDECIDED, Coin, Side, Stores
 
-#: How many coins of each kind a trial has.
+#: Coins of each kind in a trial.
 COINS = 12
 
 
 class Deployment:
-    """Masters with replicas, and whatever puts a replica in a lost master's place."""
+    """Masters with replicas, and the mechanism that replaces a lost master by a replica."""
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.nodes = topology.servers
-        #: The service's own client. It is never made anew: it must recover by itself.
+        #: The service's own client. It is never replaced: it must recover by itself.
         self.service = self.stores(topology.url)
 
     def stores(self, url: str, **limits: int) -> Stores:
         return Stores(url, self.topology.shards, **limits)
 
     def patient(self, url: str) -> Stores:
-        """For what must succeed on a machine that stalls."""
+        """Stores with long time limits, for calls that must succeed on a stalled machine."""
         return self.stores(url, connect_ms=2000, read_ms=20_000)
 
     def master(self) -> Node:
-        """A master, to be lost next."""
+        """The master to be lost next."""
         raise NotImplementedError
 
     def is_whole(self) -> bool:
-        """Whether each replica follows its master, and nobody believes that one is gone."""
+        """Whether each replica follows its master, and every server considers all others up."""
         raise NotImplementedError
 
     def has_replaced(self, node: Node) -> bool:
-        """Whether another is master in its place, for all who decide that."""
+        """Whether all electors agree on another master in place of ``node``."""
         raise NotImplementedError
 
     def stalls(self) -> int:
-        """How often those who decide found that they had stood still, and did nothing then."""
+        """How often an elector found that it had been stalled, and so suspended failovers."""
         return 0
 
     def sides(self) -> list[Side]:
-        """The service, and each server asked directly."""
+        """The service's way, and a direct one to each server."""
         return [Side(url) for url in (self.topology.url, *(node.url for node in self.nodes))]
 
     def settle(self) -> None:
         def is_whole() -> bool:
-            # A sentinel that demotes a server hangs up on all who ask it, which is also us.
+            # A sentinel that demotes a server closes all its connections, the test's included.
             with contextlib.suppress(redis.ConnectionError):
                 return self.is_whole()
             return False
@@ -68,7 +68,7 @@ class Deployment:
         until(lambda: self.has_replaced(node), seconds=90)
 
     def bring_back(self, node: Node) -> None:
-        """Start a server that was killed, and was replaced."""
+        """Start a server that was killed and replaced."""
         self.await_replacement(node)
         node.start()
 
@@ -76,7 +76,7 @@ class Deployment:
         return [node for node in self.nodes if replication(node).get("master_port") == master.port]
 
     def coins_on(self, master: Node) -> tuple[str, list[Coin]]:
-        """Coins that ``master`` issued and its replicas have, and whose they are."""
+        """Coins that ``master`` issued and its replicas have, and their owner."""
         stores = self.patient(master.url)
         owner = next(name for name in map(str, range(1000)) if stores.serves(name))
         coins = stores.issue(owner, COINS)
@@ -85,14 +85,14 @@ class Deployment:
         return owner, coins
 
     def present_all(self, coins: Sequence[Coin]) -> None:
-        """Present each coin until there is an answer."""
+        """Present each coin until its outcome is decided."""
         stores = self.patient(self.topology.url)
         for coin in coins:
             until(lambda coin=coin: stores.present(coin) not in UNDECIDED)
 
 
 class Sentinels(Deployment):
-    """One master with replicas, and three sentinels that appoint another."""
+    """One master with replicas, and three sentinels that appoint its successor."""
 
     def master(self) -> Node:
         (address,) = self.appointed()
@@ -126,13 +126,13 @@ class Sentinels(Deployment):
         return len(appointed) == 1 and node.address not in appointed
 
     def bring_back(self, node: Node) -> None:
-        # What a sentinel would have written into its redis.conf, had it been alive.
+        # A sentinel would have written this into its redis.conf, had the server been up.
         self.await_replacement(node)
         node.settings["replicaof"] = self.master().address
         super().bring_back(node)
 
     def fail_over(self) -> None:
-        """Have another master appointed though nothing is wrong, as an operator would."""
+        """Have another master appointed without a fault, as an operator would."""
         self.topology.watchers[0].client().sentinel_failover("tokens")
 
     def stalls(self) -> int:
@@ -140,7 +140,7 @@ class Sentinels(Deployment):
 
 
 class Cluster(Deployment):
-    """Three masters with a replica each, which vote."""
+    """Three masters that vote, with a replica each."""
 
     def master(self) -> Node:
         return secrets.choice([node for node in self.nodes if is_master(node)])
@@ -161,7 +161,7 @@ class Cluster(Deployment):
         )
 
     def _flags(self, node: Node) -> list[str]:
-        """What a node thinks of each: master, slave, fail, …"""
+        """The flags of each node in the view of ``node``: master, slave, fail, …"""
         known = node.client().cluster("nodes").values()
         return [other["flags"].removeprefix("myself,") for other in known]
 
@@ -176,8 +176,8 @@ def is_master(node: Node) -> bool:
 
 @contextlib.contextmanager
 def unheard(master: Node, replicas: Sequence[Node]) -> Iterator[None]:
-    """Cut the replicas off from ``master``, and from nobody else: it hangs up, and they have
-    forgotten the password."""
+    """Cut the replicas off from ``master`` alone: it closes their links, and their password for it
+    is wrong."""
     for replica in replicas:
         replica.client().config_set("masterauth", "forgotten")
     master.client().client_kill_filter(_type="replica")
@@ -190,7 +190,7 @@ def unheard(master: Node, replicas: Sequence[Node]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped(node: Node) -> Iterator[None]:
-    """Let the process stand still, and then go on as if nothing had happened."""
+    """Stop the process by SIGSTOP, and let it continue afterwards."""
     assert node.process
     os.kill(node.process.pid, signal.SIGSTOP)
     try:

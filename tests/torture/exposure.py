@@ -1,4 +1,4 @@
-"""A service that is trusted with secrets, and all the ways to send it one, by design or mistake."""
+"""A service that holds secrets, and all the ways to send it one, by design or mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Call = tuple[str, str, dict[str, Any]]
 
 @dataclasses.dataclass
 class Exposed:
-    """A service that says all it can, its stores, and what it was trusted with."""
+    """A service with verbose logs, its stores, and the secrets that it was given."""
 
     service: Service
     postgres: dev.Postgres
@@ -35,26 +35,26 @@ class Exposed:
     answers: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request whose answer must hold no secret."""
+        """Send a request whose response must hold no secret."""
         answer = self.http.request(method, path, **options)
         head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-        # Not the address: it may be one that the test made of a secret.
-        self.answers.append((f"the answer {answer.status_code}", head.encode() + answer.content))
+        # Not the URL: the test may have put a secret there.
+        self.answers.append((f"the response {answer.status_code}", head.encode() + answer.content))
         return answer
 
     def given(self, method: str, path: str, field: str, **options: Any) -> str:
-        """Send a request whose answer hands out a secret, once; "" where it does not now."""
+        """Send a request whose response holds a secret, once; "" if it holds none now."""
         answer = self.http.request(method, path, **options)
         return str(answer.json().get(field, ""))
 
 
-def trust(exposed: Exposed) -> dict[str, str]:
-    """Have an account, a token in each of its states, and a reservation; give the headers."""
+def give_secrets(exposed: Exposed) -> dict[str, str]:
+    """Create an account, a token in each state and a reservation; return the account's headers."""
     canaries, correo = exposed.canaries, new_correo()
     password = canaries.add("a password", "tres tigres " + secrets.token_urlsafe(12))
     account = {"nombre": "Ana", "correo": correo, "password": password}
     login = {"correo": correo, "password": password}
-    # After an outage it takes a moment until Postgres is asked again.
+    # After an outage the service takes a moment to ask Postgres again.
     until(lambda: exposed.call("POST", "/auth/register", json=account).status_code < 500)
     bearer = exposed.given("POST", "/auth/login", "access_token", json=login)
     headers = {"Authorization": f"Bearer {canaries.add('a JWT', bearer)}"}
@@ -69,7 +69,7 @@ def trust(exposed: Exposed) -> dict[str, str]:
 
 
 def uses(exposed: Exposed, headers: dict[str, str]) -> None:
-    """What a caller does with them when all goes well, and twice, which does not."""
+    """Make every call of the contract twice: the first succeeds, the second is mostly refused."""
     texts = exposed.canaries.texts
     account = {"nombre": "Ana", "correo": new_correo(), "password": texts["a password"]}
     for _ in range(2):
@@ -89,14 +89,14 @@ def uses(exposed: Exposed, headers: dict[str, str]) -> None:
     exposed.call("GET", "/metrics", headers=bearer)
 
 
-#: Headers that somebody may put a secret into by mistake.
+#: Headers that may get a secret by mistake.
 HEADERS = ("Idempotency-Key", "traceparent", "User-Agent", "Referer", "Cookie", "Origin", "Accept")
 HEADERS += ("Content-Type", "Content-Encoding", "Accept-Language", "X-Forwarded-For", "If-Match")
 BODIES = ("auth/register", "auth/login", "token/create", "token/validate", "token/commit")
 
 
 def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
-    """Each place that one secret can be sent to, by design or not, as a call."""
+    """One call for each place in a request that can hold the secret, by design or not."""
     escaped = quote(secret, safe="")
     for header in HEADERS:
         yield "POST", "/token/create", {"headers": {**signed, header: secret}}
@@ -110,7 +110,7 @@ def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
     yield "GET", f"/token?cursor={escaped}&state={escaped}&purpose={escaped}", {"headers": signed}
     yield "PUT", f"/token/validate?token={escaped}", {"headers": signed}
     for path in BODIES:
-        # Not as a field's name: which field is unknown is told to whoever sent it.
+        # Not as a field's name: the response names unknown fields.
         for field in ("token", "reservation", "password", "correo", "bind", "expires_in"):
             yield "POST", f"/{path}", {"headers": signed, "json": {field: secret}}
             yield "POST", f"/{path}", {"headers": signed, "json": {field: [secret, {secret: 1}]}}
@@ -123,7 +123,7 @@ def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
 
 
 def broken(secret: str) -> Iterator[bytes]:
-    """What gunicorn refuses before there is a request, with a secret in it."""
+    """Bytes that gunicorn refuses before there is a request, with a secret in them."""
     text = secret.encode()
     post = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     yield b"POST /auth/login?p=" + text + b" x HTTP/1.1\r\n\r\n"
@@ -149,10 +149,10 @@ def broken(secret: str) -> Iterator[bytes]:
 
 
 def send_raw(exposed: Exposed, port: int, request: bytes) -> None:
-    """Send it to the service, or to the proxy before it."""
+    """Send raw bytes to the service, or to the proxy before it."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
         received = b""
-        with contextlib.suppress(OSError):  # It may be refused before its end.
+        with contextlib.suppress(OSError):  # The service may refuse it before its end.
             raw.sendall(request)
             raw.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):

@@ -1,8 +1,8 @@
-"""Requests whose end two readers could see in two places, and others that are hardly HTTP.
+"""Requests with an ambiguous end, and other malformed HTTP.
 
-What a proxy takes for one request and the service for two would let a stranger put a request of
-his own before somebody else's (RFC 9112 section 11.2, ASVS 5.0 V4.2.1). Each case is followed on
-its connection by ``VICTIM``, and has ``SMUGGLED`` in what may be taken for a body.
+Bytes that are one request to a proxy and two to the service let an attacker put a request before
+another client's (RFC 9112 section 11.2, ASVS 5.0 V4.2.1). Each case is followed on its connection
+by ``VICTIM``, and has ``SMUGGLED`` in the possible body.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LONG = str(len(SMUGGLED))
 
 
 def post(*headers: str, body: bytes = b"", line: str = "POST /auth/register HTTP/1.1") -> bytes:
-    """A call that needs no caller and answers 422 to an empty object, or to no body."""
+    """A public call, which responds 422 to an empty object or no body."""
     fixed = ("Host: service", "Content-Type: application/json")
     return "\r\n".join([line, *fixed, *headers, "", ""]).encode("latin-1") + body
 
@@ -23,18 +23,18 @@ def chunked(body: bytes, *headers: str, line: str = "POST /auth/register HTTP/1.
 
 
 def coded(coding: str) -> bytes:
-    """Chunks, in which something waits, under a spelling of their header."""
+    """Chunks with a smuggled request, under a spelling of their header."""
     return post(coding, body=b"0\r\n\r\n" + SMUGGLED)
 
 
 def measured(*length: str) -> bytes:
-    """A body, in which something waits, under a spelling of its length."""
+    """A body with a smuggled request, under a spelling of its length."""
     return post(*length, body=SMUGGLED)
 
 
-#: One refusal, and nothing more is read from the connection.
+#: Cases with one refusal, after which nothing more is read from the connection.
 REFUSED: dict[str, bytes] = {
-    # Two ways to say where the body ends.
+    # Two declared ends of the body.
     "CL.TE": post("Content-Length: 6", "Transfer-Encoding: chunked", body=b"0\r\n\r\nG" + SMUGGLED),
     "TE.CL": post("Transfer-Encoding: chunked", "Content-Length: 4", body=b"2\r\n{}\r\n0\r\n\r\n"),
     "TE.0": post("Transfer-Encoding: chunked", "Content-Length: 0", body=b"0\r\n\r\n" + SMUGGLED),
@@ -171,7 +171,7 @@ REFUSED: dict[str, bytes] = {
     "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,
 }
 
-#: What each of these is answered, and that is the end of the connection.
+#: Cases with the statuses of their responses, after which the connection ends.
 LAST: dict[str, tuple[bytes, list[int]]] = {
     "Connection: close": (post("Connection: close"), [422]),
     "HTTP/1.0": (post(line="POST /auth/register HTTP/1.0"), [422]),
@@ -180,7 +180,7 @@ LAST: dict[str, tuple[bytes, list[int]]] = {
     "a length over the limit": (post("Content-Length: 20000", body=b" " * 19_000), [413]),
 }
 
-#: What each of these is answered, and then the victim, who is a 404.
+#: Cases with the statuses of their responses, followed by the victim's 404.
 UNDERSTOOD: dict[str, tuple[bytes, list[int]]] = {
     "no body": (post(), [422]),
     "a body": (post("Content-Length: 2", body=b"{}"), [422]),
@@ -231,7 +231,7 @@ UNDERSTOOD: dict[str, tuple[bytes, list[int]]] = {
     ),
 }
 
-#: Cut short, and then the sender is gone: a refusal at most.
+#: Truncated requests of a client that closes the connection: one refusal at most.
 CUT: dict[str, bytes] = {
     "a line": b"POST /auth/reg",
     "a head": post()[:-2],

@@ -1,8 +1,8 @@
-"""What atheris drives: the parsers of what strangers send, each with what must hold of any bytes.
+"""Fuzz targets for atheris: the parsers of untrusted input, each with its property of any bytes.
 
-``python -m tests.torture.fuzz TARGET [libFuzzer's options] CORPUS``. A property that does not
-hold, an exception that is not declared, or a call that takes longer than ``-timeout`` ends it
-with a file that repeats it. Its own process, because atheris never gives one back.
+``python -m tests.torture.fuzz TARGET [libFuzzer's options] CORPUS``. A violated property, an
+undeclared exception or a call longer than ``-timeout`` ends the run with a file that reproduces
+it. A run needs a process of its own, because atheris ends its process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with atheris.instrument_imports(["tokenservice", "email_validator", "idna", "mar
     from tokenservice.token import schemas
     from tokenservice.web import strictjson
 
-# Registration is not here: how long a password takes to judge is not about shapes.
+# Without registration: the check of a password takes long, and depends on no shape.
 SCHEMAS = [
     LoginRequest(),
     schemas.CreateTokenRequest(),
@@ -39,9 +39,9 @@ SCHEMAS = [
 
 
 def token(data: bytes) -> None:
-    """A text is a token or a reservation to the letter, or it is malformed."""
+    """A text is exactly a token or a reservation, or it is malformed."""
     text = data.decode("utf-8", "surrogateescape")
-    # Half of them with the checksum set right: else no bent token would get past it.
+    # Half of them with a correct checksum: few altered tokens would pass it otherwise.
     candidates = [text, tokens._checked(text)] if text.isascii() else [text]
     for candidate in candidates:
         for kind in (tokens.Token, tokens.Reservation):
@@ -54,7 +54,7 @@ def token(data: bytes) -> None:
 
 
 def token_without_checksum(data: bytes) -> None:
-    """The same of a parser that looks at the shape alone: it must not hold."""
+    """The same property of a parser that checks the shape alone: it must not hold."""
     tokens._fields = _fields_of_any_shape  # type: ignore[assignment]
     token(data)
 
@@ -70,9 +70,9 @@ def _fields_of_any_shape(text: str, pattern: object, *lengths: int) -> list[str]
 
 
 def body(data: bytes) -> None:
-    """Bytes are strict JSON, which can be written and read again, or a ValueError.
+    """Bytes are strict JSON, which survives a round trip, or a ValueError.
 
-    And what is JSON is what a schema takes, and can be stored as text, or a ValidationError.
+    A schema loads a JSON value into texts that can be stored, or raises a ValidationError.
     """
     try:
         value = strictjson.loads(data)
@@ -92,7 +92,7 @@ def body(data: bytes) -> None:
 
 
 def address(data: bytes) -> None:
-    """A text has one canonical spelling, which is its own, or it is no address."""
+    """A text has one canonical spelling, which is its own canonical spelling, or is no address."""
     try:
         spelling = emails.canonical(data.decode("utf-8", "surrogateescape"))
     except ValueError:
@@ -100,7 +100,7 @@ def address(data: bytes) -> None:
     assert emails.canonical(spelling) == spelling
     assert len(spelling) <= emails.MAX_LENGTH
     assert spelling.isprintable()
-    # Somebody's address may be spelt as a mask is.
+    # A real address may look like a mask.
     assert emails.masked(spelling) != spelling or "***@" in spelling
     spelling.encode()
 
@@ -140,7 +140,7 @@ SEEDS: dict[str, list[str]] = {
 
 
 def sow(target: str, corpus: Path) -> None:
-    """Write into ``corpus`` what a run begins with."""
+    """Write the seeds of a run into ``corpus``."""
     for number, seed in enumerate(SEEDS[target.partition("_")[0]]):
         (corpus / f"seed{number}").write_bytes(seed.encode())
 
@@ -148,7 +148,7 @@ def sow(target: str, corpus: Path) -> None:
 def main(target: str, *options: str) -> None:
     sow(target, Path(options[-1]))
     atheris.Setup([sys.argv[0], *options], TARGETS[target])
-    with create_app(Config(secret_key="k" * 32)).app_context():  # It connects to nothing.
+    with create_app(Config(secret_key="k" * 32)).app_context():  # without any connection
         atheris.Fuzz()
 
 

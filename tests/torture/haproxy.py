@@ -1,4 +1,4 @@
-"""HAProxy with the configuration that is shipped, before services on loopback."""
+"""HAProxy with the shipped configuration, before services on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_haproxy = needs_program("haproxy")
 
 
 class HAProxy(Server):
-    """The shipped configuration, which takes addresses from its environment and nothing else."""
+    """HAProxy with the shipped configuration, which takes only addresses from its environment."""
 
     name = "haproxy"
     stop_signal = signal.SIGTERM
@@ -34,7 +34,7 @@ class HAProxy(Server):
         configuration: Path = CONFIGURATION,
         **more: str,
     ) -> None:
-        """:param ports: of one service or two; ``more`` is set in its environment too"""
+        """:param ports: of one service or two; ``more`` is added to the environment"""
         super().__init__(directory)
         self._servers = dict(
             zip(("SERVER_ONE", "SERVER_TWO"), (f"127.0.0.1:{port}" for port in ports), strict=False)
@@ -66,7 +66,7 @@ class HAProxy(Server):
 
 
 def changed(copy: Path, *changes: tuple[str, str]) -> Path:
-    """Write a copy of the configuration in which some words are others."""
+    """Write a copy of the configuration with some text replaced."""
     text = CONFIGURATION.read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text
@@ -76,7 +76,7 @@ def changed(copy: Path, *changes: tuple[str, str]) -> Path:
 
 
 def said(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
-    """All that is answered to ``request`` until the connection is closed."""
+    """All bytes of the response to ``request`` until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), 30, (address, 0)) as connection:
         connection.sendall(request)
         received = b""
@@ -86,7 +86,7 @@ def said(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
 
 
 def problem(answer: bytes) -> tuple[int, str]:
-    """The status and the code of an answer, which must have the shape of the contract."""
+    """The status and the code of a response, which must be a problem of the contract."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode().lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)

@@ -1,7 +1,7 @@
-"""Hosts of our own, on a network that can be cut: network namespaces (Linux, as root).
+"""Hosts on a network that can be cut: network namespaces (Linux, as root).
 
-They have no names, and last as long as this process holds them or a process runs on them. So
-nothing of them is left, whatever ends this one.
+They have no names, and last while this process holds them or a process runs in them. So nothing
+of them remains, whatever ends this process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def call(function: str, *args: int) -> None:
 
 
 class Host(topologies.Host):
-    """A machine with one network card, on a network of its own until it is plugged in."""
+    """A machine with one network card, isolated until it joins a network."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -55,10 +55,10 @@ class Host(topologies.Host):
         os.close(outside)
 
     def ip(self, *commands: str) -> None:
-        """Let iproute2 set something up on this host."""
+        """Run commands of iproute2 on this host."""
         with self:
             subprocess.run(
-                ["ip", "-batch", "-"],  # noqa: S607 - wherever this system has it
+                ["ip", "-batch", "-"],  # noqa: S607 - its folder depends on the system
                 input="\n".join(commands),
                 text=True,
                 check=True,
@@ -68,7 +68,7 @@ class Host(topologies.Host):
 
 @contextlib.contextmanager
 def network(size: int) -> Iterator[list[Host]]:
-    """Hosts that reach each other, and nothing else."""
+    """Hosts that reach each other and nothing else."""
     program("ip")
     hosts: list[Host] = []
     try:
@@ -84,7 +84,7 @@ def network(size: int) -> Iterator[list[Host]]:
                 f"link add eth0 type veth peer name to{n} netns {at_the_switch}",
                 f"addr add {host.address}/24 dev eth0",
                 "link set eth0 up",
-                # The rules that cut must come before the one that takes in what has arrived.
+                # The rules of a cut must come before the rule of local delivery.
                 "rule add pref 2 lookup local",
                 "rule del pref 0",
             )
@@ -92,7 +92,7 @@ def network(size: int) -> Iterator[list[Host]]:
     except (OSError, subprocess.CalledProcessError) as error:
         for host in hosts:
             os.close(host.network)
-        lacks(f"this machine makes no network namespaces: {error}")
+        lacks(f"no network namespaces on this machine: {error}")
     try:
         yield hosts[1:]
     finally:
@@ -102,9 +102,9 @@ def network(size: int) -> Iterator[list[Host]]:
 
 @contextlib.contextmanager
 def cut(senders: Sequence[Host], receivers: Sequence[Host]) -> Iterator[None]:
-    """Let nothing arrive that ``senders`` send to ``receivers``. They do not notice.
+    """Drop all packets of ``senders`` to ``receivers`` silently.
 
-    The other direction goes on: a connection then stands still, for want of acknowledgements.
+    The other direction stays open: a connection then stalls for want of acknowledgements.
     """
     rules = [f"pref 1 iif eth0 from {sender.address} blackhole" for sender in senders]
     with contextlib.ExitStack() as healing:

@@ -1,7 +1,7 @@
-"""How long the long run is, and what each of its trials came to.
+"""The length of a run, and the results of its trials.
 
-``make torture`` runs everything at full length and writes docs/reliability.md; the same tests at
-a small part of it belong to every ``make check``.
+``make torture`` runs everything at full length and writes results.md; ``make check`` runs the same
+tests at a small part of that length.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-#: What part of its full length each test runs for.
+#: The part of its full length that each test runs for.
 LENGTH = float(os.environ.get("TORTURE_LENGTH", "0.02"))
-#: Whether this is the long run. It holds each bound; a short one shares its machine, and leaves a
-#: margin.
+#: Whether this is the full run, which has a machine to itself and holds each bound. A short run
+#: shares its machine, and leaves a margin.
 FULL = LENGTH >= 1
-#: Where a line about each claim is added; nowhere by default.
+#: The file that gets a line for each claim; none by default.
 RESULTS = os.environ.get("TORTURE_RESULTS")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a number of trials of one claim came to.
+    """The result of the trials of one claim.
 
     :param part: the file of the test, such as "crash"
-    :param length: what part of its full length it ran for
-    :param claim: what must never happen, or must always, in words a reader understands
-    :param n: how many times it was tried
-    :param failures: how many of them went against the claim
-    :param figures: what was measured besides, in words ("p95 3.1 s")
+    :param length: the part of its full length that the test ran for
+    :param claim: a property that must hold in each trial, in plain words
+    :param n: the number of trials
+    :param failures: the number of trials that violated the claim
+    :param figures: further measurements, in words ("p95 3.1 s")
     """
 
     part: str
@@ -41,14 +41,14 @@ class Entry:
 
 
 def trials(full: int, least: int = 1) -> int:
-    """How many trials this run makes of what the full run makes ``full`` of."""
+    """The number of trials in this run, where the full run has ``full``."""
     return max(least, round(full * LENGTH))
 
 
 def record(claim: str, *, n: int, failures: int, figures: str = "", test: str = "") -> None:
-    """Note what came of it. Call it before asserting, or its figures would not be in the table.
+    """Record the result of a claim. Call it before asserting, so that failures are recorded too.
 
-    :param test: the node id of the test; by default the one that is running
+    :param test: the node id of the test; by default the running one
     """
     if RESULTS:
         file = (test or os.environ["PYTEST_CURRENT_TEST"]).partition("::")[0]

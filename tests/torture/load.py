@@ -1,4 +1,4 @@
-"""Clients in a process of their own, who ask at a rate that no slow answer lowers, and count."""
+"""A load generator in its own process: its rate does not drop when responses are slow."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TOKEN = re.compile(rb'"token": ?"([^"]+)"')
 
 @dataclass(frozen=True)
 class Plan:
-    """Who asks, and how often. Each second request validates what another created.
+    """The clients and their rate. Each second request validates a token that another created.
 
-    :param rate: requests a second, whatever becomes of them; None for ``connections`` clients
-        who ask again as soon as they are answered
-    :param connections: most at a time
-    :param addresses: of how many addresses of loopback they are
-    :param again: in what part of the validates a token is presented that was used before
-    :param requests: how many all in all; None for as many as there is time for
-    :param life: of the tokens, in seconds
-    :param patience: seconds after which a client gives up
+    :param rate: requests a second, whatever their outcome; None for ``connections`` clients that
+        send the next request as soon as they have a response
+    :param connections: the most connections at a time
+    :param addresses: the number of loopback addresses of the clients
+    :param again: the part of the validates that present a consumed token
+    :param requests: the total; None for as many as the time allows
+    :param life: the life of the tokens, in seconds
+    :param patience: the seconds after which a client gives up
     """
 
     port: int
@@ -45,14 +45,14 @@ class Plan:
 
 
 @dataclass
-class Tally:
-    """What came of it. Times are seconds; ``began`` and ``asked`` by the monotonic clock.
+class LoadResult:
+    """The result of a load. Times are seconds; ``began`` and ``asked`` by the monotonic clock.
 
-    :ivar answers: how many there were of each path and status
-    :ivar failed: why the others got none
+    :ivar answers: the number of responses of each path and status
+    :ivar failed: the number of requests without a response, by reason
     :ivar silent: refusals (429, 503) without Retry-After
-    :ivar late: how long after its time the latest request was sent, which is our own fault
-    :ivar asked: of each answer, when its request was due; ``took`` and ``status`` likewise
+    :ivar late: the longest delay of a request after its due time, caused by the generator
+    :ivar asked: for each response the due time of its request; ``took`` and ``status`` likewise
     """
 
     began: float = 0.0
@@ -82,19 +82,19 @@ class Tally:
         return self.statuses()[429] + self.statuses()[503]
 
     def others(self) -> int:
-        """What was neither a success nor a refusal that says when to come again."""
+        """Requests with neither a success nor a refusal with Retry-After."""
         return self.total - self.successes() - self.refusals() + self.silent
 
     def percentile(self, part: float) -> float:
-        """The time that ``part`` of the successes took at most, or infinity without any."""
+        """The longest time of the fastest ``part`` of the successes; infinity without any."""
         times = sorted(t for t, status in zip(self.took, self.status, strict=True) if status < 300)
         return times[min(len(times) - 1, int(part * len(times)))] if times else float("inf")
 
     def goodput(
         self, since: float = 0.0, until: float = float("inf"), within: float = 1.0
     ) -> float:
-        """Successes a second among the requests due from ``since`` to ``until``, in seconds from
-        the beginning, that took no longer than ``within``."""
+        """Successes a second that took at most ``within``, of the requests due from ``since`` to
+        ``until``, in seconds from the beginning."""
         seen = zip(self.asked, self.took, self.status, strict=True)
         good = sum(
             status < 300 and took <= within and since <= asked - self.began < until
@@ -104,7 +104,7 @@ class Tally:
 
 
 class Client:
-    """One connection. It is connecting, idle, or waits for the answer to ``path``."""
+    """One connection: connecting, idle, or waiting for the response to ``path``."""
 
     def __init__(self, port: int, address: str) -> None:
         self.socket = socket.socket()
@@ -124,7 +124,7 @@ class Crowd:
     def __init__(self, plan: Plan, orders: Pipe) -> None:
         self.plan = plan
         self.orders = orders
-        self.tally = Tally()
+        self.result = LoadResult()
         self.events = selectors.DefaultSelector()
         self.clients: set[Client] = set()
         self.idle: deque[Client] = deque()
@@ -133,9 +133,9 @@ class Crowd:
         self.number = 0
         self.create = json.dumps({"expires_in": plan.life})
 
-    def run(self) -> Tally:
+    def run(self) -> LoadResult:
         self.events.register(self.orders, selectors.EVENT_READ)
-        self.tally.began = due = time.monotonic()
+        self.result.began = due = time.monotonic()
         pause = 1 / self.plan.rate if self.plan.rate else 0.0
         swept = due
         while True:
@@ -144,7 +144,7 @@ class Crowd:
                 return self.finish()
             if pause:
                 while due <= now and self.ask(due):
-                    self.tally.late = max(self.tally.late, now - due)
+                    self.result.late = max(self.result.late, now - due)
                     due += pause
             else:
                 while (
@@ -164,9 +164,9 @@ class Crowd:
                     return self.finish()
                 self.attend(key.data, mask)
 
-    def finish(self) -> Tally:
-        """Wait for what is under way, then close everything."""
-        self.tally.ended = time.monotonic()
+    def finish(self) -> LoadResult:
+        """Wait for the requests in flight, then close everything."""
+        self.result.ended = time.monotonic()
         self.events.unregister(self.orders)
         while busy := [client for client in self.clients if client.path]:
             for key, mask in self.events.select(0.1):
@@ -177,13 +177,13 @@ class Crowd:
         for client in self.clients:
             client.socket.close()
         self.events.close()
-        return self.tally
+        return self.result
 
     def ask(self, due: float) -> bool:
-        """Send a request; False where there are as many connections as there may be."""
+        """Send a request; False if all connections are busy."""
         if self.idle:
-            # In turn the one that was used last, which keeps few addresses busy, and the one that
-            # was idle for longest, which the server may be about to close.
+            # Alternate between the most recently used, which keeps few addresses busy, and the
+            # longest idle, which the server may be about to close.
             client = self.idle.pop() if self.number % 2 else self.idle.popleft()
         elif len(self.clients) < self.plan.connections:
             address = f"127.0.1.{1 + len(self.clients) % self.plan.addresses}"
@@ -242,12 +242,12 @@ class Crowd:
         if not ended or len(body) < int(length[1] if length else 0):
             return
         status = int(head[9:12])
-        tally = self.tally
-        tally.answers[client.path, status] += 1
-        tally.asked.append(client.due)
-        tally.took.append(time.monotonic() - client.due)
-        tally.status.append(status)
-        tally.silent += status in (429, 503) and not RETRY_AFTER.search(head)
+        result = self.result
+        result.answers[client.path, status] += 1
+        result.asked.append(client.due)
+        result.took.append(time.monotonic() - client.due)
+        result.status.append(status)
+        result.silent += status in (429, 503) and not RETRY_AFTER.search(head)
         if status == 201 and (created := TOKEN.search(body)):
             self.unused.append(created[1].decode())
         client.path, client.received = "", b""
@@ -258,7 +258,7 @@ class Crowd:
 
     def drop(self, client: Client, why: str) -> None:
         if client.path:
-            self.tally.failed[why] += 1
+            self.result.failed[why] += 1
         elif client in self.idle:
             self.idle.remove(client)
         self.events.unregister(client.socket)
@@ -266,13 +266,13 @@ class Crowd:
         self.clients.discard(client)
 
 
-def crowd(orders: Pipe, plan: Plan) -> Tally:
+def crowd(orders: Pipe, plan: Plan) -> LoadResult:
     return Crowd(plan, orders).run()
 
 
-def during(plan: Plan, seconds: float) -> Tally:
-    """What comes of a plan in so many seconds."""
+def during(plan: Plan, seconds: float) -> LoadResult:
+    """Run a plan for so many seconds."""
     with child(crowd, plan) as clients:
         time.sleep(seconds)
-        tally: Tally = clients.end()
-        return tally
+        result: LoadResult = clients.end()
+        return result

@@ -1,4 +1,4 @@
-"""A site whose Redis and Postgres can be broken, and what each call to it has to answer then."""
+"""A site whose Redis and Postgres can fail, and the response that each call must then have."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ SETTINGS: dict[str, Any] = {
     **{"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100},
     **{f"rate_limit_{n}": "1000000 per minute" for n in ("create", "validate", "login")},
     "rate_limit_register": "1000000 per minute",
-    # Each call comes from an address of its own, so that no limit by address is in the way.
+    # Each call comes from an address of its own, so that no limit by address applies.
     "trusted_proxies": 1,
-    # A long run makes many tokens, and takes a while to come round to the repeats.
+    # A full run creates many tokens, and takes a while to reach the repeats.
     "max_active": 1_000_000,
     "idempotency_window_seconds": 300,
 }
-#: How long a shared machine may stand still in between. The long run has one to itself.
+#: The longest stall of a shared machine. The full run has one to itself.
 STALL_SECONDS = 0.0 if FULL else 0.5
-#: How many of the calls that should pass may find that Redis missed its 100 ms by such a stall.
+#: The part of the calls that may fail because Redis missed its 100 ms in such a stall.
 STALLS = 0.1
 OK = "ok"
 addresses = itertools.count()
 
 
 class Call(NamedTuple):
-    """What a call was answered: ``OK``, or the code of a problem."""
+    """The outcome of a call: ``OK``, or the code of a problem."""
 
     said: str
     seconds: float
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 
 
 class Site:
-    """A gunicorn with two workers, its Redis and its Postgres, and the proxies on the way."""
+    """A gunicorn with two workers, its Redis and its Postgres, and the proxies before those."""
 
     redis: dev.Redis
     postgres: dev.Postgres
@@ -92,14 +92,14 @@ class Site:
         if answer.is_success:
             assert answer.status_code == (201 if name.startswith(("create", "register")) else 200)
             return Call(OK, seconds, said)
-        # Of an outage one is told in our own words, and when to try again.
+        # A refusal is a problem of the contract, and a 503 says when to try again.
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.status_code == PROBLEMS[said["code"]].status
         assert answer.status_code != 503 or answer.headers["Retry-After"] == "1"
         return Call(said["code"], seconds, said)
 
     def settled(self, name: str, token: str = "", key: str = "") -> Call:
-        """Call until Redis is in time, which on a machine that stalls it is not each time."""
+        """Call until Redis is in time, which takes repeats on a stalled machine."""
         for _ in range(20):
             call = self.call(name, token, key)
             if call.said != "store_unavailable":
@@ -108,7 +108,7 @@ class Site:
 
     def introduce(self) -> None:
         """Let each worker see ``known``, and none a new ``stranger``."""
-        time.sleep(TRY_AGAIN_SECONDS)  # One of them may just have been refused by Postgres.
+        time.sleep(TRY_AGAIN_SECONDS)  # A worker may just have failed to reach Postgres.
         self.stranger = enrol(self.http.post)
         workers = self.service.workers()
         for worker in workers:
@@ -122,7 +122,7 @@ class Site:
                     os.kill(pid, signal.SIGCONT)
 
     def seconds_until_well(self) -> float:
-        """How long until a call of every kind is answered as it should be, one after the other."""
+        """The time until a call of every kind succeeds, one after the other."""
         started = time.monotonic()
         while time.monotonic() - started < 15:
             created = self.call("create")
@@ -130,7 +130,7 @@ class Site:
             calls += [self.call(name) for name in ("login", "register", "readyz")]
             if {call.said for call in calls} == {OK}:
                 return time.monotonic() - started
-        raise AssertionError(f"it did not come back: {calls}")
+        raise AssertionError(f"the site did not recover: {calls}")
 
 
 @contextlib.contextmanager
@@ -153,14 +153,14 @@ def site_of(
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the failure policy: what breaks, and what is not answered as when all is well.
+    """A row of the failure policy: a fault, and the calls that it changes.
 
-    :param fault: breaks it, for as long as its ``with`` lasts
-    :param codes: of the calls that are refused
-    :param seconds: how long a call may take, at p99
-    :param afterwards: what a validate is answered that is repeated with its key once all is well
-    :param last: for how many seconds it is broken before the calls are made
-    :param back: after how many seconds at most a call of each kind has passed again
+    :param fault: causes the fault during its ``with``
+    :param codes: the code of each refused call
+    :param seconds: the longest time of a call, at p99
+    :param afterwards: the outcome of a validate repeated with its key after the fault
+    :param last: the seconds between the fault and the first call
+    :param back: the longest time, in seconds, until a call of each kind succeeds again
     """
 
     fault: Callable[[Site], AbstractContextManager[object]]
@@ -192,10 +192,10 @@ def percentile(calls: list[Call], part: float) -> float:
 
 
 def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
-    """Break it, make each call, mend it, and compare every answer with the policy.
+    """Cause the fault, make each call, end the fault, and compare every response with the policy.
 
-    An outage decides nothing about a token: whoever repeats a call with its key then gets what
-    he would have got, and nobody else does.
+    An outage decides nothing about a token: a repeat with the same key then has the response that
+    the first call would have had, and another caller has not.
     """
     site.introduce()
     tokens = [site.settled("create").body["token"] for _ in range(trials(full, 5))]
@@ -208,7 +208,7 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         for token, key in zip(tokens, keys, strict=True):
             for name in names[:3]:
                 calls[name].append(site.call(name, token, key))
-        # These may take a second each, so they are made at once.
+        # A call may take a second, so they run at the same time.
         rest = [name for name in calls if not calls[name]]
         for _ in range(trials(full // 5, 2)):
             for name, call in zip(rest, threads.map(site.call, rest), strict=True):
@@ -234,12 +234,12 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         for name, made in calls.items()
     }
     ledger.record(
-        f"{words}: every call answers what the failure policy says",
+        f"{words}: every call follows the failure policy",
         n=sum(map(len, calls.values())),
         failures=len(wrong),
         figures="median / p99 ms: "
         + ", ".join(f"{name} {both}" for name, both in times.items())
-        + f"; all well again after {back:.2f} s",
+        + f"; recovered after {back:.2f} s",
     )
     assert len(wrong) == excused, wrong
     assert site.service.workers() == workers
@@ -250,7 +250,7 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
 
 
 def alive_under(site: Site, load: str, words: str) -> None:
-    """Something hangs, eight callers wait for it, and the process still says that it is alive."""
+    """/healthz succeeds in time while eight callers wait for a hanging store."""
     over = threading.Event()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""How long the service is good for nothing, and what is told of that."""
+"""The duration of outages, recorded and asserted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.stage.waiting import until
 from tests.torture.deployments import Deployment
 from tests.torture.ledger import FULL, record
 
-#: How many seconds it may take, 95 times of 100.
+#: The bound of an outage at p95, in seconds.
 BOUND = 5.0
 
 
 class Outage:
-    """It begins when this is made."""
+    """An outage that begins with this object."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -25,22 +25,24 @@ class Outage:
     def lasts_until(self, serves: Callable[[], bool]) -> None:
         until(serves, seconds=90)
         self.seconds = time.monotonic() - self._began
-        #: Whether a sentinel had stood still, and so did nothing for 30 s.
+        #: Whether a sentinel had been stalled, and so suspended failovers for 30 s.
         self.stalled = self._deployment.stalls() > self._stalls
 
 
 def short(what: str, outages: Sequence[Outage]) -> None:
-    """Record and assert how long they took; also without those in which a sentinel stalled."""
+    """Record and assert the durations; also without the outages in which a sentinel stalled."""
     seconds = [outage.seconds for outage in outages]
     calm = [outage.seconds for outage in outages if not outage.stalled]
     figures = spread(seconds)
     if len(calm) < len(seconds):
         figures += f"; of the {len(calm)} without a stalled sentinel: {spread(calm or [0])}"
     late = sum(outage > BOUND for outage in seconds)
-    record(f"{what}: it serves again within 5 s", n=len(seconds), failures=late, figures=figures)
+    record(
+        f"{what}: the service recovers within 5 s", n=len(seconds), failures=late, figures=figures
+    )
     if FULL:
         assert p95(calm) <= BOUND
-    # The margin is for a busy machine: a vote that nobody won is repeated after 10 s.
+    # The margin is for a busy machine: a vote without a winner is repeated after 10 s.
     assert not calm or min(calm) < 4 * BOUND
 
 

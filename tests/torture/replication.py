@@ -1,4 +1,4 @@
-"""Two Postgres, of which one follows the other, and which can change places."""
+"""A Postgres primary and its standby, which can change places."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stage.waiting import until
 
 
 def query(server: dev.Postgres, words: str, *values: object) -> Any:
-    """Run one statement; give the first field of its first row, or None."""
+    """Run one statement; return the first field of its first row, or None."""
     with (
         contextlib.closing(psycopg2.connect(server.url)) as connection,
         connection.cursor() as cursor,
@@ -57,13 +57,13 @@ class Pair:
         self._running.__exit__(*told)
 
     def url(self) -> str:
-        """Both hosts, the first one first: whoever connects looks for the primary."""
+        """The URL of both hosts, in a fixed order; libpq finds the primary."""
         one, two = (server.port for server in self.servers)
         return self.servers[0].url.replace(f":{one}/", f":{one},127.0.0.1:{two}/")
 
     def change_places(self) -> None:
         """Stop the primary, promote the standby, and let the old primary follow it."""
-        self.primary.stop()  # In order: it sends all that it has.
+        self.primary.stop()  # A clean stop: it sends all its data first.
         query(self.standby, "SELECT pg_promote()")
         self.primary, self.standby = self.standby, self.primary
         self._follow()
@@ -79,5 +79,5 @@ class Pair:
 
 
 def home(server: dev.Postgres) -> Path:
-    """Where its password and its data are; ``dev.Postgres`` may keep them elsewhere."""
+    """The folder of its password and its data, which ``dev.Postgres`` may keep elsewhere."""
     return (server.directory / server.name).resolve()

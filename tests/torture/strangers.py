@@ -1,4 +1,4 @@
-"""Strangers at every door that needs Postgres, in a process of their own."""
+"""Load of strangers, clients that no worker knows, on every route that needs Postgres."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Knock:
-    """A request that ``clients`` strangers make, each of them every ``pause`` seconds or later."""
+class Load:
+    """A request of ``clients`` strangers, each of which sends it every ``pause`` seconds."""
 
     clients: int
     pause: float
@@ -25,43 +25,43 @@ class Knock:
 
 
 @dataclass
-class Heard:
-    """What they were answered, by path and status, and the seconds that each answer took."""
+class Received:
+    """The number of responses by path and status, and the seconds that each took."""
 
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     def percentile(self, part: float) -> float:
         return sorted(self.seconds)[int(part * (len(self.seconds) - 1))]
 
 
-def knocking(orders: Pipe, port: int, knocks: list[Knock]) -> Heard:
-    """Knock until told to stop."""
-    heard, over = Heard(), threading.Event()
+def send(orders: Pipe, port: int, loads: list[Load]) -> Received:
+    """Send the requests until the test ends them."""
+    received, over = Received(), threading.Event()
 
-    def stranger(knock: Knock) -> None:
+    def stranger(load: Load) -> None:
         line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        body = None if knock.body is None else json.dumps(knock.body)
-        headers = {"Content-Type": "application/json", **knock.headers}
+        body = None if load.body is None else json.dumps(load.body)
+        headers = {"Content-Type": "application/json", **load.headers}
         while not over.is_set():
             started = time.monotonic()
             try:
-                line.request("POST" if body else "GET", knock.path, body, headers)
+                line.request("POST" if body else "GET", load.path, body, headers)
                 answer = line.getresponse()
                 answer.read()
-                heard.answers[knock.path, answer.status] += 1
+                received.responses[load.path, answer.status] += 1
             except (OSError, http.client.HTTPException):
                 line.close()
-                heard.answers[knock.path, 0] += 1
+                received.responses[load.path, 0] += 1
             took = time.monotonic() - started
-            heard.seconds.append(took)
-            over.wait(max(0.0, knock.pause - took))
+            received.seconds.append(took)
+            over.wait(max(0.0, load.pause - took))
         line.close()
 
     strangers = [
-        threading.Thread(target=stranger, args=(knock,))
-        for knock in knocks
-        for _ in range(knock.clients)
+        threading.Thread(target=stranger, args=(load,))
+        for load in loads
+        for _ in range(load.clients)
     ]
     for each in strangers:
         each.start()
@@ -70,4 +70,4 @@ def knocking(orders: Pipe, port: int, knocks: list[Knock]) -> Heard:
     over.set()
     for each in strangers:
         each.join()
-    return heard
+    return received

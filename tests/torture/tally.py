@@ -1,4 +1,4 @@
-"""How often each token was honoured: the one number that must never be two."""
+"""A tally of honoured tokens: no token may be counted twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tokenservice.onetime.values import Party, Presented
 
 HONOURED, NO_ANSWER = "honoured", "no answer"
 UNDECIDED = {NO_ANSWER, "store_unavailable"}
-#: What else may be said of a token that was presented before, or whose issuer crashed.
+#: Further outcomes of a token that was presented before, or whose Redis crashed.
 REFUSALS = {
     "token_already_used",
     "token_expired",
@@ -27,12 +27,12 @@ REFUSALS = {
 }
 PREFIX = len("ott_")
 
-#: Validates a token, or commits the reservation of one; gives one of the words above, or a code.
+#: Validates a token, or commits a reservation; returns one of the words above, or a code.
 Presenter = Callable[[str], str]
 
 
 def by_engine(store: TokenStore, caller: Party) -> Presenter:
-    """Present to the engine itself, as one more host of the service would."""
+    """Present to the engine directly, as one more host of the service would."""
 
     def present(text: str) -> str:
         try:
@@ -48,7 +48,7 @@ def by_engine(store: TokenStore, caller: Party) -> Presenter:
 
 
 def over_http(caller: Caller) -> Presenter:
-    """Present to the service."""
+    """Present to the service over HTTP."""
 
     def present(text: str) -> str:
         if text.startswith("otr_"):
@@ -61,12 +61,12 @@ def over_http(caller: Caller) -> Presenter:
 
 
 def said(answer: Answer | None) -> str:
-    """The code of a refusal, or what stands for there being none."""
+    """The code of a refusal, or ``NO_ANSWER``."""
     return str(answer.body.get("code", answer.status)) if answer else NO_ANSWER
 
 
 class Tally:
-    """Counts what came of each token, from any number of threads."""
+    """Counts the outcomes of each token, from any number of threads."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
@@ -74,7 +74,7 @@ class Tally:
         self._lock = threading.Lock()
 
     def note(self, answer: str) -> None:
-        """Count the answer to a call of another kind."""
+        """Count the outcome of another call."""
         with self._lock:
             self.answers[answer] += 1
 
@@ -86,10 +86,10 @@ class Tally:
         return answer
 
     def settle(self, how: Presenter, text: str, seconds: float = 30) -> None:
-        """Present it until an answer says what became of it."""
+        """Present a token until its outcome is decided."""
         deadline = time.monotonic() + seconds
         while self.present(how, text) in UNDECIDED:
-            assert time.monotonic() < deadline, "the service did not come back"
+            assert time.monotonic() < deadline, "the service did not recover"
             time.sleep(0.01)
 
     def was_honoured(self, text: str) -> bool:
@@ -97,17 +97,17 @@ class Tally:
 
     @property
     def presented(self) -> int:
-        """How many tokens were."""
+        """The number of tokens that were presented."""
         return len(self._honoured)
 
     @property
     def twice(self) -> int:
-        """How many tokens were honoured more than once."""
+        """The number of tokens that were honoured more than once."""
         return sum(times > 1 for times in self._honoured.values())
 
     @property
     def strange(self) -> set[str]:
-        """The answers that nothing here excuses."""
+        """The outcomes that are not expected here."""
         return set(self.answers) - {HONOURED} - UNDECIDED - REFUSALS
 
 

@@ -1,6 +1,6 @@
-"""Addresses with a mistake in them that only shows when they are used: still no password is told.
+"""Store addresses with errors that appear only on first use: no password is reported.
 
-What is refused at the start is in test_bad_settings.py.
+Refusals at the start are in test_bad_settings.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tests.stage.paths import ROOT
 from tests.torture import ledger
 from tests.torture.canaries import Canaries
 
-#: Nobody listens there.
+#: Valid addresses without a server.
 RIGHT = {
     "secret_key": secrets.token_urlsafe(48),
     "database_url": "postgresql://ana@127.0.0.1:1/x",
     "redis_url": "redis://127.0.0.1:1/0",
 }
-#: Each with a password, which is none any more where it stands.
+#: Each with a password that is not parsed as one.
 MISTAKEN = {
     "database_url": [
         "postgresql://ana:{0}/x@127.0.0.1:1/x",
@@ -46,7 +46,7 @@ print(client.post("/auth/login", json={"correo": "a@example.com", "password": "x
 
 
 def said_of(mistake: dict[str, str]) -> bytes:
-    """What is written where the service is asked for both stores under a mistaken address."""
+    """The output of a service with a wrong address, after a call of each store."""
     done = subprocess.run(
         [sys.executable, "-c", ASK_FOR_BOTH],
         cwd=ROOT,
@@ -59,15 +59,15 @@ def said_of(mistake: dict[str, str]) -> bytes:
 
 
 def test_a_wrong_address_is_reported_without_its_password() -> None:
-    """Guards: ``Config.from_mapping``, and what each client makes of its own address."""
+    """Guards: ``Config.from_mapping``, and each client's parser of its own address."""
     canaries, told = Canaries(), []
     for name, values in MISTAKEN.items():
         for value in random.sample(values, ledger.trials(len(values))):
             secret = canaries.add(f"the password of {value}", secrets.token_hex(16))
             told.append(said_of({name: value.format(secret)}))
-    hits = [hit for said in told for hit in canaries.found_in("what the service says", said)]
+    hits = [hit for said in told for hit in canaries.found_in("the output of the service", said)]
     ledger.record(
-        "A mistake in an address is told without the password in it",
+        "An error in an address is reported without the password in it",
         n=len(told),
         failures=len(hits),
     )

@@ -1,4 +1,4 @@
-"""Bad settings: neither gunicorn nor flask starts with them, and each mistake is named at once."""
+"""Bad settings: neither gunicorn nor flask starts with them, and all errors are named at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stage.paths import ROOT
 from tests.torture.ledger import record, trials
 
 GOOD = {"secret_key": secrets.token_urlsafe(48), "db_password": secrets.token_urlsafe(12)}
-# By what is wrong with it: settings, each of which is a mistake, or makes one of "=name".
+# Settings by their error: each is wrong itself, or "=name" makes another one wrong.
 BAD: dict[str, dict[str, str]] = {
     "no key": {"secret_key": ""},
     "the sample key": {"secret_key": SAMPLE_SECRET_KEY},
@@ -63,7 +63,7 @@ PROGRAMS = {
 
 
 def start(program: list[str], settings: dict[str, str], directory: Path) -> tuple[int, str]:
-    """Run ``program`` with these settings and no other; its exit code, and what it said."""
+    """Run ``program`` with these settings alone; return its exit code and its output."""
     done = subprocess.run(
         [sys.executable, "-m", *program],
         cwd=directory,
@@ -78,7 +78,7 @@ def start(program: list[str], settings: dict[str, str], directory: Path) -> tupl
 
 
 def complaint(program: list[str], settings: dict[str, str], directory: Path) -> str | None:
-    """What is wrong with how ``program`` refuses ``settings``; None where nothing is."""
+    """The fault in the refusal of ``settings`` by ``program``; None without a fault."""
     given = {**GOOD, **{name.strip("="): value for name, value in settings.items()}}
     code, said = start(program, given, directory)
     named = re.findall(r"^  (\w+): \S", said, re.MULTILINE)
@@ -93,10 +93,10 @@ def complaint(program: list[str], settings: dict[str, str], directory: Path) -> 
     return None
 
 
-@pytest.mark.timeout(600)  # ten starts take a minute where others work on the machine
+@pytest.mark.timeout(600)  # ten starts take a minute on a busy machine
 def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
     """S14, S24. Guards: config.py, and sys.exit in gunicorn.conf.py and wsgi.py."""
-    # Each with one of the programs, which take turns; then with the other one.
+    # Each with one of the programs, in turn; then with the other one.
     names = ["all of it", *(name for name in BAD if name != "all of it")]
     turns = list(zip(names, itertools.cycle(PROGRAMS), strict=False))
     pairs = list(dict.fromkeys([*turns, *itertools.product(names, PROGRAMS)]))
@@ -107,7 +107,7 @@ def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
         )
     found = {pair: why for pair, why in zip(pairs, complaints, strict=True) if why}
     record(
-        "Bad settings are refused at the start, all mistakes named at once and no value shown.",
+        "Bad settings are refused at the start, all errors named at once and no value shown.",
         n=len(pairs),
         failures=len(found),
         figures=f"{len({name for name, _ in pairs})} configurations, by gunicorn and by flask",
@@ -119,6 +119,6 @@ def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
     "program", [[*PROGRAMS["gunicorn"], "--check-config"], [*PROGRAMS["flask"][:3], "routes"]]
 )
 def test_good_settings_start(program: list[str], tmp_path: Path) -> None:
-    """The twin: without the mistakes both start."""
+    """The twin: without the errors both programs start."""
     code, said = start(program, GOOD, tmp_path)
     assert code == 0, said

@@ -1,4 +1,4 @@
-"""Clocks are five seconds off, or jump by as much: of a server, a replica, the service."""
+"""Clocks of a server, a replica and the service that are off by five seconds, or jump by five."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OFFSETS = (0, 5, -5)  # seconds
 
 
 def test_a_clock_jump_makes_no_token_valid_again(tmp_path: Path) -> None:
-    """Guard: prelude.lua believes a final state before it looks at the time.
+    """Guard: ``state_of`` in prelude.lua checks for a final state before it compares times.
 
-    No twin: whoever breaks that honours tokens twice without any clock.
+    No twin: without that guard tokens are honoured twice on any clock.
     """
     clock, jumps = Clock(tmp_path / "clock"), trials(500, 6)
     with Node(tmp_path / "redis", secrets.token_urlsafe(24), {}, host=clock) as node:
         stores = Stores(node.url, 1, connect_ms=2000, read_ms=20_000)
-        # Each is presented while the clock jumps four times, sometimes beyond its life.
+        # Each coin is presented during four jumps of the clock, some of them beyond its life.
         coins = stores.issue("ana", 4, life_seconds=6)
         shown = [*coins]
         with presenting([Side(node.url)] * 4, shown):
@@ -45,7 +45,7 @@ def test_a_clock_jump_makes_no_token_valid_again(tmp_path: Path) -> None:
 
 
 def promote(deployment: Deployment, issuer: Node, successor: Node) -> list[Coin]:
-    """Promote a replica whose clock is off, and that missed the use of some coins."""
+    """Promote a replica that has a wrong clock and missed the use of some coins."""
     others = [node for node in deployment.nodes if node is not issuer]
     issuer.client().replicaof("NO", "ONE")
     for node in others:
@@ -65,7 +65,7 @@ def promote(deployment: Deployment, issuer: Node, successor: Node) -> list[Coin]
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    """Three servers; the clock of one is right."""
+    """Three servers, one of them with a correct clock."""
     directory, password = tmp_path_factory.mktemp("nodes"), secrets.token_urlsafe(24)
     with contextlib.ExitStack() as running:
         yield [
@@ -82,7 +82,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 
 
 def test_a_token_lives_as_long_as_requested(nodes: list[Node]) -> None:
-    """Whatever the clocks of server and service say: both moments are of one of them."""
+    """Creation and expiry are times of one clock, so its offset does not matter."""
     errors = []
     for _ in range(trials(50)):
         living = {node.url: Stores(node.url, 1, 2000, 20_000) for node in nodes}
@@ -99,12 +99,12 @@ def test_a_token_lives_as_long_as_requested(nodes: list[Node]) -> None:
     late = sum(abs(error) > 0.25 for error in errors)
     figures = f"between {min(errors) * 1000:+.0f} and {max(errors) * 1000:+.0f} ms"
     record(
-        "a token lives as long as was said, within 250 ms",
+        "a token lives as long as requested, within 250 ms",
         n=len(errors),
         failures=late,
         figures=figures,
     )
-    # None lives shorter; a busy machine may look late.
+    # No token lives shorter; a busy machine may notice the expiry late.
     assert -0.05 < min(errors) < 0.25
     assert not FULL or not late
 
@@ -122,14 +122,14 @@ def test_a_replica_with_another_clock_honours_no_token_twice(nodes: list[Node]) 
 def test_services_with_wrong_clocks_honour_no_token_twice(
     serve: Callable[..., Service], tmp_path: Path
 ) -> None:
-    """Guard: no moment in the engine is one of the service's clock."""
+    """Guard: no time in the engine is read from the service's clock."""
     tokens, winners = trials(2000, 20), []
     clocks = [Clock(tmp_path / f"clock{offset}", offset) for offset in OFFSETS[1:]]
     with contextlib.ExitStack() as running:
         _, behind = services = [
             running.enter_context(serve(web_concurrency=1, **clock.environment)) for clock in clocks
         ]
-        # A JWT of the other would come from further in the future than callers.py puts up with.
+        # A JWT of the other service would be further in the future than jwts.py tolerates.
         http = running.enter_context(httpx.Client(base_url=behind.url, timeout=30))
         people = [enrol(http.post), enrol(http.post)]
         opened = running.enter_context(connected(services, 8))

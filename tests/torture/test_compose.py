@@ -1,7 +1,7 @@
-"""docker-compose.yml and the Dockerfile: what a container that was taken over could not do.
+"""docker-compose.yml and the Dockerfile: the confinement of each container.
 
-No container is started. What the containers run is tried on real servers in
-test_postgres_roles.py and test_redis_users.py.
+No container is started. test_postgres_roles.py and test_redis_users.py test the contents of the
+containers on real servers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 
 SECRETS = {name: f"the-{name}" for name in ("secret_key", "db_password", "redis_password")}
-# The entry point of Postgres begins as root, to hand the volume to the user it then becomes.
+# The entry point of Postgres begins as root: it gives the volume to its user, then drops to it.
 BEGINS_AS_ROOT = {"db": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}}
 Service = dict[str, Any]
 
@@ -54,14 +54,13 @@ def dockerfile() -> str:
 
 
 def weaknesses(name: str, service: Service, user_of_image: str) -> list[str]:
-    """What ``service`` lets a process do that breaks out of the program it was meant for."""
+    """The freedoms that ``service`` leaves to a compromised process."""
     mounts = service.get("volumes", [])
     root = service.get("user", user_of_image).split(":")[0] in ("", "0", "root")
     demands = {
-        "its file system can be written to": service.get("read_only", False),
-        "it keeps capabilities": service.get("cap_drop") == ["ALL"],
-        "it is given capabilities": set(service.get("cap_add", []))
-        <= BEGINS_AS_ROOT.get(name, set()),
+        "its file system is writable": service.get("read_only", False),
+        "it keeps default capabilities": service.get("cap_drop") == ["ALL"],
+        "it adds capabilities": set(service.get("cap_add", [])) <= BEGINS_AS_ROOT.get(name, set()),
         "it may gain privileges": "no-new-privileges:true" in service.get("security_opt", []),
         "it is privileged": not service.get("privileged", False),
         "it runs as root": not root or name in BEGINS_AS_ROOT,
@@ -74,7 +73,7 @@ def weaknesses(name: str, service: Service, user_of_image: str) -> list[str]:
             mount["type"] != "bind" or mount.get("read_only") for mount in mounts
         ),
         "it controls the engine": not any("docker.sock" in mount["source"] for mount in mounts),
-        "nobody asks whether it lives": service.get("restart") == "no"
+        "it has no health check": service.get("restart") == "no"
         or "test" in service.get("healthcheck", {})
         or "build" in service,
     }
@@ -82,7 +81,7 @@ def weaknesses(name: str, service: Service, user_of_image: str) -> list[str]:
 
 
 def test_each_container_is_locked_down(services: dict[str, Service], dockerfile: str) -> None:
-    """Guard: x-locked-down in docker-compose.yml; the image of ours brings its own user."""
+    """Guard: x-locked-down in docker-compose.yml; the service's image brings its own user."""
     [user] = re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE)
     found = [
         weakness

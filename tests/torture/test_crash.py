@@ -1,9 +1,9 @@
-"""A Redis that is killed while it is used, and started again at once with what it had on disk.
+"""A Redis that is killed in use, and restarted at once with its data on disk.
 
-Each cycle creates tokens, makes a snapshot where the mode has them, lets two callers consume
-them, kills the server in the middle of that, starts it again and presents every token to two
-callers once more. All the while other clients create and validate over HTTP. A token that was
-honoured before, and is honoured again, is a double spend.
+Each cycle creates tokens, makes a snapshot in the modes that have them, lets two callers consume
+the tokens, kills the server meanwhile, restarts it, and lets both callers present every token
+again. Other clients create and validate over HTTP all the while. A token that is honoured before
+the crash and again after it is consumed twice.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
 FENCE = "if record.term ~= term_now then return 'lost' end"
-TOKENS, RESERVED = 40, 10  # a cycle's, and how many of them are reserved before the snapshot
+TOKENS, RESERVED = (
+    40,
+    10,
+)  # tokens of a cycle, and how many of them are reserved before the snapshot
 LOADERS = 2
 LIFE_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How Redis persists.
+    """A mode of persistence.
 
-    :param snapshot: the command that makes one, and before which crashes: each ``every``-th
-    :param loses_writes: what was answered before the end may be gone after it
-    :param power_cut: what was written since the tokens were made never reached the disk
-    :param cycles: at full length
+    :param snapshot: the command that makes a snapshot, before each ``every``-th crash
+    :param loses_writes: whether a crash may lose acknowledged writes
+    :param power_cut: whether no write since the creation of the tokens reached the disk
+    :param cycles: the number of cycles at full length
     """
 
     name: str
@@ -66,7 +69,7 @@ ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 MODES = [
     Mode("no persistence", {}),
     Mode("RDB", {"save": "3600 1"}, snapshot="SAVE", loses_writes=True),
-    # Without a rewrite the file, and the time that a start takes, would grow from crash to crash.
+    # Without a rewrite the file, and with it the time of a start, would grow with each crash.
     Mode("AOF everysec", EVERYSEC, snapshot="BGREWRITEAOF", every=20),
     Mode("AOF everysec, power cut", EVERYSEC, loses_writes=True, power_cut=True, cycles=100),
     Mode("AOF always", ALWAYS, snapshot="BGREWRITEAOF", every=20),
@@ -75,7 +78,7 @@ MODES = [
 
 @dataclass(frozen=True)
 class Site:
-    """A service on a Redis that may not be there, and who calls it."""
+    """A service on a Redis that may be down, and its callers."""
 
     service: Service
     people: tuple[Person, Person]
@@ -87,7 +90,7 @@ class Site:
         return dev.Redis(directory, self.port, mode.settings, self.password)
 
     def engine(self, server: dev.Redis) -> TokenStore:
-        """The engine, as one more host of the service would have it."""
+        """The engine as on one more host of the service."""
         connection = connect(server.url, connect_ms=2000, read_ms=5000, connections=8)
         return TokenStore(connection, secret=self.secret, receipt_seconds=LIFE_SECONDS)
 
@@ -107,11 +110,11 @@ def site(
         with httpx.Client(base_url=service.url, timeout=30) as http:
             people = enrol(http.post), enrol(http.post)
         yield Site(service, people, absent.port, absent.password, config.secret_key.encode())
-        assert service.workers() == workers, "a worker died of it"
+        assert service.workers() == workers, "a worker died"
 
 
 class Crashes:
-    """Cycles of one Redis, with those who present its tokens, and what came of them."""
+    """Crash cycles of one Redis, with its presenters and their outcomes."""
 
     def __init__(
         self, server: dev.Redis, mode: Mode, store: TokenStore, presenters: list[Presenter]
@@ -122,7 +125,7 @@ class Crashes:
         self.away: list[float] = []  # seconds without a server
 
     def cycle(self, holder: Party) -> None:
-        """Create, snapshot, consume, crash, restart, and present all of it again."""
+        """Create, snapshot, consume, crash, restart, and present all tokens again."""
         tokens = [
             token.text
             for token in self.store.create_many(holder.id, TOKENS, life_seconds=LIFE_SECONDS)
@@ -134,7 +137,7 @@ class Crashes:
         if self.mode.snapshot and (len(self.away) + 1) % self.mode.every == 0:
             admin = redis.Redis.from_url(self.server.url)
             admin.execute_command(self.mode.snapshot)
-            # The child that writes it would outlive the kill by 5 s, and hold up the start.
+            # A child that still writes it would outlive the kill by 5 s, and delay the start.
             until(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
         log = self._log()
         on_disk = log.stat().st_size if log else 0
@@ -152,7 +155,7 @@ class Crashes:
                     enough.set()
 
         with ThreadPoolExecutor(2) as pool:
-            # From both ends, so that they race for those in the middle.
+            # From both ends, so that the callers race for the tokens in the middle.
             done = [
                 pool.submit(consume, how, part)
                 for how, part in zip(self.presenters, (texts, texts[::-1]), strict=True)
@@ -176,7 +179,7 @@ class Crashes:
             self.tally.settle(how, text)
 
     def _log(self) -> Path | None:
-        """The append-only file, if a power cut is to take its end away."""
+        """The append-only file, if a power cut is to truncate it."""
         if not self.mode.power_cut:
             return None
         return max(self.server.directory.glob("**/*.aof"), key=lambda path: path.stat().st_mtime)
@@ -184,7 +187,7 @@ class Crashes:
 
 @contextlib.contextmanager
 def loaded(site: Site, tally: Tally) -> Iterator[None]:
-    """Let other clients create, validate, and try once more what they validated, all the while."""
+    """Let other clients create, validate, and validate again during the ``with``."""
     over = threading.Event()
 
     def work() -> None:
@@ -223,7 +226,7 @@ def without_fence(store: TokenStore) -> TokenStore:
 def test_no_token_is_honoured_twice_across_a_crash(mode: Mode, site: Site, tmp_path: Path) -> None:
     """Guard: the comparison with `term_now` in prelude.lua.
 
-    First without it, where the mode loses writes: so the cycles do find double spends.
+    In the modes that lose writes, first without it: the cycles must find tokens honoured twice.
     """
     cycles = trials(mode.cycles, least=2)
     with site.redis(tmp_path / "unfenced", mode) as server:
@@ -244,17 +247,17 @@ def test_no_token_is_honoured_twice_across_a_crash(mode: Mode, site: Site, tmp_p
 
     tally = fenced.tally
     record(
-        f"Redis ({mode.name}) is killed under load and started again at once, and no token is "
-        "honoured twice; n are those honoured before a crash and presented again after it",
+        f"Redis ({mode.name}) is killed under load and restarted at once: no token is honoured "
+        "twice; n counts the tokens honoured before a crash and presented again after it",
         n=fenced.at_risk,
         failures=tally.twice,
         figures=f"{cycles} crashes; {tally.presented:,} tokens presented "
         f"{tally.answers.total():,} times; Redis away for {statistics.median(fenced.away):.2f} s "
         f"(median), {max(fenced.away):.2f} s at most; without the fence {unfenced.tally.twice:,} "
-        f"of {unfenced.at_risk:,} are honoured twice",
+        f"of {unfenced.at_risk:,} honoured twice",
     )
     assert tally.twice == 0
     assert tally.strange == set()
     assert fenced.at_risk > 0
-    # The other modes lose none to a mere kill, unless a disk stalls.
+    # The other modes lose nothing to a mere kill, unless a disk stalls.
     assert unfenced.tally.twice > 0 or not mode.loses_writes

@@ -1,7 +1,7 @@
-"""Who has an account, and which token exists: neither an answer nor its time may tell a stranger.
+"""Enumeration of accounts and tokens: neither a response nor its time reveals which exist.
 
-Two kinds of call are told apart by their times as well as the area under the ROC curve says: 0.5
-is not at all, 1 is always. It is the Mann-Whitney statistic over the product of both counts.
+The area under the ROC curve measures how well times distinguish two kinds of call: 0.5 is not at
+all, 1 is always. It is the Mann-Whitney statistic over the product of both counts.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tokenservice.extensions import db
 from tokenservice.onetime.format import Reservation, Token, random_base62
 
 N = ledger.trials(2000, least=40)
-#: Of 40 calls each on a shared machine, chance alone gives 0.6 and more.
+#: With 40 calls each on a shared machine, chance alone gives 0.6 and more.
 AREA, TOKEN_AREA = (0.55, 0.60) if ledger.FULL else (0.80, 0.80)
 Call = tuple[str, dict[str, Any]]
-#: What one call was answered, and how many seconds that took.
+#: The response to one call, and its time in seconds.
 Answer = tuple[int, dict[str, Any], float]
 
 
 def interleaved(
     calls: dict[str, Call], n: int, post: Callable[[str, dict[str, Any]], Answer]
 ) -> tuple[dict[str, list[float]], set[str]]:
-    """Make each of ``calls`` ``n`` times, in a new order each time; give times and answers."""
+    """Make each of ``calls`` ``n`` times, in random order; return times and responses."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     answers = set()
     for _ in range(n):
@@ -50,7 +50,7 @@ def interleaved(
 
 
 class Wire:
-    """One connection that is kept, so that only the answer takes time."""
+    """One persistent connection, so that only the response takes time."""
 
     def __init__(self, service: Service, headers: dict[str, str]) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
@@ -78,7 +78,7 @@ def alone(serve: Callable[..., Service]) -> Iterator[Service]:
 
 
 def three(app: Flask, post: Callable[..., Any]) -> tuple[Person, Person, Person]:
-    """Somebody, somebody with a disabled account, and one with a hash of other parameters."""
+    """A person, one with a disabled account, and one with a hash of other parameters."""
     known, disabled, old = enrol(post), enrol(post), enrol(app.test_client().post)
     with app.app_context(), db.engine.begin() as connection:
         statement = text("UPDATE users SET is_active = false WHERE id = :id")
@@ -104,14 +104,14 @@ def told(found: dict[str, float]) -> str:
 
 
 def test_a_login_does_not_reveal_accounts(app: Flask, alone: Service) -> None:
-    """ASVS 5.0 V6.3.8. Guard: the stand-in in ``Passwords._verify``, and one answer for all."""
+    """ASVS 5.0 V6.3.8. Guard: the stand-in in ``Passwords._verify``, and one response for all."""
     with httpx.Client(base_url=alone.url, timeout=30) as client:
         calls = logins(*three(app, client.post))
     with Wire(alone, {}) as wire:
         times, answers = interleaved(calls, N, wire.post)
     found = areas(times)
     ledger.record(
-        "A refused login does not tell, by answer or time, whether there is such an account",
+        "A refused login does not reveal, by response or time, whether the account exists",
         n=N * len(times),
         failures=len(answers) - 1 + sum(value > AREA for value in found.values()),
         figures=told(found),
@@ -121,7 +121,7 @@ def test_a_login_does_not_reveal_accounts(app: Flask, alone: Service) -> None:
 
 
 def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..., Flask]) -> None:
-    """The same where there is nothing to verify in place of a missing account."""
+    """The twin: without a hash to verify in place of a missing account, the time reveals it."""
     unguarded = make_app(argon2_memory_kib=19_456)
     client = unguarded.test_client()
 
@@ -136,7 +136,7 @@ def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..
 
 
 def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
-    """Tokens, and reservations, that their presenter has no right to know anything of."""
+    """Tokens and reservations with wrong secrets, which must reveal nothing."""
     _, created, _ = wire.post("/token/create", {"expires_in": 86_400})
     _, used, _ = wire.post("/token/create", {"expires_in": 86_400})
     wire.post("/token/validate", {"token": used["token"]})
@@ -165,14 +165,14 @@ def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
 
 
 def test_a_made_up_token_does_not_reveal_existing_ones(alone: Service, person: Person) -> None:
-    """RFC 7662 section 4. Guards: ``turned_away`` in prelude.lua, and ``store._held``."""
+    """RFC 7662 section 4. Guards: ``turned_away`` in judge.lua, and ``TokenStore._held``."""
     with Wire(alone, person.headers) as wire:
         kinds = unusable(wire)
         measured = [interleaved(calls, N, wire.post) for calls in kinds]
     for (times, answers), what in zip(measured, ("token", "reservation"), strict=True):
         found = areas(times)
         ledger.record(
-            f"A made-up {what} is answered alike, in the same time, whether its id exists or not",
+            f"A made-up {what} has the same response and time whether or not its id exists",
             n=N * len(times),
             failures=len(answers) - 1 + sum(value > TOKEN_AREA for value in found.values()),
             figures=told(found),

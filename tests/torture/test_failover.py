@@ -1,4 +1,4 @@
-"""A master is killed, or stands still, and a replica that missed its last seconds takes over."""
+"""Failover: a master is killed or stalls, and a replica that missed its last seconds takes over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.torture.deployments import Cluster, Deployment, Sentinels, stopped, u
 from tests.torture.ledger import trials
 from tests.torture.recovery import Outage, short
 
-STILL = 3.0  # seconds that a zombie stands still at least
+STILL = 3.0  # the least time of a stall, in seconds
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def lose_master(deployment: Deployment, tail: float) -> tuple[list[Coin], Outage]:
-    """Kill the master, of whose last ``tail`` seconds no replica heard."""
+    """Kill the master, whose last ``tail`` seconds no replica received."""
     deployment.settle()
     master = deployment.master()
     owner, coins = deployment.coins_on(master)
@@ -54,7 +54,7 @@ def lose_master(deployment: Deployment, tail: float) -> tuple[list[Coin], Outage
 
 
 def tails(number: int) -> list[float]:
-    """Spread over 0 to 3 s."""
+    """Times spread over 0 to 3 s."""
     return [3 * (n + 0.5) / number for n in range(number)]
 
 
@@ -70,7 +70,7 @@ def test_a_replica_that_missed_writes_honours_no_token_twice(
 
 
 def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: Sentinels) -> None:
-    """Over HTTP, with the limits in the same Redis, and with the same workers all along."""
+    """Over HTTP, with the limits in the same Redis, and without a restart of a worker."""
     outages, refusals = [], set()
     limits = {"redis_connect_timeout_ms": 50, "redis_timeout_ms": 100}
     with (
@@ -103,7 +103,7 @@ def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: 
 
 
 def stop_master(sentinels: Sentinels) -> list[Coin]:
-    """Stop the master, speak to it, have it replaced, and let it hear that and go on."""
+    """Stall the master, send it calls, have it replaced, and let it continue."""
     sentinels.settle()
     master = sentinels.master()
     _, coins = sentinels.coins_on(master)
@@ -125,13 +125,13 @@ def stop_master(sentinels: Sentinels) -> list[Coin]:
 
 
 def test_a_zombie_honours_no_token_that_its_successor_did(sentinels: Sentinels) -> None:
-    """Guard: the same line. What was sent while it stood still it answers when it goes on."""
+    """Guard: the same line. The old master replies to the calls of the stall when it continues."""
     n = trials(50)
     verdict("zombie master", n, [coin for _ in range(n) for coin in stop_master(sentinels)])
 
 
 def go_and_come_back(pair: Sentinels) -> list[Coin]:
-    """Replace the issuer of some coins by a replica that did not hear of their use, and back."""
+    """Replace the issuer of some coins by a replica that missed their use, and back again."""
     pair.settle()
     issuer = pair.master()
     (successor,) = pair.replicas_of(issuer)
@@ -141,7 +141,7 @@ def go_and_come_back(pair: Sentinels) -> list[Coin]:
         assert {used.present(coin) for coin in coins} == {HONOURED}
         pair.fail_over()
         pair.await_replacement(issuer)
-    # What sentinels do by themselves, some seconds later.
+    # Sentinels do this by themselves some seconds later.
     issuer.client().replicaof(*successor.address.split())
     pair.settle()
     pair.fail_over()

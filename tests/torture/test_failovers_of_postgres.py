@@ -1,4 +1,4 @@
-"""Postgres fails over: accounts are kept, and the pool finds the new primary by itself."""
+"""Failover of Postgres: accounts are kept, and the pool finds the new primary by itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pair(
 
 @contextlib.contextmanager
 def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
-    """Repeat each call in a thread of its own for as long as the block lasts."""
+    """Repeat each call in a thread of its own during the block."""
     over = threading.Event()
 
     def repeat(call: Callable[[], object]) -> None:
@@ -64,9 +64,9 @@ def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
 def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
     pair: Pair, serve: Callable[..., Service], redis_server: dev.Redis
 ) -> None:
-    """The service knows both hosts. One writes accounts, one uses tokens, and they change places.
+    """The service knows both hosts, which change places while accounts and tokens are created.
 
-    What was answered 201 is there once; what was answered 503 is there at most once.
+    An account with a 201 exists once; one with a 503 exists at most once.
     """
     settings = SETTINGS | {"database_url": pair.url(), "redis_timeout_ms": 2000}
     opened: list[str] = []
@@ -102,15 +102,15 @@ def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
 
     kept = query(pair.primary, "SELECT count(*) FROM users WHERE correo = ANY(%s)", opened)
     doubled = query(pair.primary, "SELECT count(*) - count(DISTINCT correo) FROM users")
-    figures = f"all well at most {max(times):.2f} s after the old primary follows"
+    figures = f"all calls succeed at most {max(times):.2f} s after the old primary follows"
     ledger.record(
-        "Postgres fails over: no account that was confirmed is lost or doubled",
+        "Postgres fails over: no confirmed account is lost or doubled",
         n=len(opened),
         failures=len(opened) - kept + doubled,
         figures=f"{len(times)} failovers; {figures}",
     )
     ledger.record(
-        "Postgres fails over: calls about tokens do not notice",
+        "Postgres fails over: token calls succeed",
         n=used.total(),
         failures=used.total() - used[OK],
         figures=f"{len(times)} failovers",
@@ -122,7 +122,7 @@ def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
 
 @pytest.fixture
 def pinned(pair: Pair, make_app: Callable[..., Flask]) -> Iterator[tuple[FlaskClient, Proxy]]:
-    """A client whose pool holds on to a standby, while the name of Postgres has moved on."""
+    """A client whose pool keeps a standby, while the name of Postgres leads to the primary."""
     with Proxy(pair.standby.port) as name:
         url = pair.standby.url.replace(f":{pair.standby.port}/", f":{name.port}/")
         app = make_app(database_url=url)
@@ -130,7 +130,7 @@ def pinned(pair: Pair, make_app: Callable[..., Flask]) -> Iterator[tuple[FlaskCl
         checks = client.get("/readyz").get_json()["checks"]
         assert checks == {"postgres": "read-only", "schema": "ok", "redis": "ok"}
         assert register(client) == 503
-        # It serves whoever only reads, and thereby keeps a connection.
+        # It serves calls that only read, and thereby keeps a connection.
         login = {"correo": "nobody@example.com", "password": PASSWORD}
         assert client.post("/auth/login", json=login).status_code == 401
         name.target = pair.primary.port
@@ -152,7 +152,7 @@ def test_a_pool_leaves_a_demoted_server(pinned: tuple[FlaskClient, Any]) -> None
     client, _ = pinned
     answers = [register(client) for _ in range(5)]
     ledger.record(
-        "a pool that holds on to a standby costs one refused write, and no restart",
+        "a pool that keeps a standby costs one refused write, and no restart",
         n=len(answers) - 1,
         failures=len([status for status in answers[1:] if status != 201]),
     )
@@ -160,7 +160,10 @@ def test_a_pool_leaves_a_demoted_server(pinned: tuple[FlaskClient, Any]) -> None
 
 
 def test_a_probe_alone_restores_readiness(pinned: tuple[FlaskClient, Any]) -> None:
-    """Who is not ready gets no writes, and would never leave. Guard: ``ops.check_postgres``."""
+    """A service that is not ready gets no writes, and would keep its pool.
+
+    Guard: ``probes.check_postgres``.
+    """
     client, _ = pinned
     assert [readiness(client).status_code for _ in range(3)] == [503, 200, 200]
 

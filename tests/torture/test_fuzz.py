@@ -1,4 +1,4 @@
-"""The parsers, under input that is bent towards every branch they have (coverage-guided)."""
+"""Coverage-guided fuzzing of the parsers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.torture import ledger
 
 pytestmark = needs(importlib.util.find_spec("atheris"), "atheris has no wheel for this platform")
 
-#: How long one call may take; the short run shares its machine.
+#: The longest time of one call; the short run shares its machine.
 HANG_SECONDS = 1 if ledger.FULL else 10
 MOST_SECONDS = 7200 if ledger.FULL else 2
 
 
 def fuzz(target: str, runs: int, directory: Path) -> tuple[int, str]:
-    """Drive ``target``; give how often it ran, and what went wrong or ""."""
+    """Fuzz ``target``; return the number of executions, and the output of a failure or ""."""
     corpus = directory / "corpus"
     corpus.mkdir()
     options = [
@@ -31,7 +31,7 @@ def fuzz(target: str, runs: int, directory: Path) -> tuple[int, str]:
         f"-timeout={HANG_SECONDS}",
         f"-artifact_prefix={directory}/",
         "-print_final_stats=1",
-        # The short run looks at the same inputs each time; the long one at others.
+        # The short run tries the same inputs each time, the full run new ones.
         *(["-seed=7"] if not ledger.FULL else []),
         str(corpus),
     ]
@@ -50,15 +50,18 @@ def fuzz(target: str, runs: int, directory: Path) -> tuple[int, str]:
 
 
 CLAIMS = {
-    "token": (8_000_000, "No bytes are a token that is not written as one, to the letter"),
-    "body": (1_000_000, "No body raises anything but what is declared, in JSON and in schemas"),
-    "address": (1_000_000, "No text has two canonical spellings, or raises what is not declared"),
+    "token": (8_000_000, "Bytes are parsed as a token only in its exact spelling"),
+    "body": (1_000_000, "No body raises an undeclared exception, in JSON and in schemas"),
+    "address": (
+        1_000_000,
+        "No text has two canonical spellings, or raises an undeclared exception",
+    ),
 }
 
 
 @pytest.mark.parametrize("target", CLAIMS)
 def test_no_input_breaks_a_parser(target: str, tmp_path: Path) -> None:
-    """Guards: ``format._fields``; ``strictjson.loads`` and ``fields``; ``correo.canonical``."""
+    """Guards: ``format._fields``; ``strictjson.loads`` and ``fields``; ``emails.canonical``."""
     runs, claim = CLAIMS[target]
     ran, wrong = fuzz(target, ledger.trials(runs), tmp_path)
     figures = f"each within {HANG_SECONDS} s; guided by coverage"
@@ -68,7 +71,7 @@ def test_no_input_breaks_a_parser(target: str, tmp_path: Path) -> None:
 
 
 def test_a_parser_without_its_checksum_is_caught(tmp_path: Path) -> None:
-    """The same target with a parser that looks at the shape alone."""
+    """The twin: the same target with a parser that checks the shape alone."""
     ran, wrong = fuzz("token_without_checksum", 100_000, tmp_path)
     assert ran
     assert "Uncaught Python exception" in wrong

@@ -1,4 +1,4 @@
-"""Tokens that somebody makes up, very many of them."""
+"""Guessed tokens, very many of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenservice.onetime.values import Party, Presented
 
 
 def test_no_token_is_guessed_and_no_two_are_equal(redis_server: dev.Redis) -> None:
-    """ASVS 5.0 V11.5.1. Half of the guesses are at the ids of tokens that exist."""
+    """ASVS 5.0 V11.5.1. Half of the guesses have the ids of existing tokens."""
     connection = connect(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)
     store = TokenStore(connection, secret=secrets.token_bytes(32), max_active=1_000_000)
     owner, n = f"guesser {secrets.token_hex(8)}", ledger.trials(1_000_000, least=10_000)
@@ -34,7 +34,7 @@ def test_no_token_is_guessed_and_no_two_are_equal(redis_server: dev.Redis) -> No
             except TokenUnknown:
                 total += 1
         if total % 50_000 == 0:
-            connection.client.flushdb()  # There is only so much memory for what is still kept.
+            connection.client.flushdb()  # Bounds the memory of records that are still kept.
     equal = 2 * total - len(issued)
     ledger.record(
         "A guessed token is unknown, whether its id exists or not",

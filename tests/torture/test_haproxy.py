@@ -1,4 +1,4 @@
-"""The proxy that is shipped: what it lets through, what it refuses, and in which words."""
+"""The shipped proxy: the requests it passes, those it refuses, and its refusals."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def real(limited: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def client_at(address: str, url: str, **more: object) -> httpx.Client:
-    """A client that calls from ``address``, which is one of loopback's."""
+    """A client that calls from ``address``, one of loopback's."""
     return httpx.Client(
         base_url=url, timeout=30, transport=httpx.HTTPTransport(local_address=address), **more
     )
 
 
 def passed(client: httpx.Client, forge: str) -> int:
-    """How many of many calls, each with an address of its own invention, were not refused."""
+    """The number of calls that pass, out of many with a forged address each."""
     statuses = Counter(
         client.post(
             "/auth/register", json={}, headers={forge: f"192.0.2.{secrets.randbelow(256)}"}
@@ -90,7 +90,7 @@ def test_a_forged_address_gains_nothing(real: HAProxy) -> None:
             allowed[name] = passed(client, name)
     wrong = sum(count != LIMIT for count in allowed.values())
     record(
-        "A client that makes up addresses is limited by its own",
+        "A client that forges addresses is limited by its own",
         n=4 * LIMIT * len(allowed),
         failures=wrong,
     )
@@ -100,21 +100,21 @@ def test_a_forged_address_gains_nothing(real: HAProxy) -> None:
 def test_without_the_guard_a_forged_address_evades_the_limit(
     limited: Service, tmp_path: Path
 ) -> None:
-    """The same calls find it, so the test above can fail."""
-    open_door = changed(
+    """The twin: the same calls pass, so the test above can fail."""
+    unguarded = changed(
         tmp_path / "changed.cfg",
         ("http-request set-header X-Forwarded-For %[src]", ""),
         ("http-request del-header X-Forwarded- -m beg", ""),
     )
     with (
-        HAProxy(tmp_path, [limited.port], open_door) as proxy,
+        HAProxy(tmp_path, [limited.port], unguarded) as proxy,
         client_at("127.0.3.100", proxy.url) as client,
     ):
         assert passed(client, "X-Forwarded-For") > LIMIT
 
 
 def test_the_service_receives_no_forged_header(proxy: HAProxy) -> None:
-    """One hop, nothing about the connection, no name that gunicorn would read as another."""
+    """It receives one hop, no header of the connection, and no name that gunicorn would rewrite."""
     forged = [
         ("X-Forwarded-For", "192.0.2.1"),
         ("X-Forwarded-For", "192.0.2.2"),
@@ -187,12 +187,12 @@ NO_ID = [
 def test_proxy_and_service_agree_on_the_request_id(
     given: list[tuple[str, str]], id_: str, real: HAProxy, limited: Service, proxy: HAProxy
 ) -> None:
-    """Whole lines alone are the caller's id, or its trace's; else there is a new one."""
+    """Only a whole valid line gives the caller's id, or that of its trace; else the id is new."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in given).encode("latin-1")
     ask = b"GET %s HTTP/1.1\r\nHost: service\r\nConnection: close\r\n" + lines + b"\r\n"
 
     def heard(port: int, path: bytes) -> tuple[list[str], bytes]:
-        """The ids in the headers of an answer, and its body."""
+        """The ids in the headers of a response, and its body."""
         head, _, body = said(port, ask % path).partition(b"\r\n\r\n")
         found = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
         return [value for name, value in found if name.lower() == "x-request-id"], body
@@ -200,7 +200,7 @@ def test_proxy_and_service_agree_on_the_request_id(
     def right(found: str) -> bool:
         return found == id_ if id_ else len(found) == 36 and "x" not in found
 
-    # The service's answers, short and long, and what it was told.
+    # The service's responses, short and long, and the headers that it receives.
     for path in (b"/auth/me", b"/nothing"):
         (found,), body = heard(real.port, path)
         assert right(found)
@@ -212,7 +212,7 @@ def test_proxy_and_service_agree_on_the_request_id(
     assert right(found)
     trace = [value for name, value in told if name == "traceparent"]
     assert trace == ([TRACE] if ("traceparent", TRACE) in given and id_ else [])
-    # The proxy's own answer, and its line.
+    # The proxy's own response, and its log line.
     (found,), body = heard(proxy.port, b"/metrics")
     assert right(found)
     assert set(problem_of(body)) == {"type", "title", "status", "detail", "code", "request_id"}
@@ -232,7 +232,7 @@ def problem_of(body: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("method", [f"ott_{'7' * 58}", "A" * 9000, "%x|'!#", "get"])
 def test_an_unknown_method_is_not_logged(method: str, proxy: HAProxy) -> None:
-    """Guard: ``txn.method`` in haproxy.cfg. A line is of what the proxy answers by itself."""
+    """Guard: ``txn.method`` in haproxy.cfg. The proxy logs its own responses."""
     ask = f"{method} /metrics HTTP/1.1\r\nHost: service\r\nX-Request-ID: m{len(method)}\r\n"
     said(proxy.port, f"{ask}Connection: close\r\n\r\n".encode())
     until(lambda: f" ms m{len(method)}\n" in proxy.log.read_text())
@@ -241,7 +241,7 @@ def test_an_unknown_method_is_not_logged(method: str, proxy: HAProxy) -> None:
 
 
 def test_responses_lose_nothing_in_the_proxy(real: HAProxy, limited: Service) -> None:
-    """What the contract needs arrives as it was sent: compared with gunicorn's own."""
+    """Status and headers are those of a direct call to gunicorn."""
     calls = [("GET", "/auth/me"), ("POST", "/auth/register"), ("PUT", "/token/create")]
     for method, path in calls:
         with client_at("127.0.3.8", real.url) as there, httpx.Client(base_url=limited.url) as here:
@@ -290,7 +290,7 @@ def test_a_body_at_the_limit_passes(proxy: HAProxy) -> None:
 
 
 def test_a_late_server_is_504_and_an_absent_one_503(seen: Witness, tmp_path: Path) -> None:
-    """504 and 502 say that the outcome is unknown, 503 that nothing happened."""
+    """504 and 502 mean an unknown outcome, 503 that nothing happened."""
     hasty = changed(tmp_path / "changed.cfg", ("timeout server 10s", "timeout server 300ms"))
     ask = b"GET /takes/1 HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
     with HAProxy(tmp_path / "late", [seen.port], hasty) as late:
@@ -300,7 +300,7 @@ def test_a_late_server_is_504_and_an_absent_one_503(seen: Witness, tmp_path: Pat
 
 
 class Names(socketserver.BaseRequestHandler):
-    """A name server (RFC 1035) that knows one address, whatever the name."""
+    """A name server (RFC 1035) with one address for every name."""
 
     address: str
 
@@ -314,8 +314,8 @@ class Names(socketserver.BaseRequestHandler):
 
 
 def test_a_service_with_a_new_address_is_found(seen: Witness, tmp_path: Path) -> None:
-    """Guard: ``resolvers`` in haproxy.cfg. Without it an address is asked for once."""
-    Names.address = "127.0.0.3"  # where nobody is
+    """Guard: ``resolvers`` in haproxy.cfg. Without it a name is resolved once."""
+    Names.address = "127.0.0.3"  # without a server
     with socketserver.UDPServer(("127.0.0.1", 0), Names) as names, ThreadPoolExecutor(1) as thread:
         thread.submit(names.serve_forever, 0.02)
         here = f"nameserver here 127.0.0.1:{names.server_address[1]}"
@@ -343,7 +343,7 @@ def test_an_address_has_a_limit_of_requests(proxy: HAProxy) -> None:
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether the other side has not closed it; nothing was sent that it would answer."""
+    """Whether the other side has kept an unused connection open."""
     connection.setblocking(False)
     try:
         return connection.recv(1) != b""
@@ -354,7 +354,7 @@ def is_open(connection: socket.socket) -> bool:
 
 
 def test_an_address_has_a_limit_of_connections(proxy: HAProxy) -> None:
-    """It cannot have more, and others still can."""
+    """Other addresses still can connect."""
     here, there = ("127.0.3.12", 0), ("127.0.3.13", 0)
     with contextlib.ExitStack() as opened:
         connections = []
@@ -375,14 +375,14 @@ def test_connections_to_the_service_are_reused(proxy: HAProxy, seen: Witness) ->
         before = seen.connections
         for _ in range(50):
             assert client.get("/").status_code == 200
-    # The checks have some of their own.
+    # The health checks have some of their own.
     assert seen.connections - before < 10
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @needs_program("openssl")
 def test_the_tls_block_works_and_refuses_old_versions(seen: Witness, tmp_path: Path) -> None:
-    """Its lines work when the # before them is taken away, and speak no old TLS."""
+    """The commented lines work without their #, and refuse TLS before 1.2."""
     pair = tmp_path / "pair.pem"
     made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
@@ -416,7 +416,7 @@ def test_the_tls_block_works_and_refuses_old_versions(seen: Witness, tmp_path: P
 
 
 def test_a_large_document_arrives_whole(real: HAProxy) -> None:
-    """Those of the documentation go another way, and a few at a time."""
+    """Documents have a backend of their own, which serves a few at a time."""
     with ThreadPoolExecutor(8) as threads:
         urls = [f"{real.url}/docs/assets/swagger-ui-bundle.js"] * trials(400, 8)
         sizes = {len(answer.content) for answer in threads.map(httpx.get, urls)}

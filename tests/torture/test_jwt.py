@@ -1,4 +1,4 @@
-"""Access tokens that somebody forged or bent: none of them opens any route."""
+"""Forged and altered access tokens: none of them opens any route."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.stage.people import Person, enrol
 from tests.stage.routes import protected_routes
 from tests.torture import ledger
 
-#: All that RFC 6750 lets stand in a bearer, and the dots between its parts.
+#: The characters of a bearer token (RFC 6750), without the dots between its parts.
 BEARER = string.ascii_letters + string.digits + "-._~+/="
 
 
@@ -39,9 +39,9 @@ def accepted(client: FlaskClient, method: str, path: str, token: str) -> bool:
 def test_no_forged_token_opens_any_route(
     app: Flask, client: FlaskClient, genuine: str, config: Config
 ) -> None:
-    """Each class of tests/stage/forge.py on each guarded route, after the genuine one was seen.
+    """Each class of tests/stage/forge.py on each guarded route, after a call with the genuine one.
 
-    Guard: ``callers.StrictJWTManager``, and that ``Verified`` remembers whole tokens.
+    Guard: ``jwts.claims_of``, and ``VerifiedTokens``, which remembers whole tokens.
     """
     assert accepted(client, "GET", "/auth/me", genuine)
     forge = Forge(genuine, config.secret_key)
@@ -64,7 +64,7 @@ def test_no_forged_token_opens_any_route(
 
 
 def bent(token: str) -> Iterator[str]:
-    """Every text that is one character, or one swap of neighbours, away from ``token``."""
+    """Every text that differs from ``token`` by one character, or one swap of neighbours."""
     for place, character in enumerate(token):
         before, after = token[:place], token[place + 1 :]
         yield before + after
@@ -77,12 +77,12 @@ def bent(token: str) -> Iterator[str]:
 
 
 def test_no_altered_token_is_accepted(client: FlaskClient, genuine: str) -> None:
-    """Every character changed to every other, left out, put in or swapped (ASVS 5.0 V9.1.1)."""
+    """Every character changed, left out, inserted or swapped (ASVS 5.0 V9.1.1)."""
     every = list(dict.fromkeys(bent(genuine)))
     tried = random.sample(every, ledger.trials(len(every)))
     passed = sum(accepted(client, "GET", "/auth/me", token) for token in tried)
     ledger.record(
-        "An access token with one character changed, left out, put in or swapped is refused",
+        "An access token with one character changed, left out, inserted or swapped is refused",
         n=len(tried),
         failures=passed,
     )
@@ -92,7 +92,7 @@ def test_no_altered_token_is_accepted(client: FlaskClient, genuine: str) -> None
 def test_without_the_signature_an_altered_token_is_accepted(
     client: FlaskClient, genuine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the tries above come to where any signature is good."""
+    """The twin: the same texts where any signature is valid."""
     monkeypatch.setattr(jwt.algorithms.HMACAlgorithm, "verify", lambda *_: True)
     tried = random.sample(list(bent(genuine)), 400)
     assert any(accepted(client, "GET", "/auth/me", token) for token in tried)

@@ -1,4 +1,4 @@
-"""The results of a long run, as tests/torture/results.md shows them."""
+"""The tables of results.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_part_replaces_its_earlier_results() -> None:
 
 
 def test_the_page_has_one_place_for_the_results() -> None:
-    """A page without its markers would be written twice over. No result changes no page."""
+    """The page has its markers once, and a run without results does not change it."""
     page = PAGE.read_text(encoding="utf-8")
     assert (page.count(BEGIN), page.count(END)) == (1, 1)
     assert written(page, []) == page

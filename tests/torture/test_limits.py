@@ -1,4 +1,4 @@
-"""The limits are exact: over processes, whatever a client says of himself, and without Redis."""
+"""Exact limits: over processes, with forged headers of clients, and without Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.stage.waiting import until
 from tests.torture import ledger
 from tests.torture.ledger import trials
 
-#: No window ends while a test runs, however long the run.
+#: Windows that outlast every test.
 LIMITS = {
     "rate_limit_create": "100 per hour",
     "rate_limit_register": "5 per hour",
@@ -33,7 +33,7 @@ LIMITS = {
 # A connection for each call, so that the workers take turns.
 ALONE = {"Connection": "close"}
 WRONG = "not the password of anyone"
-#: What servers of all kinds have been told the client's address in.
+#: Headers in which proxies of all kinds report the client's address.
 HEADERS = (
     *("X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP"),
     *("CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Cluster-Client-IP"),
@@ -57,7 +57,7 @@ def nothing_counted(own_redis: dev.Redis) -> None:
 
 @pytest.fixture(scope="module")
 def proxied(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[tuple[Service, Proxy]]:
-    """A service behind one proxy, and a proxy before its Redis."""
+    """A service that trusts one proxy, and a proxy before its Redis."""
     with Proxy(own_redis.port) as to_redis:
         url = own_redis.url.replace(f":{own_redis.port}/", f":{to_redis.port}/")
         with serve(web_concurrency=2, trusted_proxies=1, redis_url=url, **LIMITS) as running:
@@ -66,7 +66,7 @@ def proxied(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[tup
 
 @pytest.fixture(scope="module")
 def direct(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[Service]:
-    """A service that trusts no proxy, and counts in the same Redis."""
+    """A service without a trusted proxy, which counts in the same Redis."""
     with serve(web_concurrency=2, redis_url=own_redis.url, **LIMITS) as running:
         yield running
 
@@ -75,16 +75,16 @@ numbers = itertools.count()
 
 
 def address() -> dict[str, str]:
-    """An address in a network that no limit has heard of, as the proxy tells it."""
+    """A header with an address in a network of its own, as the proxy sets it."""
     n = next(numbers)
     return {"X-Forwarded-For": f"{10 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.1"}
 
 
 def error(answers: Counter[int], passed: int, limit: int) -> int:
-    """By how many too many or too few were let through.
+    """The difference between the calls that passed and the limit.
 
-    A 503 is what a machine that stalls may say to one of them, who then is not counted as well.
-    The long run has a machine of its own.
+    A stalled machine may respond 503 to a call, which then is not counted either. The full run has
+    a machine to itself.
     """
     assert set(answers) <= {passed, 429, 503}
     stalls = 0 if ledger.FULL else answers[503]
@@ -92,18 +92,18 @@ def error(answers: Counter[int], passed: int, limit: int) -> int:
 
 
 def sockets(service: Service) -> dict[int, int]:
-    """How many each worker has open."""
+    """The number of open sockets of each worker."""
     opened = {pid: service.descriptors(pid) for pid in service.workers()}
     return {pid: sum(name.startswith("socket:") for name in opened[pid]) for pid in opened}
 
 
 def register(http: httpx.Client, *headers: tuple[str, str]) -> int:
-    """422 where it is let through: there is nothing in it."""
+    """Register with an empty body: the status is 422 where the limit passes it."""
     return http.post("/auth/register", json={}, headers=list(headers)).status_code
 
 
 def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
-    """Let one account create tokens all at once, over all ``services``; how each was answered."""
+    """Let one account create tokens all at once, over all ``services``; count the statuses."""
     with httpx.Client(base_url=services[0].url, timeout=60) as http:
         someone = enrol(lambda path, json: http.post(path, json=json, headers=address()))
     idle = [sockets(service) for service in services]
@@ -112,11 +112,11 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
         answers = race(opened, [request("/token/create", someone, {})] * calls)
         for service, before in zip(services, idle, strict=True):
             after = sockets(service)
-            assert all(after[worker] > before[worker] for worker in before)  # Each has its part.
+            assert all(after[worker] > before[worker] for worker in before)  # Each worker has some.
     finally:
         for connection in opened:
             connection.close()
-    # Whoever counts again counts none of these.
+    # So that the next count includes none of these.
     until(lambda: all(sum(sockets(service).values()) < calls / 10 for service in services))
     return Counter(answer.status for answer in answers)
 
@@ -124,7 +124,7 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
 def test_of_a_thousand_calls_at_once_a_hundred_pass(
     proxied: tuple[Service, Proxy], direct: Service
 ) -> None:
-    """Over four processes of two services. Guard: INCRBY in ``counters.COUNT``, one step."""
+    """Over four processes of two services. Guard: INCRBY in ``counters.COUNT``, in one step."""
     services, repeats = (proxied[0], direct), trials(50, 1)
     wrong = [error(create_at_once(services, 1000), 201, 100) for _ in range(repeats)]
     ledger.record(
@@ -156,23 +156,23 @@ def test_counting_in_two_steps_is_noticed(
     assert passed > 100
 
 
-def said(n: int) -> str:
-    """An address, as clients write it who want to be somebody else."""
+def forged(n: int) -> str:
+    """A forged address, in one of its forms."""
     one = f"198.51.{n >> 8 & 255}.{n & 255}"
     forms = (one, f"for={one};proto=https", f'"{one}"', f"2001:db8::{n:x}", f"{one}, {one}")
     return (*forms, "127.0.0.1", "localhost", "unknown", "", f"{one}:80")[n % 10]
 
 
 def test_forwarding_headers_of_a_client_are_ignored(direct: Service) -> None:
-    """With ``trusted_proxies=0``, whichever headers he sends and however often."""
+    """With ``trusted_proxies=0``, for any header and any number of them."""
     requests = trials(10_000, 150)
     with httpx.Client(base_url=direct.url, timeout=30, headers=ALONE) as http:
         answers = Counter(
-            register(http, *[(secrets.choice(HEADERS), said(n)) for _ in range(1 + n % 4)])
+            register(http, *[(secrets.choice(HEADERS), forged(n)) for _ in range(1 + n % 4)])
             for n in range(requests)
         )
     ledger.record(
-        "made-up addresses in any header gain nothing without a trusted proxy",
+        "forged addresses in any header gain nothing without a trusted proxy",
         n=requests,
         failures=error(answers, 422, 5),
         figures=f"{len(HEADERS)} headers",
@@ -180,7 +180,7 @@ def test_forwarding_headers_of_a_client_are_ignored(direct: Service) -> None:
     assert error(answers, 422, 5) == 0
 
 
-#: What a client may put before the one word that is the proxy's own.
+#: Values that a client may send before the proxy's own entry.
 BEFORE = (
     *("", "198.51.100.{n}", "198.51.100.{n}, 198.51.101.{n}", "unknown", "203.0.113.{n}:80"),
     *('"', '"198.51.100.{n}', '"198.51.100.{n}"', '"a", "b', "\\", '"\\"', '""", "', "=\"'"),
@@ -209,7 +209,7 @@ BEFORE = (
 def test_behind_a_proxy_only_its_own_entry_counts(
     whose: str, last: tuple[str, ...], proxied: tuple[Service, Proxy]
 ) -> None:
-    """It adds its word to the client's line, or a line of its own."""
+    """The proxy adds its entry to the client's line, or a line of its own."""
     requests = trials(10_000, 150)
     answers: Counter[int] = Counter()
     with httpx.Client(base_url=proxied[0].url, timeout=30, headers=ALONE) as http:
@@ -220,7 +220,7 @@ def test_behind_a_proxy_only_its_own_entry_counts(
             headers = [("X-Forwarded-For", line.encode()) for line in lines]
             answers[register(http, *headers)] += 1
     ledger.record(
-        f"behind one trusted proxy nothing but its own word counts, for {whose}",
+        f"behind one trusted proxy only its own entry counts, for {whose}",
         n=requests,
         failures=error(answers, 422, 5),
     )
@@ -228,7 +228,7 @@ def test_behind_a_proxy_only_its_own_entry_counts(
 
 
 def spelling(correo: str, n: int) -> str:
-    """The same mailbox, written in another way."""
+    """Another spelling of the same mailbox."""
 
     def letter(character: str) -> str:
         ways = [character, character.upper()]
@@ -247,7 +247,7 @@ def spelling(correo: str, n: int) -> str:
 
 
 def guess(http: httpx.Client, correo: str, n: int, **headers: str) -> int:
-    """A wrong password, as JSON or as the form of OAuth 2; 401 where it was checked."""
+    """Log in with a wrong password, as JSON or as the form of OAuth 2; 401 where it was checked."""
     body: dict[str, Any] = (
         {"json": {"correo": correo, "password": WRONG}}
         if n % 2
@@ -257,7 +257,7 @@ def guess(http: httpx.Client, correo: str, n: int, **headers: str) -> int:
 
 
 def test_a_window_with_a_redis_outage_has_two_counts(proxied: tuple[Service, Proxy]) -> None:
-    """And no more than two, wherever in it that is: its limit may be reached twice."""
+    """Two counts at most, at any time of the outage: the limit may be reached twice."""
     service, to_redis = proxied
     windows, most = trials(20, 1), 0
     with httpx.Client(base_url=service.url, timeout=30, headers=ALONE) as http:
@@ -275,7 +275,7 @@ def test_a_window_with_a_redis_outage_has_two_counts(proxied: tuple[Service, Pro
             assert passed >= 5
             most = max(most, passed)
     ledger.record(
-        "a window in which Redis goes and comes back allows at most twice the limit of 5",
+        "a window with an outage of Redis allows at most twice the limit of 5",
         n=windows,
         failures=int(most > 10),
         figures=f"{most} at most",
@@ -290,7 +290,7 @@ def test_no_spelling_of_a_correo_gains_a_guess(
     limit: int, from_many: bool, proxied: tuple[Service, Proxy]
 ) -> None:
     if from_many and trials(100) < 10:
-        pytest.skip("a hundred passwords are hashed for it: the long run's")
+        pytest.skip("hashes a hundred passwords: for longer runs")
     guesses = trials(2000, 160) if from_many else 55
     correo = f"ksenia.{secrets.token_hex(6)}@b\u00fccher.example.com"
     here = address()
@@ -317,7 +317,7 @@ def test_no_spelling_of_a_correo_gains_a_guess(
 def test_without_redis_a_guesser_gets_no_more_than_the_limit(
     how: str, tell: Callable[[Proxy], None], proxied: tuple[Service, Proxy], own_redis: dev.Redis
 ) -> None:
-    """50 guesses a second, on as many connections: each of two workers lets through two of five.
+    """50 guesses a second, on as many connections: each of two workers passes two of five.
 
     Guard: ``counters.Memory._weight``. Normal limits are back within 2 s.
     """
@@ -345,7 +345,7 @@ def test_without_redis_a_guesser_gets_no_more_than_the_limit(
         time.sleep(2)
         back = attack(new_correo(), 30, 1000)
     ledger.record(
-        f"while Redis {how}, 50 guesses a second get no more through than the limit of 5",
+        f"while Redis {how}, 50 guesses a second pass no more than the limit of 5",
         n=away.total(),
         failures=max(0, away[401] - 4),
         figures=f"{away[401]} guesses in {seconds} s",

@@ -1,8 +1,8 @@
-"""Replies that are lost after the work was done, between client and service and behind it.
+"""Replies lost after the work is done, between client and service or service and Redis.
 
-A proxy swallows a reply, passes it on too late, or resets the connection in its place. Whoever
-repeats the call under the same ``Idempotency-Key`` must be told of the one success. Without a
-key, a service that got no answer from Redis must say so, and never "used".
+A proxy drops a reply, delays it, or resets the connection instead. A repeat under the same
+``Idempotency-Key`` must return the one success. Without a key, a service without a reply from
+Redis must respond 503, and never "used".
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from tokenservice.onetime.values import Party, Presented
 
 TRIALS = trials(1000)
 THREADS = 24
-# How long the service waits for Redis, and a client for the service. What comes late does so
-# after twice that.
+# The time limits of the service for Redis, and of a client for the service. A delayed reply comes
+# after twice the limit.
 REDIS_MS, CLIENT_SECONDS = 150, 0.3
 LUIS = Party("luis", "luis@example.com")
 REMEMBER = "if known and state == 'consumed' and record.consumer == caller then"
 
-# What a call came to: its status, and the code of its problem; None and None without an answer.
-Told = Counter[tuple[str, int | None, str | None]]
+# The outcome of a call: its status and the code of its problem; None and None without a response.
+Outcomes = Counter[tuple[str, int | None, str | None]]
 
-TOLD = {
+EXPECTED = {
     ("create", 201, None),
     ("validate", 200, None),
     ("reserve", 200, None),
     ("commit", 200, None),
-    ("validate what was validated", 409, "token_already_used"),
-    ("validate what was committed", 409, "token_already_used"),
-    ("the same again", 409, "token_already_used"),
+    ("validate after a validate", 409, "token_already_used"),
+    ("validate after a commit", 409, "token_already_used"),
+    ("repeat without a key", 409, "token_already_used"),
 }
-LOST = {SWALLOW: "is swallowed", DELAY: "comes too late", CUT: "gives way to a reset"}
+LOST = {SWALLOW: "is dropped", DELAY: "is delayed", CUT: "is replaced by a reset"}
 
 
 @dataclass
 class Stage:
-    """A service, and what stands before and behind it."""
+    """A service, and the proxies before and behind it."""
 
     name: str
     service: Service
@@ -74,9 +74,9 @@ class Stage:
 
 @contextlib.contextmanager
 def proxied(name: str, directory: Path) -> Iterator[tuple[dev.Redis, Proxy, str]]:
-    """A Redis "alone", or as a "cluster" of one, behind a proxy; and the URL that leads there."""
+    """A Redis "alone", or as a "cluster" of one, behind a proxy; with the URL of the proxy."""
     port = port_of_a_node()
-    # A sweep names tokens too, and may come before the call that is to lose its reply.
+    # A sweep names tokens too, and may precede the call that is to lose its reply.
     sweep = hashlib.sha1(SCRIPTS["sweep"].encode()).hexdigest().encode()  # noqa: S324
     with Proxy(port, late=2 * REDIS_MS / 1000, spared=sweep) as behind:
         cluster = {"cluster-enabled": "yes", "cluster-announce-port": str(behind.port)}
@@ -106,7 +106,7 @@ def stage(
             "redis_timeout_ms": REDIS_MS,
             "max_active": 1_000_000,
             "access_token_expire_minutes": 1440,
-            # A repeat that reaches another process is the case to show, and once is enough.
+            # One of the places must cover a repeat that reaches another process.
             "web_concurrency": 2 if request.param == "alone" else 1,
             "web_threads": THREADS,
         }
@@ -118,8 +118,8 @@ def stage(
         yield Stage(request.param, service, before, behind, people, admin)
 
 
-def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Told:
-    """Lose the reply to the first attempt at each of five calls; say what each came to."""
+def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Outcomes:
+    """Lose the reply to the first attempt at each of five calls; return the outcomes."""
     terms = {"purpose": f"trial-{secrets.token_hex(8)}", "expires_in": 600}
     lose(terms["purpose"])
     created = caller.insist("/token/create", terms)
@@ -135,22 +135,22 @@ def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Told:
     committed = caller.insist("/token/commit", {"reservation": reserved.body["reservation"]})
     lose(tokens[2]["id"])
     unkeyed = caller.post("/token/validate", three)
-    # What comes late must not be taken for the answer to the next call on that connection.
+    # A delayed response must not be taken for that of the next call on the connection.
     assert [validated.body["id"], reserved.body["id"], committed.body["id"]] == [
         tokens[n]["id"] for n in (0, 1, 1)
     ]
-    came_to = {
+    responses = {
         "create": created,
         "validate": validated,
         "reserve": reserved,
         "commit": committed,
-        "validate what was validated": other.insist("/token/validate", one, keyed=False),
-        "validate what was committed": other.insist("/token/validate", two, keyed=False),
+        "validate after a validate": other.insist("/token/validate", one, keyed=False),
+        "validate after a commit": other.insist("/token/validate", two, keyed=False),
         "validate without a key": unkeyed,
-        "the same again": caller.insist("/token/validate", three, keyed=False),
+        "repeat without a key": caller.insist("/token/validate", three, keyed=False),
     }
     return Counter(
-        (what, *(answer.kind if answer else (None, None))) for what, answer in came_to.items()
+        (call, *(answer.kind if answer else (None, None))) for call, answer in responses.items()
     )
 
 
@@ -166,15 +166,15 @@ def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Told:
     scope="module",  # or the service would be started for each kind
 )
 def test_a_lost_reply_loses_no_token_and_doubles_none(stage: Stage, place: str, kind: str) -> None:
-    """Guards: recall() and remember() in prelude.lua, and no resending in connection.py."""
+    """Guards: recall() and begin_change() in judge.lua, and no resending in connection.py."""
     if place == "client and service":
         proxy, port, timeout = stage.before, stage.before.port, CLIENT_SECONDS
         unkeyed = ("validate without a key", None, None)
-        says = "a repeat without a key is told that the token is used, which is so"
+        says = "a repeat without a key is refused as used, which is true"
     else:
         proxy, port, timeout = stage.behind, stage.service.port, 10.0
         unkeyed = ("validate without a key", 503, "store_unavailable")
-        says = "a caller without a key is told 503, never that the token is used"
+        says = "a call without a key is a 503, never refused as used"
     lost_before = proxy.lost[kind]
     marks: list[str] = []
 
@@ -182,28 +182,31 @@ def test_a_lost_reply_loses_no_token_and_doubles_none(stage: Stage, place: str, 
         marks.append(mark)
         proxy.lose(mark.encode(), kind)
 
-    def one(_: int) -> Told:
+    def one(_: int) -> Outcomes:
         with calling(port, *stage.people, timeout=timeout) as (caller, other):
             return trial(caller, other, lose)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        told = sum(pool.map(one, range(TRIALS)), Told())
+        outcomes = sum(pool.map(one, range(TRIALS)), Outcomes())
 
-    lost, expected = proxy.lost[kind] - lost_before, Told(dict.fromkeys([*TOLD, unkeyed], TRIALS))
+    lost, expected = (
+        proxy.lost[kind] - lost_before,
+        Outcomes(dict.fromkeys([*EXPECTED, unkeyed], TRIALS)),
+    )
     record(
         f"A reply between {place}{' (cluster)' * (stage.name == 'cluster')} {LOST[kind]}: "
-        f"a repeat under the same key ends in exactly one success; {says}",
+        f"repeats under the same key have exactly one success; {says}",
         n=lost,
-        failures=(told - expected).total() + strays(stage.admin, marks),
+        failures=(outcomes - expected).total() + strays(stage.admin, marks),
         figures=f"{TRIALS:,} each of create, validate, reserve, commit, and validate without a key",
     )
-    assert told == expected
+    assert outcomes == expected
     assert strays(stage.admin, marks) == 0
     assert lost == 5 * TRIALS
 
 
 def strays(admin: redis.Redis, marks: Sequence[str]) -> int:
-    """How many tokens there are that no caller was given: a trial has three of one purpose."""
+    """The number of tokens that no caller received: a trial has three of one purpose."""
     records = admin.scan_iter(match="ott:*", count=1000, _type="HASH")
     purposes = (admin.hget(key, "purpose") for key in records)
     ours = {mark.encode() for mark in marks}
@@ -211,10 +214,10 @@ def strays(admin: redis.Redis, marks: Sequence[str]) -> int:
     return sum(abs(count - 3) for count in made.values())
 
 
-def told_used(store: TokenStore, behind: Proxy, key: str) -> set[str]:
-    """Lose replies to validates, repeat those under a key; give the kinds that came to "used"."""
+def kinds_refused_as_used(store: TokenStore, behind: Proxy, key: str) -> set[str]:
+    """Lose replies to validates, repeat those with a key; return the kinds refused as used."""
     store.validate(Presented(store.create("ana", life_seconds=60).text), LUIS)
-    told = set()
+    outcomes = set()
     for kind in KINDS * trials(50):
         token = store.create("ana", life_seconds=60)
         behind.lose(token.id.encode(), kind)
@@ -225,12 +228,12 @@ def told_used(store: TokenStore, behind: Proxy, key: str) -> set[str]:
                 if key:
                     store.validate(Presented(token.text), LUIS, key=token.id)
         except errors.TokenAlreadyUsed:
-            told.add(kind)
-    return told
+            outcomes.add(kind)
+    return outcomes
 
 
 class Resending(Connection):
-    """A client of redis-py as it comes: what gets no answer is sent again, up to ten times."""
+    """redis-py's client with its defaults: a command without a reply is resent, up to ten times."""
 
     def __init__(self, name: str, port: int, password: str) -> None:
         super().__init__("", connect_ms=2000, read_ms=REDIS_MS, connections=1)
@@ -249,7 +252,7 @@ def test_a_resending_client_refuses_the_consumer_as_used(name: str, tmp_path: Pa
     with proxied(name, tmp_path) as (server, behind, _):
         resending = Resending(name, behind.port, server.password)
         store = TokenStore(resending, secret=secrets.token_bytes(32))
-        assert told_used(store, behind, key="") == set(KINDS)
+        assert kinds_refused_as_used(store, behind, key="") == set(KINDS)
         resending.client.close()
 
 
@@ -258,10 +261,10 @@ def test_without_remembered_keys_a_repeat_is_refused_as_used(tmp_path: Path) -> 
     with proxied("alone", tmp_path) as (_, behind, url):
         connection = connect(url, connect_ms=2000, read_ms=REDIS_MS, connections=1)
         store = TokenStore(connection, secret=secrets.token_bytes(32))
-        assert told_used(store, behind, key="k") == set()
+        assert kinds_refused_as_used(store, behind, key="k") == set()
         remembering = store._shards._scripts["validate"].source
         assert REMEMBER in remembering
         store._shards._scripts["validate"] = connection.script(
             remembering.replace(REMEMBER, "if false then")
         )
-        assert told_used(store, behind, key="k") == set(KINDS)
+        assert kinds_refused_as_used(store, behind, key="k") == set(KINDS)

@@ -1,4 +1,4 @@
-"""The schema changes, and is changed back, under load."""
+"""Migrations up and down under load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.torture.ledger import record, trials
 from tests.torture.load import Plan, crowd
 
 GUARD = "SET lock_timeout = '{LOCK_TIMEOUT}'"
-# What a release after this one may bring: a column and an index, and the table is locked for both.
+# A plausible next migration: a column and an index, both of which lock the table.
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
 
 @pytest.fixture(scope="module")
 def operator(server: dev.Postgres, make_app: Callable[..., Flask]) -> Iterator[Flask]:
-    """The app as the command ``flask db`` has it."""
+    """The app as in the command ``flask db``."""
     app = make_app(database_url=server.url)
     with app.app_context():
         flask_migrate.upgrade()
@@ -76,7 +76,7 @@ def someone(service: Service) -> Person:
 
 
 def migrations(directory: Path, *changes: tuple[str, str]) -> Path:
-    """Those of the project and one more, with some words of their env.py changed."""
+    """The project's migrations and one more, with some text of their env.py changed."""
     copy = directory / "migrations"
     shutil.copytree(ROOT / "migrations", copy)
     (copy / "versions" / "next.py").write_text(NEXT)
@@ -89,7 +89,7 @@ def migrations(directory: Path, *changes: tuple[str, str]) -> Path:
 
 
 class LogIns:
-    """Log in again and again: of all calls these need Postgres."""
+    """Logins in a loop, which need Postgres."""
 
     def __init__(self, service: Service, person: Person) -> None:
         self._call = (f"{service.url}/auth/login", {"correo": person.correo, "password": PASSWORD})
@@ -114,7 +114,7 @@ class LogIns:
 
 @contextlib.contextmanager
 def reader(server: dev.Postgres, seconds: float) -> Iterator[None]:
-    """Somebody who has read from the table, and does not end the transaction for a while."""
+    """A transaction that has read from the table, and stays open for ``seconds``."""
     with contextlib.closing(psycopg2.connect(server.url)) as connection:
         connection.cursor().execute("SELECT count(*) FROM users")
         timer = threading.Timer(seconds, connection.rollback)
@@ -126,7 +126,7 @@ def reader(server: dev.Postgres, seconds: float) -> Iterator[None]:
 def test_migrating_up_and_down_fails_no_request(
     service: Service, server: dev.Postgres, operator: Flask, someone: Person, tmp_path: Path
 ) -> None:
-    """Guard: ``lock_timeout`` in migrations/env.py, which is below that of a request."""
+    """Guard: ``lock_timeout`` in migrations/env.py, shorter than that of a request."""
     directory = str(migrations(tmp_path))
     rounds = trials(10, 1)
     plan = Plan(service.port, someone.headers["Authorization"], rate=50, connections=100)
@@ -142,21 +142,21 @@ def test_migrating_up_and_down_fails_no_request(
     done = tally.total + logins.statuses.total()
     failures = done - tally.successes() - logins.statuses[200]
     record(
-        f"The schema changes and is changed back ({rounds} times), each time while somebody reads "
-        "from the table for 1.5 s, and no request fails",
+        f"The schema is migrated up and down ({rounds} times), each time during a read transaction "
+        "of 1.5 s, and no request fails",
         n=done,
         failures=failures,
         figures=f"the longest took {max(waits):.1f} s",
     )
     assert logins.statuses.total() > 1
     assert not failures, (tally.answers, tally.failed, logins.statuses)
-    assert max(waits) > 1, "the reader was in nobody's way"
+    assert max(waits) > 1, "the reader blocked no migration"
 
 
 def test_without_the_lock_timeout_requests_fail(
     service: Service, server: dev.Postgres, operator: Flask, someone: Person, tmp_path: Path
 ) -> None:
-    """The same reader and the same logins find it, so the test above can fail."""
+    """The twin: the same reader blocks the same logins, so the test above can fail."""
     directory = str(migrations(tmp_path, (GUARD, "SET lock_timeout = 0")))
     with LogIns(service, someone) as logins, reader(server, 2.5):
         flask_migrate.upgrade(directory)

@@ -1,4 +1,4 @@
-"""Three times as many requests as can be answered, from clients who do not wait their turn."""
+"""A flood of three times the capacity, from clients that do not slow down."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.stage.people import Person, enrol
 from tests.stage.service import Service
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
-from tests.torture.load import Plan, Tally, during
+from tests.torture.load import LoadResult, Plan, during
 
 SECONDS = trials(60)
 
 
 @pytest.fixture(scope="module")
 def service(serve: Callable[..., Service]) -> Iterator[Service]:
-    """Each validate that is refused leaves a token behind, and there may be so many of those."""
+    """A service with room for the tokens that refused validates leave behind."""
     with serve(web_concurrency=2, max_active=1_000_000) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plan(service: Service) -> Plan:
-    """As many clients as keep the service busy, none of them in a hurry."""
+    """Enough clients to keep the service busy, without a fixed rate."""
     with httpx.Client(base_url=service.url, timeout=30) as http:
         person: Person = enrol(http.post)
     return Plan(service.port, person.headers["Authorization"], connections=32, addresses=40)
@@ -37,14 +37,14 @@ def hurry(plan: Plan, rate: float) -> Plan:
     return replace(plan, rate=rate, connections=4_000)
 
 
-def well_again_after(tally: Tally) -> float:
-    """Seconds until the first whole second of which each request was answered well, and soon.
+def well_again_after(result: LoadResult) -> float:
+    """The time until the first whole second in which every request succeeds within a second.
 
-    A machine that has other work too stalls now and then, so the last bad one says little.
+    A shared machine stalls now and then, so the last failure says little.
     """
-    seen = zip(tally.asked, tally.took, tally.status, strict=True)
-    bad = {int(asked - tally.began) for asked, took, status in seen if status >= 300 or took > 1}
-    whole = range(int(tally.ended - tally.began))
+    seen = zip(result.asked, result.took, result.status, strict=True)
+    bad = {int(asked - result.began) for asked, took, status in seen if status >= 300 or took > 1}
+    whole = range(int(result.ended - result.began))
     return next((float(second) for second in whole if second not in bad), float("inf"))
 
 
@@ -56,19 +56,19 @@ def test_the_excess_is_refused_and_the_rest_is_served(
     with HAProxy(tmp_path, [service.port]) as proxy:
         calm = replace(plan, port=proxy.port)
         before = max(during(calm, SECONDS).goodput() for _ in range(2))
-        # A machine is not as fast at each time, and it is to be three times the best.
+        # The speed of a machine varies, and the flood is to be three times its best.
         flood = during(hurry(calm, 3.2 * before), SECONDS)
         after = during(hurry(calm, before / 2), max(SECONDS, 4))
         peak = max(before, during(calm, SECONDS).goodput())
     offered, part = flood.total / (flood.ended - flood.began) / peak, flood.goodput() / peak
     well = after.began - flood.ended + well_again_after(after)
     record(
-        "At three times its capacity, each request is answered, or refused with Retry-After",
+        "At three times the capacity, each request succeeds or is refused with Retry-After",
         n=flood.total,
         failures=flood.others(),
         figures=f"{offered:.1f} times the peak of {peak:.0f}/s, goodput {part:.0%} of it, "
         f"p99 of the accepted {flood.percentile(0.99) * 1000:.0f} ms, "
-        f"{flood.refusals() / flood.total:.0%} refused, well again after {well:.1f} s, "
+        f"{flood.refusals() / flood.total:.0%} refused, recovered after {well:.1f} s, "
         f"the generator at most {flood.late * 1000:.0f} ms late",
     )
     assert not flood.others(), (flood.answers, flood.failed)
@@ -80,12 +80,12 @@ def test_the_excess_is_refused_and_the_rest_is_served(
 
 
 def test_without_a_proxy_all_requests_wait(plan: Plan) -> None:
-    """The same flood straight to gunicorn, which sheds no load: a limit."""
+    """A limit: the same flood directly to gunicorn, which sheds no load."""
     peak = during(plan, SECONDS).goodput()
     flood = during(replace(hurry(plan, 3 * peak), patience=2), SECONDS)
     part = flood.goodput() / peak
     record(
-        "A limit: without the proxy some wait for longer than a second",
+        "A limit: without the proxy some requests wait for longer than a second",
         n=flood.total,
         failures=flood.total - flood.successes(),
         figures=f"goodput {part:.0%} of the peak of {peak:.0f}/s, "

@@ -1,4 +1,4 @@
-"""A master is cut off and replaced, and goes on as one for whoever still reaches it."""
+"""Network partitions: a replaced master that still serves the clients on its side."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.torture.hosts import Host, cut, network
 from tests.torture.ledger import trials
 from tests.torture.recovery import Outage, short
 
-BOTH_SIDES = 1.0  # seconds for which two are master, before the cut heals and after
+BOTH_SIDES = 1.0  # seconds with two masters, before the cut heals and after
 
 
 class Partition(Enum):
-    """Who no longer hears whom."""
+    """The hosts between which packets are dropped."""
 
     SYMMETRIC = "the master, a sentinel and some clients on one side, all else on the other"
     WATCHERS = "the sentinels and the master; its replicas and clients notice nothing"
-    MUTE = "the others the master"
-    DEAF = "the master the others"
+    MUTE = "all packets from the master are dropped"
+    DEAF = "all packets to the master are dropped"
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def parted(
 def split(deployment: Sentinels, kind: Partition, client: Host) -> tuple[list[Coin], Outage]:
     """Cut the master off, have another appointed, and present the same coins to both.
 
-    :returns: the coins, and how long it took for ``client``, who hears the majority
+    :returns: the coins, and the outage of ``client``, which is on the side of the majority
     """
     deployment.settle()
     master = deployment.master()

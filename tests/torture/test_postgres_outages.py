@@ -1,7 +1,7 @@
-"""What each call answers while Postgres is away, hung, slow, locked or read-only, and how soon.
+"""Every call while Postgres is down, hung, slow, locked or read-only: its response and its time.
 
-Calls about tokens do without it, for callers whom a worker knows. What makes it possible is that
-no request waits for Postgres longer than ``postgres.REQUEST_SECONDS``.
+Token calls need no Postgres for callers known to a worker, because no request waits for Postgres
+longer than ``timeouts.REQUEST_SECONDS``.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ def site(
 def read_only(site: Site) -> Iterator[None]:
     with sql(site) as cursor:
 
-        def tell(setting: str) -> None:
+        def apply(setting: str) -> None:
             cursor.execute(setting)
             cursor.execute("SELECT pg_reload_conf()")
 
-        tell("ALTER SYSTEM SET default_transaction_read_only = on")
+        apply("ALTER SYSTEM SET default_transaction_read_only = on")
         try:
             until(lambda: site.call("readyz").said != OK)
             yield
         finally:
-            tell("ALTER SYSTEM RESET default_transaction_read_only")
+            apply("ALTER SYSTEM RESET default_transaction_read_only")
 
 
-#: Longer than a worker trusts what it has read of an account without asking again.
+#: Longer than a worker caches an account.
 STALE = 1.6
 LOCKED = dict.fromkeys(("create by a stranger", "login", "register", "me"), "database_unavailable")
 AWAY = LOCKED | {"readyz": "not_ready"}
 NO_WRITES = {"register": "database_unavailable", "readyz": "not_ready"}
-# One call at a time waits for Postgres, to find out for all whether it is back.
+# One call at a time waits for Postgres, and finds out for all whether it is back.
 SOON = {"create": 1.0, "validate": 1.0, "login": 1.0, "me": 1.0, "readyz": 1.0, "healthz": 0.05}
 ROWS = {
     "Postgres refuses": Row(on_the_way("to_postgres", Proxy.refuse), AWAY, SOON, last=STALE),
     "Postgres hangs": Row(on_the_way("to_postgres", Proxy.hang), AWAY, SOON, last=STALE),
     "Postgres is 20 ms slow": Row(on_the_way("to_postgres", lambda to: to.slow(0.02)), {}, SOON),
     "the accounts are locked": Row(locked, LOCKED, SOON, last=STALE),
-    # Both workers have looked again by then.
+    # Both workers have checked again by then.
     "Postgres is read-only": Row(read_only, NO_WRITES, SOON, last=probes.LOOK_AGAIN_SECONDS),
 }
-if trials(100) >= 10:  # To the service it is the same as one that hangs.
+if trials(100) >= 10:  # Equivalent to a hanging one for the service.
     ROWS["Postgres is 2 s slow"] = Row(
         on_the_way("to_postgres", lambda to: to.slow(2)), AWAY, SOON, last=STALE
     )

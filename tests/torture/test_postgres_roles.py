@@ -24,7 +24,7 @@ from tests.torture import deployed
 from tests.torture.ledger import record
 from tokenservice.extensions import db
 
-# What would destroy, hide or take over something; each is well formed, and a superuser could.
+# Statements that destroy, hide or take over data; each is well formed, and open to a superuser.
 FORBIDDEN = [
     "DROP TABLE users",
     "TRUNCATE users",
@@ -60,7 +60,7 @@ FORBIDDEN = [
     "COPY users TO '/tmp/users'",
     "COPY users FROM '/etc/passwd'",
 ]
-# Nor has the owner a part in these: it owns tables, not the server.
+# Statements forbidden to the owner too, which owns tables and not the server.
 BEYOND_THE_OWNER = [
     "CREATE SCHEMA mine",
     "CREATE DATABASE mine",
@@ -98,7 +98,7 @@ def server(
 
 
 def outcome(connection: Any, statement: str) -> str | None:
-    """Why ``statement`` failed, as an SQLSTATE; None where it did not."""
+    """The SQLSTATE of a failed ``statement``; None after a success."""
     try:
         connection.cursor().execute(statement)
     except psycopg2.Error as error:
@@ -117,7 +117,7 @@ def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
     came_of = outcomes(server.url_of(deployed.APP), FORBIDDEN)
     allowed = [statement for statement, why in came_of.items() if why != DENIED]
     record(
-        "The service's role in Postgres is refused what would destroy or take over data.",
+        "The service's role in Postgres may not destroy or take over data.",
         n=len(FORBIDDEN),
         failures=len(allowed),
     )
@@ -125,7 +125,7 @@ def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
 
 
 def test_an_application_with_the_owners_rights_is_noticed(server: deployed.Postgres) -> None:
-    """The twin: with the owner's rights some of the same words pass, so the roles refuse them."""
+    """The twin: with the owner's rights some of these statements pass, so the roles refuse them."""
     with contextlib.closing(psycopg2.connect(server.superuser_url)) as connection:
         cursor = connection.cursor()
         cursor.execute(f"GRANT {deployed.OWNER} TO {deployed.APP}")
@@ -146,7 +146,7 @@ def test_the_owner_of_the_tables_does_not_own_the_server(server: deployed.Postgr
 
 
 def test_the_roles_can_be_created_again(server: deployed.Postgres) -> None:
-    """For a database that was there before them, with its tables."""
+    """For a database that exists before the roles, with its tables."""
     server.run_roles()
     came_of = outcomes(server.url_of(deployed.APP), ["SELECT FROM users", *FORBIDDEN])
     assert came_of.pop("SELECT FROM users") is None
@@ -154,7 +154,7 @@ def test_the_roles_can_be_created_again(server: deployed.Postgres) -> None:
 
 
 def startup(server: deployed.Postgres, user: str, address: str) -> bytes:
-    """The first answer of Postgres to ``user`` who connects from ``address``."""
+    """The first reply of Postgres to a ``user`` that connects from ``address``."""
     words = b"".join(word.encode() + b"\0" for word in ("user", user, "database", "deployed"))
     message = struct.pack("!ii", len(words) + 9, 3 << 16) + words + b"\0"
     with socket.create_connection(
@@ -165,7 +165,7 @@ def startup(server: deployed.Postgres, user: str, address: str) -> bytes:
 
 
 def test_each_role_connects_from_its_own_addresses_only(server: deployed.Postgres) -> None:
-    """Guard: pg_hba.conf. The owner needs no password, and so must be at home."""
+    """Guard: pg_hba.conf. The owner needs no password, and so must connect locally."""
     asked_for_a_password, in_at_once = b"R\0\0\0\x17\0\0\0\x0aSCRAM", b"R\0\0\0\x08\0\0\0\0"
     assert startup(server, deployed.OWNER, "127.0.0.1").startswith(in_at_once)
     assert b"no pg_hba.conf entry" in startup(server, deployed.OWNER, "127.0.0.2")
@@ -197,7 +197,7 @@ def test_the_least_role_suffices_for_the_account_commands(
 def test_the_least_role_and_user_suffice_for_the_service(
     server: deployed.Postgres, serve: Callable[..., Service], tmp_path: Path
 ) -> None:
-    """All of it, with the least user of Redis and the least role of Postgres."""
+    """Every part works with the least user of Redis and the least role of Postgres."""
     with (
         deployed.Redis(tmp_path) as redis,
         serve(

@@ -1,4 +1,4 @@
-"""What each call answers while Redis is away, slow, full or no master, and how soon.
+"""Every call while Redis is down, slow, full or no master: its response and its time.
 
 Each row is one of the failure policy.
 """
@@ -22,12 +22,12 @@ from tests.stage.waiting import until
 from tests.torture.ledger import trials
 from tests.torture.outages import Row, Site, alive_under, hold, on_the_way, site_of
 
-#: A write as it stands in Redis' log of writes.
+#: A write as in the append-only file.
 WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"
 
 
 class Redis(dev.Redis):
-    """One that has started already while it still loads its data."""
+    """A Redis that counts as started while it still loads its data."""
 
     def responds(self) -> bool:
         with (
@@ -58,20 +58,20 @@ def site(
 
 @contextlib.contextmanager
 def without_master(site: Site) -> Iterator[None]:
-    """The same, and it refuses even to read."""
+    """A replica without a master, which refuses reads too."""
     with configured("replica-serve-stale-data", "no")(site), orphan_replica(site):
         yield
 
 
 @contextlib.contextmanager
 def loads(site: Site) -> Iterator[None]:
-    """It loads a log of writes, for longer than all the calls take."""
+    """Redis loads an append-only file, for longer than all the calls take."""
     server = site.redis
     server.kill()
     log = server.directory / "appendonly.aof"
     log.write_bytes(WRITE * (200_000 + trials(4_000_000)))
     before = server.settings
-    # A short sleep at each write; redis answers at each thousandth.
+    # A short sleep at each write; Redis serves clients at each thousandth.
     server.settings = {**before, "appendonly": "yes", "key-load-delay": "20"}
     server.start()
     try:
@@ -127,7 +127,7 @@ def test_sentinels_without_a_master(
     serve: Callable[..., Service], postgres: dev.Postgres, tmp_path: Path
 ) -> None:
     if trials(100) < 10:
-        pytest.skip("takes a gunicorn and a sentinel of its own: the long run makes it")
+        pytest.skip("needs a gunicorn and a sentinel of its own: for longer runs")
     with (
         topologies.Node(tmp_path / "master", secrets.token_urlsafe(24), {}) as master,
         topologies.Watcher(tmp_path / "sentinel", master) as watcher,
@@ -151,7 +151,7 @@ def test_sentinels_without_a_master(
 
 
 def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
-    """The way to Redis leads to a replica, which has every record and would call them all lost.
+    """The proxy leads to a replica, which has every record and would call them all lost.
 
     Guard: ``role:master`` in prelude.lua.
     """

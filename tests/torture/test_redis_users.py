@@ -1,4 +1,4 @@
-"""The users of deploy/redis: with no command that the service does not use, and no other keys."""
+"""The users of deploy/redis: only the commands that the service uses, and only its keys."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from tokenservice.web.counters import Counters, Log
 USER = deployed.REDIS_USER
 RULES = deployed.acl("users.acl")[USER]
 COMMANDS = {rule[1:] for rule in RULES if rule.startswith("+")}
-# What the client sends besides the scripts, and what of it goes to a cluster alone.
+# Commands that the client sends besides the scripts, and those that go to a cluster alone.
 OF_CLUSTERS = {"cluster|info", "cluster|slots", "command"}
 SENT = {"eval", "evalsha", "info", "select", *OF_CLUSTERS}
-# Open to whoever connects, because they are how one logs in or leaves.
+# Open to every connection: they log a client in or out.
 BEFORE_LOGIN = {"auth", "hello", "quit", "reset"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
-    """One whose default user may do all, so that the test can look and change."""
+    """A Redis with an unrestricted default user, for the tests themselves."""
     with dev.Redis(tmp_path_factory.mktemp("users")) as server:
         yield server
 
@@ -64,7 +64,7 @@ def as_user(url: str, user: str = USER, db: int | None = None) -> str:
 
 
 def test_the_user_has_exactly_the_commands_of_the_code() -> None:
-    """S58. A command that a script gains, loses or no longer needs turns this red."""
+    """S58. A command that a script gains or loses fails this test."""
     named = {
         name.lower()
         for text in [*SCRIPTS.values(), *counters.SCRIPTS]
@@ -80,8 +80,8 @@ def test_the_user_has_exactly_the_commands_of_the_code() -> None:
     }
 
 
-def use_all_of_it(url: str, shards: int = 1) -> None:
-    """Every verb, the count of a limit, and what readiness asks; each must do what it should."""
+def use_every_operation(url: str, shards: int = 1) -> None:
+    """Run every verb, the count of a limit, and the probe of readiness; each must succeed."""
     opened = connect(url, connect_ms=2000, read_ms=5000, connections=4)
     store = TokenStore(opened, secret=secrets.token_bytes(32), max_active=5, shards=shards)
     ana, key = Party(secrets.token_hex(8), "ana@example.com"), secrets.token_hex(8)
@@ -117,7 +117,7 @@ def use_all_of_it(url: str, shards: int = 1) -> None:
         create()
     assert len(store.list_for(ana.id).items) == 9
 
-    # A second one has the count of the first: it is kept in Redis, not in either's memory.
+    # The counters share one count: it is in Redis, and in neither's memory.
     one, other = (
         Counters(opened, workers=1, secret=b"", timed=lambda _: contextlib.nullcontext())
         for _ in range(2)
@@ -139,18 +139,18 @@ def test_every_operation_works_and_nothing_is_refused(
     server: dev.Redis, admin: redis.Redis
 ) -> None:
     admin.execute_command("ACL", "LOG", "RESET")
-    use_all_of_it(as_user(server.url, db=1))
+    use_every_operation(as_user(server.url, db=1))
     assert admin.execute_command("ACL", "LOG") == []
 
 
 def test_every_permitted_command_is_needed(server: dev.Redis, admin: redis.Redis) -> None:
-    """The twin of the test above: with any one command less, it fails."""
+    """The twin of the test above: it fails without any one of the commands."""
     needless = []
     for command in COMMANDS - OF_CLUSTERS:
         let_in(admin, USER, [rule for rule in RULES if rule != f"+{command}"], server.password)
         admin.script_flush()
         with contextlib.suppress(StoreUnavailable, AssertionError):
-            use_all_of_it(as_user(server.url, db=1))
+            use_every_operation(as_user(server.url, db=1))
             needless.append(command)
     assert needless == []
 
@@ -163,7 +163,7 @@ def test_nothing_else_is_permitted(server: dev.Redis, admin: redis.Redis) -> Non
     with redis.Redis.from_url(as_user(server.url)) as client:
         permitted = [words for words in others if not refused(client, words)]
     record(
-        "The service's user in Redis is refused each command that it does not use.",
+        "The service's user in Redis may run no command that the service does not use.",
         n=len(others),
         failures=len(permitted),
     )
@@ -172,9 +172,9 @@ def test_nothing_else_is_permitted(server: dev.Redis, admin: redis.Redis) -> Non
 
 
 def every_command(client: redis.Redis) -> Iterator[list[str]]:
-    """Each command that this server knows, with as many arguments as it wants at least."""
+    """Each command of this server, with its least number of arguments."""
     for name, facts in client.command().items():
-        # Since Redis 7 a container's subcommands are listed, and alone are what can be called.
+        # Since Redis 7 a container lists its subcommands, and only those can be called.
         for entry in facts.get("subcommands") or [[name, facts["arity"]]]:
             words = str_if_bytes(entry[0]).split("|")
             if words[0] not in BEFORE_LOGIN:
@@ -185,14 +185,14 @@ def refused(client: redis.Redis, words: list[str]) -> bool:
     try:
         client.execute_command(*words)
     except redis.ResponseError as error:
-        # EXEC says it in its own way, and DEBUG and MODULE have a lock of their own since Redis 7.
+        # EXEC words it differently, and DEBUG and MODULE have a lock of their own since Redis 7.
         text = str(error)
         return isinstance(error, NoPermissionError) or "NOPERM" in text or "not allowed" in text
     return False
 
 
 def test_no_other_key_can_be_reached(server: dev.Redis, admin: redis.Redis) -> None:
-    """Guard: the two patterns in users.acl. A script is no way around them."""
+    """Guard: the two patterns in users.acl, for scripts too."""
     admin.set("session:1", "theirs")
     with redis.Redis.from_url(as_user(server.url)) as client:
         assert refused(client, ["GET", "session:1"])
@@ -208,7 +208,7 @@ def test_no_other_key_can_be_reached(server: dev.Redis, admin: redis.Redis) -> N
 def test_only_the_service_can_log_in_to_the_deployed_redis(tmp_path: Path) -> None:
     """Guards: "user default off" in users.acl, and the last lines of start.sh."""
     with deployed.Redis(tmp_path) as server:
-        use_all_of_it(server.url)
+        use_every_operation(server.url)
         for url in (
             f"redis://127.0.0.1:{server.port}/0",
             f"redis://:{server.password}@127.0.0.1:{server.port}/0",
@@ -225,7 +225,7 @@ def test_only_the_service_can_log_in_to_the_deployed_redis(tmp_path: Path) -> No
 
 
 def close(topology: Topology, password: str) -> str:
-    """Let only the users of deploy/redis into these servers; give the url of the service's."""
+    """Let only the users of deploy/redis into these servers; return the service's URL."""
     users = deployed.acl("users.acl", "replicas.acl")
     nobody = users.pop("default")
     for server in topology.servers:
@@ -234,7 +234,7 @@ def close(topology: Topology, password: str) -> str:
                 let_in(admin, user, rules, password)
             admin.config_set("masteruser", "replica")
             admin.config_set("masterauth", password)
-            # Whoever is in already comes again, as one of them.
+            # Open connections reconnect as one of these users.
             for kind in ("replica", "normal"):
                 admin.client_kill_filter(_type=kind, skipme=True)
             let_in(admin, "default", nobody, password)
@@ -244,12 +244,12 @@ def close(topology: Topology, password: str) -> str:
 def test_the_users_work_in_a_cluster(tmp_path: Path) -> None:
     with topologies.cluster(tmp_path) as topology:
         url = close(topology, topology.servers[0].password)
-        for _ in range(5):  # owners who live on different masters
-            use_all_of_it(url, topology.shards)
+        for _ in range(5):  # owners on different masters
+            use_every_operation(url, topology.shards)
 
 
 def test_the_users_work_under_sentinel_and_through_a_failover(tmp_path: Path) -> None:
-    """Guard: replicas.acl. Without its users a replica copies nothing, and nobody promotes it."""
+    """Guard: replicas.acl. Without its users a replica copies nothing, and is not promoted."""
     with topologies.sentinel(tmp_path) as topology:
         master, replica = topology.servers
         password = master.password
@@ -258,7 +258,7 @@ def test_the_users_work_under_sentinel_and_through_a_failover(tmp_path: Path) ->
                 watcher.sentinel_set("tokens", "auth-user", "sentinel")
                 watcher.sentinel_set("tokens", "auth-pass", password)
         url = close(topology, password)
-        use_all_of_it(url)
+        use_every_operation(url)
         for server in topology.servers:
             with redis.Redis.from_url(server.url) as stranger, pytest.raises(AuthenticationError):
                 stranger.ping()
@@ -266,7 +266,7 @@ def test_the_users_work_under_sentinel_and_through_a_failover(tmp_path: Path) ->
             until(lambda: client.info("replication")["master_link_status"] == "up")
             master.kill()
         until(lambda: has_a_master(url))
-        use_all_of_it(url)
+        use_every_operation(url)
 
 
 def has_a_master(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Slots of a loaded cluster move: with redis-cli, by hand, and around a failover."""
+"""Slots of a loaded cluster move: by redis-cli, by hand, and around a failover."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TRIES = 40
 
 
 class Load:
-    """Callers that create and consume without a pause, and repeat what was not answered."""
+    """Callers that create and consume without a pause, and repeat calls without a reply."""
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
@@ -65,7 +65,7 @@ class Load:
                     self.outcomes[outcome] += 1
 
     def _life_of_a_token(self, store: TokenStore, owner: str) -> Iterator[str]:
-        """Create and consume, each until it is answered; then EVA tries, who must not get it."""
+        """Create and consume, each until there is a reply; then EVA's attempt must be refused."""
         make, use = secrets.token_hex(8), secrets.token_hex(8)
         created, waited = self._answered(lambda: store.create(owner, life_seconds=60, key=make))
         yield from waited
@@ -84,7 +84,7 @@ class Load:
         yield answer
 
     def _answered(self, call: object) -> tuple[object, list[str]]:
-        """Repeat while the outcome is unknown; give what came, and how often that was."""
+        """Repeat while the outcome is unknown; return the reply, and an entry for each repeat."""
         waited = []
         for _ in range(TRIES):
             try:
@@ -126,7 +126,7 @@ def reshard(topology: Topology, source: Node, target: Node) -> int:
 def test_a_loaded_cluster_is_resharded(tmp_path: Path) -> None:
     """Guards: every key of a script is in KEYS; MOVING in connection.py.
 
-    A round is one call of redis-cli, and as many slots by hand as it has shards on a node.
+    A round is one call of redis-cli, and one slot by hand for each shard of the moved node.
     """
     with topologies.cluster(tmp_path) as topology:
         load, codes, by_hand = Load(topology), [], 0
@@ -144,7 +144,7 @@ def test_a_loaded_cluster_is_resharded(tmp_path: Path) -> None:
     answered = {"consumed", "TokenLost", "not answered, and repeated"}
     strange = sum(n for outcome, n in outcomes.items() if outcome not in wrong | answered)
     record(
-        "slots of a loaded cluster move, and no token is honoured twice or used up unanswered",
+        "slots of a loaded cluster move: no token is honoured twice or refused to its consumer",
         n=outcomes["consumed"],
         failures=sum(outcomes[outcome] for outcome in wrong),
         figures=f"{len(codes)} calls of redis-cli --cluster reshard of {AT_ONCE} slots, "
@@ -166,10 +166,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def leave_and_come_back(cluster: Cluster) -> list[Coin]:
-    """Coins whose slot leaves their issuer and comes back, once from a replica that is behind."""
+    """Coins whose slot leaves their issuer and returns, once from a stale replica."""
     cluster.settle()
     masters = [node for node in cluster.nodes if is_master(node)]
-    # A node that was killed comes back as the replica of whichever master has the fewest.
+    # A killed node returns as a replica of the master with the fewest.
     away = next(node for node in masters if cluster.replicas_of(node))
     home = next(node for node in masters if node is not away)
     replicas = cluster.replicas_of(away)
@@ -177,7 +177,7 @@ def leave_and_come_back(cluster: Cluster) -> list[Coin]:
     slot = Slot(cluster.topology, Keys.of_owner(owner, cluster.topology.shards).history)
 
     def present(some: list[Coin]) -> None:
-        # Anew each time: without the epoch, the counts that these have seen would tell them.
+        # New stores each time: without the epoch, counts seen before would reveal the change.
         stores = cluster.patient(cluster.topology.url)
         for coin in some:
             until(lambda coin=coin: stores.present(coin) not in UNDECIDED)  # type: ignore[misc]
@@ -205,4 +205,4 @@ def test_a_slot_returns_from_a_stale_replica(cluster: Cluster) -> None:
     n = trials(20)
     coins = [coin for _ in range(n) for coin in leave_and_come_back(cluster)]
     assert not any(coin.answers[HONOURED] for coin in coins if coin.fence is Fence.BUILT)
-    verdict("a slot leaves and comes back", n, coins, Fence.SERVER)
+    verdict("a slot leaves and returns", n, coins, Fence.SERVER)

@@ -1,4 +1,4 @@
-"""Restarts under load: what is asked meanwhile is answered."""
+"""Restarts under load: no request is lost."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, crowd, during
 
-#: A request that fails leaves its token behind.
+#: Failed requests leave their tokens behind.
 MANY = {"max_active": 1_000_000}
-#: Between two reloads: two workers that start take as much of the cores as the load does.
+#: Seconds between two reloads: two starting workers take as much of the cores as the load does.
 PAUSE_SECONDS = 2
 
 
 @contextlib.contextmanager
 def on_core(number: int) -> Iterator[None]:
-    """What is started in the block runs on one core, as on a host of its own: else a service that
-    starts would take the cores of the one that it must not disturb."""
+    """Run processes started in the block on one core, as on a host of their own: a starting
+    service must not take the cores of the other one."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {sorted(cores)[number % len(cores)]})
     try:
@@ -69,10 +69,10 @@ def someone(pair: list[Service]) -> Person:
 
 
 def half_load(port: int, person: Person) -> Plan:
-    """Half of what is answered to clients who keep the service busy.
+    """A load of half the capacity.
 
-    A short run shares its cores with other tests: what was half a second ago may be too much now,
-    and is then refused, as it should be. So it asks for less.
+    A short run shares its cores with other tests, so half of a measured capacity may soon be too
+    much. It takes less than half.
     """
     plan = Plan(port, person.headers["Authorization"], addresses=20, connections=32)
     peak = during(plan, trials(10, 1)).goodput()
@@ -81,7 +81,7 @@ def half_load(port: int, person: Person) -> Plan:
 
 @contextlib.contextmanager
 def stopped(pair: list[Service], number: int, proxy: HAProxy) -> Iterator[None]:
-    """As a deployment does: stop one, start it, and go on once the proxy has seen it."""
+    """Restart one service as a deployment does, and continue once the proxy reports it up."""
     up = f"Server service/{('one', 'two')[number]} is UP"
     before = proxy.log.read_text().count(up)
     pair[number].__exit__()
@@ -97,7 +97,7 @@ def test_rolling_restarts_lose_no_request(
 ) -> None:
     """Guards: ``when_ready`` in gunicorn.conf.py, and the checks of haproxy.cfg."""
     with stopped(pair, 1, proxy):
-        plan = half_load(proxy.port, someone)  # of what one can take, while the other is away
+        plan = half_load(proxy.port, someone)  # of the capacity of one, while the other is down
     restarts = trials(20, 1)
     with child(crowd, plan) as clients:
         for number in range(restarts):
@@ -110,7 +110,7 @@ def test_rolling_restarts_lose_no_request(
         "request fails",
         n=tally.total,
         failures=failures,
-        figures=f"{plan.rate:.0f} requests/s, half of what one can take; "
+        figures=f"{plan.rate:.0f} requests/s, half of the capacity of one; "
         f"p99 {tally.percentile(0.99) * 1000:.0f} ms",
     )
     assert tally.total > 50
@@ -121,7 +121,7 @@ def test_rolling_restarts_lose_no_request(
 def test_a_killed_service_loses_requests(
     pair: list[Service], proxy: HAProxy, someone: Person
 ) -> None:
-    """The same load notices a restart without manners, so the test above can fail."""
+    """The twin: the same load fails on a kill, so the test above can fail."""
     plan = Plan(proxy.port, someone.headers["Authorization"], connections=16, addresses=20)
     with child(crowd, plan) as clients:
         time.sleep(0.5)
@@ -134,7 +134,7 @@ def test_a_killed_service_loses_requests(
 
 
 def test_old_workers_stay_until_the_new_ones_serve(pair: list[Service]) -> None:
-    """Guard: ``on_reload`` in gunicorn.conf.py. Without it they are told to stop at once."""
+    """Guard: ``on_reload`` in gunicorn.conf.py. Without it old workers stop at once."""
     pair[0].reload()
     lines = [json.loads(line) for line in pair[0].log.read_text().splitlines()]
 
@@ -147,7 +147,7 @@ def test_old_workers_stay_until_the_new_ones_serve(pair: list[Service]) -> None:
 
 
 def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None:
-    """Straight to gunicorn: with SIGHUP its old and its new workers share the socket."""
+    """Directly to gunicorn: after SIGHUP its old and new workers share the socket."""
     service = pair[1]
     plan = half_load(service.port, someone)
     reloads = trials(20, 1)
@@ -161,7 +161,7 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
         f"A gunicorn without a proxy reloads (SIGHUP, {reloads} times), and no request fails",
         n=tally.total,
         failures=failures,
-        figures=f"{plan.rate:.0f} requests/s, half of what it can take; "
+        figures=f"{plan.rate:.0f} requests/s, half of its capacity; "
         f"p99 {tally.percentile(0.99) * 1000:.0f} ms",
     )
     assert tally.total > 20
@@ -193,9 +193,9 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         stopping = httpx.get(f"{service.url}/readyz").json()
         assert (stopping["code"], stopping["checks"]) == ("not_ready", {"service": "stopping"})
         assert httpx.get(f"{service.url}/healthz").status_code == 200
-        assert create().status_code == 201  # It goes on, for whoever was not told yet.
+        assert create().status_code == 201  # It still serves.
 
-        # Redis is slower than what is left of the two seconds.
+        # Redis takes longer than the rest of the two seconds.
         time.sleep(max(0, told + 1.5 - time.monotonic()))
         redis.Redis.from_url(slow.url).client_pause(2_000)
         in_flight.start()
@@ -203,8 +203,8 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         in_flight.join()
         stopped = time.monotonic() - told
         record(
-            "After SIGTERM /readyz says 503 first, and what is in flight when the sockets close "
-            "is answered",
+            "After SIGTERM /readyz returns 503 first, and requests in flight when the sockets "
+            "close succeed",
             n=1,
             failures=int(answers[0].status_code != 201),
             figures=f"stopped after {stopped:.1f} s",

@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document, by whatever schemathesis makes of it."""
+"""The service against its own OpenAPI document, by the cases of schemathesis."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.stage.people import enrol
 from tests.stage.service import Service
 from tests.torture import ledger
 
-#: How long an answer may take; the short run shares its machine.
+#: The longest time of a response; the short run shares its machine.
 SECONDS = 1.0 if ledger.FULL else 10.0
-#: Rounds of the whole document, and how many cases each makes for an operation beside those that
-#: stand for its boundaries. Twelve of 250 are more than 50,000 cases.
+#: Rounds of the whole document, and the cases of each for an operation, besides its boundary
+#: cases. Twelve rounds of 250 are more than 50,000 cases.
 ROUNDS, EXAMPLES = ledger.trials(12), ledger.trials(250, least=3)
 PHASES = "examples,coverage,fuzzing" + (",stateful" if ledger.FULL else "")
 
-# Every check that schemathesis has, but for two which the document cannot satisfy. A receipt is
-# there after its token was revoked: that is what it is for. And what a schema allows may still be
-# refused for what no schema can say: a checksum, a password that is easy to guess, NUL.
+# Every check of schemathesis, except two that the document cannot satisfy. A receipt outlives the
+# revocation of its token, by design. A valid value of a schema may still be refused for reasons
+# that no schema can express: a checksum, a password that is easy to guess, NUL.
 SETTINGS = """
 color = false
 continue-on-failure = true
@@ -43,13 +43,13 @@ generation.max-examples = {stateful}
 [reports.json]
 path = "report.json"
 """
-# Schemathesis puts the value of a variable there: the arguments of a process are no secret.
+# Schemathesis reads the value from a variable: the arguments of a process are no secret.
 AUTHORIZED = 'headers = { Authorization = "${BEARER}" }\n'
 
 
 @dataclass
 class Explored:
-    """What came of some rounds."""
+    """The results of some rounds."""
 
     cases: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Explored:
 def explore(
     service: Service, directory: Path, *, bearer: str = "", examples: int, phases: str = PHASES
 ) -> Explored:
-    """Run schemathesis once over all that ``service`` says of itself."""
+    """Run schemathesis once over the OpenAPI document of ``service``."""
     settings = SETTINGS.format(seconds=SECONDS, stateful=examples)
     (directory / "schemathesis.toml").write_text((AUTHORIZED if bearer else "") + settings)
     options = [f"--max-examples={examples}", f"--phases={phases}", "--no-shrink"]
@@ -75,7 +75,7 @@ def explore(
     )
     report = json.loads((directory / "report.json").read_text())
     failures = report["failures"] + report["errors"]
-    # Anything but "all passed" and "some failed" is a run that did not happen.
+    # An exit code other than "all passed" and "some failed" is no run.
     assert done.returncode in (0, 1), done.stdout + done.stderr
     assert bool(failures) == bool(done.returncode), done.stdout
     for name in (".hypothesis", ".schemathesis"):
@@ -85,24 +85,24 @@ def explore(
 
 @pytest.fixture(scope="module")
 def exposed(serve: Callable[..., Service]) -> Iterator[Service]:
-    """Without limits, which would answer for all else, and with tokens that are soon gone."""
+    """A service without limits, which would hide other responses, and with short-lived tokens."""
     brief = {"onetime_token_max_seconds": 60, "receipt_seconds": 60, "max_active": 10_000}
     with serve(web_concurrency=2, access_token_expire_minutes=1440, **brief) as service:
         yield service
 
 
-@pytest.mark.parametrize("who", ["somebody", "nobody"])
+@pytest.mark.parametrize("caller", ["an account", "nobody"])
 def test_the_service_conforms_to_its_openapi_document(
-    who: str, exposed: Service, tmp_path: Path
+    caller: str, exposed: Service, tmp_path: Path
 ) -> None:
-    """Guards: every handler of ``errors.py``, ``strictjson``, the schemas and ``openapi.py``."""
+    """Guards: the handlers of ``problems.py``, ``strictjson``, the schemas and ``openapi.py``."""
     with httpx.Client(base_url=exposed.url, timeout=30) as http:
-        bearer = enrol(http.post).headers["Authorization"] if who == "somebody" else ""
+        bearer = enrol(http.post).headers["Authorization"] if caller == "an account" else ""
     rounds = [explore(exposed, tmp_path, bearer=bearer, examples=EXAMPLES) for _ in range(ROUNDS)]
     cases = sum(explored.cases for explored in rounds)
     failures = [failure for explored in rounds for failure in explored.failures]
     ledger.record(
-        f"Whatever {who} sends to an operation, the answer is one that its document declares",
+        f"Every response to {caller} is declared in the OpenAPI document",
         n=cases,
         failures=len(failures),
         figures=f"no 5xx, each within {SECONDS:g} s",
@@ -112,7 +112,7 @@ def test_the_service_conforms_to_its_openapi_document(
 
 
 def test_a_service_without_redis_is_noticed(serve: Callable[..., Service], tmp_path: Path) -> None:
-    """Its 503 are declared, and still no answer that a healthy service gives."""
+    """The twin: its 503 are declared, and still count as failures."""
     with serve(web_concurrency=1, redis_url="redis://127.0.0.1:1/0") as service:
         with httpx.Client(base_url=service.url, timeout=30) as http:
             bearer = enrol(http.post).headers["Authorization"]

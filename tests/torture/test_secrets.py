@@ -1,7 +1,7 @@
-"""Passwords, tokens and keys: sent in every way and through every fault, and then looked for.
+"""Passwords, tokens and keys: sent in every way and through every fault, and then searched for.
 
-What a caller says of a token (subject, purpose, data) and an account (nombre) is kept and told
-as it is, and so is an ``X-Request-ID``: a password that somebody puts there is no secret any more.
+A token's subject, purpose and data, an account's nombre and an ``X-Request-ID`` are stored and
+returned as they are: a password in one of them is no secret any more.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from tests.stage.people import new_correo
 from tests.stage.service import Service
 from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
-from tests.torture.exposure import Exposed, broken, mistakes, send_raw, trust, uses
+from tests.torture.exposure import Exposed, broken, give_secrets, mistakes, send_raw, uses
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tokenservice.extensions import db
 
-#: Redis writes all that it can: a snapshot, the append-only file, and each call as a slow one.
+#: Redis writes everything: snapshots, the append-only file, and each call as a slow one.
 TALKATIVE = {
     "save": "3600 1",
     "appendonly": "yes",
     "slowlog-log-slower-than": "0",
     "slowlog-max-len": "100000",
 }
-#: What part of all mistakes each phase makes.
+#: The part of all mistakes that each phase makes.
 PART = max(0.04, min(1.0, ledger.LENGTH))
 
 
@@ -104,7 +104,7 @@ def redis_hung(exposed: Exposed) -> Iterator[None]:
 
 @contextlib.contextmanager
 def records_spoilt(exposed: Exposed) -> Iterator[None]:
-    """What no script of ours foresees: the records are not of the type that they should be."""
+    """A fault that no script foresees: the records have the wrong type."""
     client = redis.Redis.from_url(exposed.redis.url)
     kept = {key: client.dump(key) for key in client.scan_iter("ott:*")}
     for key in kept:
@@ -124,7 +124,7 @@ def postgres_stopped(exposed: Exposed) -> Iterator[None]:
 
 @contextlib.contextmanager
 def table_spoilt(exposed: Exposed) -> Iterator[None]:
-    """What nobody foresees: each query about an account is an exception, and a 500."""
+    """An unforeseen fault: each query for an account raises, and the response is a 500."""
     with sql(exposed) as cursor:
         cursor.execute("ALTER TABLE users RENAME COLUMN nombre TO apodo")
         yield
@@ -133,7 +133,7 @@ def table_spoilt(exposed: Exposed) -> Iterator[None]:
 
 @contextlib.contextmanager
 def row_refused(exposed: Exposed) -> Iterator[None]:
-    """And where Postgres tells in full which row it did not take."""
+    """A fault in which Postgres quotes the refused row in its error."""
     with sql(exposed) as cursor:
         cursor.execute("ALTER TABLE users ADD CONSTRAINT nobody CHECK (false) NOT VALID")
         yield
@@ -155,7 +155,7 @@ FAULTS = [
 
 
 def command(exposed: Exposed, *words: str, given: str = "") -> None:
-    """Run a command of the operator's; what it writes is looked through, but for a new token."""
+    """Run an operator's command; its output is searched, except for a new token."""
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *words],
         cwd=ROOT,
@@ -167,7 +167,7 @@ def command(exposed: Exposed, *words: str, given: str = "") -> None:
         check=False,
     )
     said = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
-    exposed.answers.append((f"what flask {' '.join(words[:2])} says", said.encode()))
+    exposed.answers.append((f"the output of flask {' '.join(words[:2])}", said.encode()))
 
 
 def commands(exposed: Exposed, folder: Path) -> None:
@@ -180,7 +180,7 @@ def commands(exposed: Exposed, folder: Path) -> None:
     new = ("users", "create", correo, "--nombre", "Ana", "--password-stdin")
     command(exposed, *new, given=line)
     command(exposed, "users", "seed", str(file))
-    if ledger.FULL:  # Each takes a second to start.
+    if ledger.FULL:  # Each command takes a second to start.
         command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
         command(exposed, "tokens", "create", correo)
         command(exposed, "tokens", "list", correo)
@@ -194,7 +194,7 @@ def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator
     yield "what Redis was told", monitor.seen
     yield from postgres_places(exposed.postgres)
     yield "the arguments of a process", b"\n".join(arguments.seen)
-    # Last, for its lines come a moment after the answers.
+    # Last, because its lines come a moment after the responses.
     yield "the log", exposed.service.log.read_bytes()
 
 
@@ -206,19 +206,19 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
     """
     sent, canaries, monitor = 0, exposed.canaries, Monitor(exposed.redis)
     with Arguments() as arguments, HAProxy(tmp_path / "proxy", [exposed.service.port]) as proxy:
-        headers = trust(exposed)
+        headers = give_secrets(exposed)
         for fault in FAULTS:
             texts = canaries.texts.items()
             calls = [call for name, text in texts for call in mistakes(text, name, headers)]
             raw = [request for _, text in texts for request in broken(text)]
-            if fault is table_spoilt:  # An outage is foreseen, and worth a line and no more.
+            if fault is table_spoilt:  # An outage is foreseen: one log line, and no traceback.
                 assert b"Traceback" not in exposed.service.log.read_bytes()
             # A Redis that is told nothing has nothing to tell.
             well = fault is contextlib.nullcontext
             with monitor if well else fault(exposed):
                 uses(exposed, headers)
                 for method, path, options in random.sample(calls, round(len(calls) * PART)):
-                    # The client refuses some of them by itself.
+                    # The client itself refuses some of them.
                     with contextlib.suppress(httpx.LocalProtocolError, httpx.InvalidURL):
                         exposed.call(method, path, **options)
                         sent += 1
@@ -228,12 +228,12 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
                         sent += 1
                 if fault in (contextlib.nullcontext, postgres_stopped):
                     commands(exposed, tmp_path)
-            trust(exposed)
+            give_secrets(exposed)
         looked_at = list(places(exposed, monitor, arguments))
         looked_at.append(("the log of the proxy", proxy.log.read_bytes()))
     hits = {hit for place, data in looked_at for hit in canaries.found_in(place, data)}
     ledger.record(
-        "No password, token, JWT or key is in a log, an answer, a store's files or an argument",
+        "No password, token, JWT or key is in a log, a response, a store's files or an argument",
         n=sent,
         failures=len(hits),
         figures=f"{len(canaries.texts)} secrets, {len(FAULTS)} faults, {len(looked_at)} places",
@@ -247,7 +247,7 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
 
 
 def test_a_planted_secret_is_found_everywhere(exposed: Exposed) -> None:
-    """Each place once with a secret in it: the search above is able to find one."""
+    """The twin: with a secret in each place, the search above finds all of them."""
     secret = exposed.canaries.add("a secret", secrets.token_urlsafe(24))
     words = ["-c", "import time; time.sleep(30)", secret]
     with Arguments() as arguments, Monitor(exposed.redis) as monitor:

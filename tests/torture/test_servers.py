@@ -1,4 +1,4 @@
-"""The engine on other servers than the one that all other tests use (.ci/servers unpacks them)."""
+"""The engine on other servers than the default one (.ci/servers unpacks them)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stage.programs import lacks
 from tests.torture.ledger import FULL, record
 
 SERVERS = Path(sys.prefix, "servers")
-#: What a short run tries: the histories that a server's own ways could spoil.
+#: The tests of a short run: the histories that a server's own behaviour could break.
 SHORT = ("test_crash.py", "test_put_back.py", "test_held.py")
 
 

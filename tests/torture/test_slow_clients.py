@@ -1,4 +1,4 @@
-"""A thousand clients who take their time, and what others notice of them."""
+"""A thousand slow clients, and their effect on other clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.torture.children import child
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, during
-from tests.torture.slow import KINDS, attack
+from tests.torture.slow_clients import KINDS, attack
 from tests.torture.witness import witness
 
 SOCKETS = 1_000
@@ -39,13 +39,13 @@ def test_slow_clients_do_not_slow_the_others(
         plan = Plan(proxy.port, someone.headers["Authorization"], rate=50, connections=100)
         without = during(plan, seconds)
         with child(attack, proxy.port, list(KINDS), SOCKETS) as slow:
-            time.sleep(1)  # All of them are there.
+            time.sleep(1)  # Until all of them are connected.
             beside = during(plan, seconds)
             held = slow.end()
     p99, baseline = beside.percentile(0.99), without.percentile(0.99)
     failures = beside.total - beside.successes()
     record(
-        f"Behind the proxy, {SOCKETS:,} slow clients make no other's request fail, and none slow",
+        f"Behind the proxy, {SOCKETS:,} slow clients fail or delay no request of others",
         n=beside.total,
         failures=failures,
         figures=f"p99 {p99 * 1000:.0f} ms beside them, {baseline * 1000:.0f} ms without; "
@@ -58,7 +58,7 @@ def test_slow_clients_do_not_slow_the_others(
 
 @needs_haproxy
 def test_a_slow_request_never_reaches_the_service(tmp_path: Path) -> None:
-    """Guard: ``option http-buffer-request``; without it a body that is not there yet passes."""
+    """Guard: ``option http-buffer-request``; without it an incomplete body passes."""
     slow = {
         "headers": POST + b"X-Half: ",
         "body": POST + b"Content-Length: 100\r\n\r\nhalf",
@@ -88,10 +88,10 @@ def test_a_slow_request_never_reaches_the_service(tmp_path: Path) -> None:
 
 
 def test_without_a_proxy_slow_clients_stop_the_service(service: Service, someone: Person) -> None:
-    """Not promised, and this is why there must be a proxy. It is well again once they leave.
+    """The limit that makes a proxy necessary. The service recovers once the clients leave.
 
-    Those with slow headers come first, so that each run sees that such clients do harm. Fewer may
-    all have come to one worker, and others are then served by the rest.
+    Slow headers come first, so that each run includes a harmful kind. Fewer clients may all be
+    connected to one worker, and the rest then serve the others.
     """
     many = trials(SOCKETS, 200)
     plan = Plan(
@@ -108,10 +108,10 @@ def test_without_a_proxy_slow_clients_stop_the_service(service: Service, someone
         again = time.monotonic() - left
         p99 = f"p99 {beside.percentile(0.99) * 1000:.0f} ms beside them"
         record(
-            f"A limit: without the proxy, others fail beside {many:,} clients ({kind})",
+            f"A limit: without the proxy, {many:,} clients ({kind}) make others fail",
             n=beside.total,
             failures=beside.total - beside.successes(),
-            figures=f"{p99 if beside.successes() else 'nobody is answered beside them'}, "
-            f"{baseline * 1000:.0f} ms without; well again {again:.1f} s after they left",
+            figures=f"{p99 if beside.successes() else 'no response beside them'}, "
+            f"{baseline * 1000:.0f} ms without; recovered {again:.1f} s after they left",
         )
         assert kind != "slow headers" or beside.total > beside.successes()

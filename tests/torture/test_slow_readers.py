@@ -1,4 +1,4 @@
-"""Clients that ask and do not read the answer, and what others notice of them."""
+"""Clients that do not read their responses, and their effect on other clients."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.torture.load import Plan, during
 pytestmark = needs_haproxy
 
 PER_ADDRESS = 16
-AT_ONCE = 8  # readers whose answer has not begun; more would only wait in the proxy's queue
+AT_ONCE = 8  # readers whose response has not begun; more would only wait in the proxy's queue
 addresses = itertools.count(1)
-BUFFER = 31_000  # bytes of an answer that are in the proxy's hands, whatever its reader does
+BUFFER = 31_000  # bytes of a response that the proxy buffers, without any read of the client
 GET = "GET {} HTTP/1.1\r\nHost: service\r\n\r\n"
 ID = "0" * 18
 AUDIENCE = [f"{'a' * 64}@{'b' * 60}.{'c' * 60}.{'d' * 57}{n:02}.com" for n in range(16)]
@@ -83,7 +83,7 @@ def post(path: str, given: object, person: Person) -> bytes:
 
 
 def of_kind(kind: str, person: Person) -> list[bytes]:
-    """The requests that have long answers, or might have."""
+    """Requests with a long response, or possibly one."""
     return {
         "documents": [GET.format(target).encode() for target in SPELLINGS],
         "batches": [post(path, BATCH, person) for path in ("/token/batch", "/token/b%61tch")],
@@ -94,7 +94,7 @@ def of_kind(kind: str, person: Person) -> list[bytes]:
 def connection(port: int, address: str) -> socket.socket:
     """A connection with short segments, and so with small buffers in the kernel.
 
-    On loopback they would else hold megabytes that nobody reads.
+    On loopback the kernel would otherwise buffer megabytes.
     """
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
@@ -107,9 +107,9 @@ def connection(port: int, address: str) -> socket.socket:
 
 @contextlib.contextmanager
 def unread(port: int, requests: Sequence[bytes], count: int) -> Iterator[Counter[int]]:
-    """Ask ``requests`` in turn on ``count`` connections, and read nothing.
+    """Send ``requests`` in turn on ``count`` connections, and read no response.
 
-    :returns: how many of each status there are
+    :returns: the number of responses of each status
     """
     with contextlib.ExitStack() as held:
         readers: list[socket.socket] = []
@@ -124,7 +124,7 @@ def unread(port: int, requests: Sequence[bytes], count: int) -> Iterator[Counter
 
 
 def beginning(reader: socket.socket) -> int:
-    """The status of an answer that has begun to come; it is not read."""
+    """The status of a response that has begun to arrive, peeked without a read."""
     return int(reader.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL)[9:])
 
 
@@ -142,15 +142,15 @@ def test_clients_that_do_not_read_delay_no_others(
     ]
     without = during(plan, trials(8, 1)).percentile(0.99)
     with unread(proxy.port, requests, count) as statuses:
-        # For less long than the proxy waits until a client reads something.
+        # Shorter than the proxy's time limit for a read of the client.
         beside = during(plan, trials(8, 2))
-        # Those that ask the same, and read.
+        # Clients that send the same requests, and read.
         same = Counter(int(said(proxy.port, request)[9:12]) for request in closing)
     failures = beside.total - beside.successes()
     p99 = beside.percentile(0.99)
     record(
-        f"Behind the proxy, {count} clients that do not read their answers ({kind}) make no "
-        "other's request fail, and none slow",
+        f"Behind the proxy, {count} clients that do not read their responses ({kind}) fail or "
+        "delay no request of others",
         n=beside.total,
         failures=failures,
         figures=f"p99 {p99 * 1000:.0f} ms beside them, {without * 1000:.0f} ms without",
@@ -163,7 +163,7 @@ def test_clients_that_do_not_read_delay_no_others(
 def test_without_the_long_backend_they_stop_the_others(
     real: Service, someone: Person, tmp_path: Path
 ) -> None:
-    """Red without ``backend long``: the test above can fail."""
+    """The twin: without ``backend long`` the same clients block others."""
     straight = changed(
         tmp_path / "changed.cfg", ("default_backend long", "default_backend service")
     )
@@ -177,7 +177,7 @@ def test_without_the_long_backend_they_stop_the_others(
 def test_a_response_of_the_short_backend_fits_into_one_buffer(
     real: Service, someone: Person
 ) -> None:
-    """Whatever is asked: of a batch of mistakes, of the longest terms, in either language."""
+    """For any request: a batch of errors, the longest terms, either language."""
     longest = {**TERMS, "audience": [*AUDIENCE[:15], someone.id], "data": {"x": "é" * 2000}}
     with httpx.Client(base_url=real.url, headers=someone.headers, timeout=30) as client:
         answers = [
@@ -202,7 +202,7 @@ def test_a_response_of_the_short_backend_fits_into_one_buffer(
 def test_each_call_has_the_backend_of_its_response(
     real: Service, someone: Person, tmp_path: Path
 ) -> None:
-    """Only the spelling of the contract goes the short way. Guard: ``is_short``."""
+    """Only paths as spelt in the contract have the short backend. Guard: ``is_short``."""
     told = changed(tmp_path / "changed.cfg", ("option dontlog-normal", ""))
     document = httpx.get(f"{real.url}/openapi.json").json()
     calls = [
@@ -217,7 +217,7 @@ def test_each_call_has_the_backend_of_its_response(
     with HAProxy(tmp_path, [real.port], told) as proxy:
 
         def way(method: str, target: str) -> str:
-            """Which server the proxy says that it sent this to."""
+            """The server in the proxy's log line of this request."""
             before = proxy.log.read_text().count("\n")
             ask = f"{method} {target} HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
             said(proxy.port, ask.encode())
@@ -233,17 +233,17 @@ def test_each_call_has_the_backend_of_its_response(
 
 
 def test_unread_responses_of_one_address_are_bounded(proxy: HAProxy) -> None:
-    """On connections of its own, or on one of HTTP/2 that never opens its window."""
+    """On several connections, or on one of HTTP/2 that never opens its window."""
     target = f"/docs/assets/{BUNDLE}"
     ask = GET.format(target).encode()
     with contextlib.ExitStack() as opened:
         greedy = opened.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 10))
         greedy.sendall(streams(target, 60))
         blocks = [block for kind, block in frames(greedy, 62) if kind == 1]
-        # Indexed in the table that each side begins with (RFC 7541, appendix A): 200 is 0x88.
+        # In the static table (RFC 7541, appendix A) 200 is 0x88.
         assert sum(block[:1] == b"\x88" for block in blocks) == 32
         assert len(blocks) == 60
-        # Another address has as many, and no more.
+        # Another address has as many of its own.
         for number in range(34):
             reader = opened.enter_context(connection(proxy.port, "127.0.5.1"))
             reader.sendall(ask)
@@ -251,7 +251,7 @@ def test_unread_responses_of_one_address_are_bounded(proxy: HAProxy) -> None:
 
 
 def streams(target: str, count: int) -> bytes:
-    """A connection of HTTP/2 (RFC 9113) that asks so often, and takes no data."""
+    """The bytes of an HTTP/2 connection (RFC 9113) with ``count`` requests, and a closed window."""
 
     def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
         return (
@@ -269,7 +269,7 @@ def streams(target: str, count: int) -> bytes:
 
 
 def frames(connection: socket.socket, count: int) -> Iterator[tuple[int, bytes]]:
-    """The kinds and the contents of as many frames."""
+    """The kinds and the payloads of the next ``count`` frames."""
     for _ in range(count):
         head = connection.recv(9, socket.MSG_WAITALL)
         length = int.from_bytes(head[:3], "big")

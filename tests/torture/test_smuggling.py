@@ -1,7 +1,7 @@
-"""Requests that two readers could read in two ways: the service reads each in one, or not at all.
+"""Request smuggling: the service refuses ambiguous requests, and parses all others in one way.
 
-On raw sockets against a real gunicorn. Every answer is counted: none may be left over, none may
-belong to somebody else, and the service's own log must tell of the same ones in the same order.
+On raw sockets against a real gunicorn. Every response is counted: none may be left over, none may
+belong to another client, and the service's log must have the same ones in the same order.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tests.torture import ledger
 from tests.torture.framing import CUT, LAST, REFUSED, UNDERSTOOD, VICTIM
 from tests.torture.haproxy import HAProxy, needs_haproxy
 
-#: How long a client waits at most; the short run shares its machine.
+#: The time limit of a client; the short run shares its machine.
 SECONDS = 1.0 if ledger.FULL else 5.0
-#: Each case is sent whole, and then cut at random places into as many segments of TCP.
+#: Each case is sent whole, and then split at random places into so many TCP segments.
 ROUNDS = ledger.trials(50, least=3)
 numbers = itertools.count(250)
 
 
 @dataclass
 class Heard:
-    """What came back on one connection until the other side closed it."""
+    """The responses on one connection until the other side closed it."""
 
     statuses: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -43,12 +43,12 @@ class Heard:
 
 
 def converse(front: Front, request: bytes, pieces: int, answers: int) -> Heard:
-    """Send ``request`` in ``pieces``, hear ``answers`` answers, hang up, and hear the rest."""
+    """Send ``request`` in ``pieces``, read ``answers`` responses, close, and read the rest."""
     heard = Heard()
     own = (front.address(), 0)
     with socket.create_connection(("127.0.0.1", front.port), 10, own) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):  # It may be refused before its end.
+        with contextlib.suppress(OSError):  # The service may refuse it before its end.
             for piece in cut(request, pieces):
                 connection.sendall(piece)
                 time.sleep(0.002 if pieces > 1 else 0)
@@ -70,7 +70,7 @@ def converse(front: Front, request: bytes, pieces: int, answers: int) -> Heard:
             while answer := next_answer(received, heard):
                 received = received[answer:]
     if received:
-        heard.wrong.append(f"{len(received)} bytes that are no answer")
+        heard.wrong.append(f"{len(received)} bytes that are no response")
     heard.seconds = time.monotonic() - sent
     return heard
 
@@ -87,14 +87,14 @@ def hang_up(connection: socket.socket) -> None:
 
 
 def next_answer(received: bytes, heard: Heard) -> int:
-    """Take note of the answer at the beginning of ``received``; give its length, 0 if cut."""
+    """Record the response at the start of ``received``; return its length, 0 if incomplete."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
         return 0
     line, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     status = int(line.split()[1])
-    # A HEAD is answered with a length and no body; the answer to one has no other place here.
+    # The response to a HEAD has a length and no body; only that case has one here.
     length = int(headers.get("content-length", 0))
     if body[:5] == b"HTTP/":
         length = 0
@@ -107,14 +107,14 @@ def next_answer(received: bytes, heard: Heard) -> int:
     if heard.ids[-1] == "none":  # The service's have one; what HAProxy cannot parse gets its own.
         return len(head) + 4 + length
     if status >= 400 and headers.get("content-type") != "application/problem+json":
-        heard.wrong.append(f"a {status} that is no problem")
+        heard.wrong.append(f"a {status} without a problem")
     if length and f'"status": {status}'.encode() not in body[:length]:
-        heard.wrong.append(f"a {status} whose body says otherwise")
+        heard.wrong.append(f"a {status} with another status in its body")
     return len(head) + 4 + length
 
 
 class Front:
-    """Where requests are sent to, and what the service behind it writes of those it answers."""
+    """The target of the requests, and the log of the service behind it."""
 
     def __init__(self, service: Service, proxy: HAProxy | None = None) -> None:
         self.port = proxy.port if proxy else service.port
@@ -124,15 +124,15 @@ class Front:
         self._read = len(self._log.read_bytes())
 
     def address(self) -> str:
-        """Where to send from: the proxy allows an address only so many requests."""
+        """A source address: the proxy limits the requests of each."""
         if self.is_bare:
             return "127.0.0.1"
         number = next(numbers)
         return f"127.{number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
 
     def answered(self) -> list[str]:
-        """The ids of the requests that were answered since one last asked, in their order."""
-        # The one worker writes its lines in order, and this one after those of earlier answers.
+        """The ids of the requests served since the last call, in order."""
+        # The one worker writes its lines in order, this one after those of earlier responses.
         last = secrets.token_hex(16)
         httpx.get(self._nowhere, headers={"X-Request-ID": last}, timeout=10)
         until(lambda: last.encode() in self._log.read_bytes()[self._read :])
@@ -160,7 +160,7 @@ def front(serve: Callable[..., Service]) -> Iterator[Front]:
 
 
 class Tally:
-    """What all cases of a kind came to."""
+    """The outcomes of all cases of a kind."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -178,7 +178,7 @@ class Tally:
                 heard.wrong.append(f"{heard.seconds:.1f} s")
             if self._front.is_bare:
                 is_told = logged == heard.ids
-            else:  # Some are answered by the proxy alone.
+            else:  # The proxy alone responds to some.
                 told = iter(heard.ids)
                 is_told = all(one in told for one in logged)
             if not is_told:
@@ -206,14 +206,14 @@ def one_refusal(heard: Heard) -> bool:
 
 
 def test_an_ambiguous_request_is_refused_and_the_connection_closed(tally: Tally) -> None:
-    """Guards: gunicorn's own parser, ``http.refuse_cut_body`` and ``worker.Worker``."""
+    """Guards: gunicorn's own parser, ``bodies.refuse_cut_body`` and ``worker.Worker``."""
     for name, request in REFUSED.items():
         tally.send(name, request + VICTIM, one_refusal, answers=1)
-    tally.judge("What can be read in two ways gets one 4xx, and nothing behind it is read")
+    tally.judge("An ambiguous request is refused with one 4xx, and nothing behind it is read")
 
 
 def test_a_lenient_parser_is_noticed(serve: Callable[..., Service]) -> None:
-    """The same where gunicorn is told to overlook what it refuses by default."""
+    """The twin: gunicorn with lenient options, which its defaults exclude."""
     lenient = "--strip-header-spaces --permit-obsolete-folding"
     with serve(web_concurrency=1, GUNICORN_CMD_ARGS=lenient) as service:
         tally = Tally(Front(service))
@@ -223,7 +223,7 @@ def test_a_lenient_parser_is_noticed(serve: Callable[..., Service]) -> None:
 
 
 def test_a_body_ends_at_its_declared_end(tally: Tally) -> None:
-    """Each gets the answers that it should, and the request behind it gets its own."""
+    """Each case has its expected responses, and the request behind it has its own."""
     for name, (request, statuses) in UNDERSTOOD.items():
         wanted = [*statuses, 404]
         tally.send(
@@ -243,11 +243,11 @@ def test_a_body_ends_at_its_declared_end(tally: Tally) -> None:
             lambda heard, wanted=statuses: heard.statuses == wanted,
             answers=len(statuses),
         )
-    tally.judge("A request that is understood gets its own answer, and so does the one behind it")
+    tally.judge("A valid request has its own response, and so has the one behind it")
 
 
 def test_a_truncated_request_is_not_executed(tally: Tally) -> None:
-    """Guard: ``http.refuse_cut_body``; gunicorn hands on what it has of a body."""
+    """Guard: ``bodies.refuse_cut_body``; gunicorn passes truncated bodies on."""
     for name, request in CUT.items():
         tally.send(
             name,
@@ -258,15 +258,15 @@ def test_a_truncated_request_is_not_executed(tally: Tally) -> None:
             ),
             answers=0,
         )
-    tally.judge("A request that is cut short is refused, whatever there is of it")
+    tally.judge("A truncated request is refused, wherever it ends")
 
 
 @needs_haproxy
 def test_the_proxy_and_the_service_parse_alike(behind: Front) -> None:
-    """The shipped proxy refuses, rewrites or hands on; whoever comes next gets his own answer.
+    """The shipped proxy refuses, rewrites or forwards; the next client has its own response.
 
-    Their connections are its own, kept and shared: an answer left over on one would be the next
-    client's. All that the service answered must have come back, in the same order.
+    The proxy keeps and shares its connections to the service: a response left over on one would go
+    to the next client. All responses of the service must come back, in the same order.
     """
     tally = Tally(behind)
     cases = {**REFUSED, **CUT} | {name: case for name, (case, _) in (UNDERSTOOD | LAST).items()}
@@ -279,7 +279,7 @@ def test_the_proxy_and_the_service_parse_alike(behind: Front) -> None:
             lambda heard: heard.statuses == [404] and heard.ids == ["next"],
             answers=1,
         )
-    tally.judge("Behind the shipped proxy, every answer of the service is that of who gets it")
+    tally.judge("Behind the shipped proxy, every response of the service goes to its own client")
 
 
 def no_server_error(heard: Heard) -> bool:

@@ -1,4 +1,4 @@
-"""A million requests: what is kept of them, and what is not."""
+"""A million requests: nothing grows, and every response is logged and counted."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.children import child
 from tests.torture.ledger import FULL, record, trials
-from tests.torture.load import Plan, Tally, crowd
+from tests.torture.load import LoadResult, Plan, crowd
 
 REQUESTS = 1_000_000 if FULL else trials(100_000, 2_000)
 LIFE, RECEIPT = 10, 60
-#: What a line of the log says of an answer, by the path and the status that a client saw.
+#: The event in the log for each path and status that a client saw.
 EVENTS = {
     ("/token/create", 201): "token.created",
     ("/token/validate", 200): "token.validated",
@@ -41,7 +41,7 @@ def connections_to(ports: set[int]) -> set[str]:
 
 
 class Soaked:
-    """A service with a Redis of its own, and what it holds on to."""
+    """A service with a Redis of its own, and the resources that it holds."""
 
     def __init__(self, service: Service, store: redis.Redis, ports: set[int]) -> None:
         """:param ports: those of its Redis and its Postgres"""
@@ -55,7 +55,7 @@ class Soaked:
         return sum(pages) * 4096
 
     def descriptors(self) -> int:
-        """How many its workers have open, but for the pools of connections to the stores."""
+        """The open descriptors of its workers, except the pooled connections to the stores."""
         pooled = {f"socket:[{inode}]" for inode in connections_to(self.ports)}
         opened = [name for pid in self.pids() for name in self.service.descriptors(pid)]
         return sum(name not in pooled for name in opened)
@@ -64,7 +64,7 @@ class Soaked:
         return self.service.workers()
 
     def counted(self) -> Counter[str]:
-        """Its counters of tokens, by name and, of the refused, by code."""
+        """Its counters of tokens, by name, and for refusals by code."""
         page = httpx.get(f"{self.service.url}/metrics", timeout=30).text
         found: Counter[str] = Counter()
         for family in text_string_to_metric_families(page):
@@ -74,7 +74,7 @@ class Soaked:
         return found
 
     def logged(self) -> Counter[str]:
-        """How many requests its log has of each event about a token; two lines are no two."""
+        """The number of requests in its log by token event; a request counts once per event."""
         found: Counter[str] = Counter()
         requests: set[int] = set()
         with self.service.log.open() as lines:
@@ -86,12 +86,12 @@ class Soaked:
                     requests.add(number)
         return found
 
-    def answer(self, plan: Plan) -> Tally:
-        """Answer to a plan, and let the connections of its clients end."""
+    def answer(self, plan: Plan) -> LoadResult:
+        """Serve a plan, and let the connections of its clients end."""
         with child(crowd, plan) as clients:
-            tally: Tally = clients.result()
+            result: LoadResult = clients.result()
         time.sleep(2.5)  # gunicorn keeps an idle connection for two seconds
-        return tally
+        return result
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +122,12 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     )
     warm = soaked.answer(replace(plan, requests=REQUESTS // 5))
     memory, descriptors, workers = soaked.resident(), soaked.descriptors(), soaked.pids()
-    tally = soaked.answer(replace(plan, requests=REQUESTS))
+    result = soaked.answer(replace(plan, requests=REQUESTS))
     grown = soaked.resident() / memory - 1
     assert soaked.pids() == workers
     more = soaked.descriptors() - descriptors
 
-    answers = warm.answers + tally.answers
+    answers = warm.answers + result.answers
     expected: Counter[str] = Counter()
     for call, event in EVENTS.items():
         expected[event] += answers[call]
@@ -144,19 +144,19 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     wrong_counters = sum(abs(count) for count in _difference(soaked.counted(), +counters).values())
     lasting = [key for key in keys_of_tokens(soaked) if soaked.store.pttl(key) == -1]
     record(
-        "Each answer about a token is one line of the log, and one of the counters",
-        n=warm.total + tally.total,
+        "Each response about a token is one line of the log, and one count",
+        n=warm.total + result.total,
         failures=wrong + wrong_counters,
-        figures=f"{tally.total / (tally.ended - tally.began):.0f} requests/s",
+        figures=f"{result.total / (result.ended - result.began):.0f} requests/s",
     )
     record(
-        "The workers' memory grows by less than 5 %, and they open nothing that they do not close",
-        n=tally.total,
+        "The workers' memory grows by less than 5 %, and no descriptor stays open",
+        n=result.total,
         failures=int(grown >= 0.05) + int(more > 0),
         figures=f"{grown:+.1%} of {memory / 2**20:.0f} MiB, {more:+d} descriptors",
     )
     assert not warm.failed
-    assert not tally.failed
+    assert not result.failed
     assert set(answers) <= set(EVENTS)
     assert not wrong, (soaked.logged(), expected)
     assert not wrong_counters, (soaked.counted(), counters)
@@ -171,14 +171,14 @@ def _difference(one: Counter[str], other: Counter[str]) -> dict[str, int]:
 
 
 def keys_of_tokens(soaked: Soaked) -> list[bytes]:
-    """All keys but the few of a shard itself, which last."""
+    """All keys except the few permanent ones of a shard."""
     keys = soaked.store.scan_iter(count=1000)
     return [key for key in keys if not key.endswith(b":history") and b":probe:" not in key]
 
 
 def all_keys_go(soaked: Soaked) -> bool:
-    """Whether Redis has no token within twice a record's life; at a small part of the full length,
-    whether each key will be gone by then."""
+    """Whether all tokens expire within twice a record's life; in a short run, whether each key is
+    due to expire by then."""
     record_life = LIFE + RECEIPT
     held = soaked.store.dbsize()
     if FULL:
@@ -188,7 +188,7 @@ def all_keys_go(soaked: Soaked) -> bool:
         keys = keys_of_tokens(soaked)
         late = sum(soaked.store.pttl(key) > record_life * 1000 for key in keys)
     record(
-        "Within twice a record's life nothing of a token is left in Redis",
+        "Within twice a record's life Redis has no key of a token",
         n=held,
         failures=late,
         figures=f"{2 * record_life} s",

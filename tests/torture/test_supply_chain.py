@@ -1,4 +1,4 @@
-"""What is shipped: pinned by hash, listed, and looked up among the known vulnerabilities."""
+"""The supply chain: packages are pinned by hash, listed, and checked for vulnerabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.torture.ledger import record
 
 RUNTIME = ROOT / "requirements" / "service.lock"
 LOCAL = ROOT / "requirements" / "run.lock"  # all of that, and what make run adds
-# All that can name something to install. Tools and builds are elsewhere, and none of ours.
+# All files that can name a package to install, without tools and builds.
 LOCKS = sorted(
     [*(ROOT / "requirements").iterdir(), *(ROOT / "benchmarks").glob("**/requirements*.txt")]
 )
@@ -49,13 +49,13 @@ def lines_of(lock: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def pins_of(lock: Path) -> set[tuple[str, str]]:
-    """The names and versions; of one name several, where they depend on the Python."""
+    """The names and versions; several versions of a name where they depend on the Python."""
     found = (PINNED.match(requirement) for requirement, _ in lines_of(lock))
     return {(match[1], match[2]) for match in found if match}
 
 
 def test_each_requirement_is_pinned_by_hash() -> None:
-    """S61. Guard: --generate-hashes, and --require-hashes where they are installed."""
+    """S61. Guard: --generate-hashes, and --require-hashes at the installation."""
     loose = []
     pinned = 0
     for lock in LOCKS:
@@ -86,7 +86,7 @@ def test_each_requirement_is_pinned_by_hash() -> None:
     ["flask", "flask>=3", "flask==3.1.3", "flask==3.1.3 --hash=md5:00", "-e .", "./wheel.whl"],
 )
 def test_a_loose_requirement_is_noticed(line: str, tmp_path: Path) -> None:
-    """The twin."""
+    """The twin of the test above."""
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# a lock\n{line}\n    # via nothing\n")
     [(requirement, options)] = lines_of(lock)
@@ -96,7 +96,7 @@ def test_a_loose_requirement_is_noticed(line: str, tmp_path: Path) -> None:
 
 
 def test_every_install_requires_hashes() -> None:
-    """uv alone is not: it makes the locks, and what it made is read before it is committed."""
+    """Except uv, which writes the locks: these are reviewed before they are committed."""
     for name in ("Makefile", "Dockerfile"):
         text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
         installs = re.findall(r"^.*(?:/pip|-m pip|\(PIP\))[^;&|]* install .*$", text, re.MULTILINE)
@@ -107,7 +107,7 @@ def test_every_install_requires_hashes() -> None:
 
 
 def test_each_lock_is_in_step_with_the_others_and_with_setup_cfg() -> None:
-    """Guard: -c, which makes a lock keep to the versions of the one before."""
+    """Guard: -c, which holds a lock to the versions of the one before."""
     shipped = pins_of(RUNTIME)
     locks = ROOT / "requirements"
     for lock in locks.glob("*.lock"):
@@ -131,7 +131,7 @@ def test_each_lock_is_in_step_with_the_others_and_with_setup_cfg() -> None:
 
 @pytest.fixture(scope="module")
 def tools() -> str:
-    """A Python that has the tools of ``make audit`` and ``make sbom``."""
+    """A Python with the tools of ``make audit`` and ``make sbom``."""
     path = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
     found = shutil.which("pip-audit", path=path)
     if not found:
@@ -140,7 +140,7 @@ def tools() -> str:
 
 
 def make(target: str, tools: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a target of the Makefile with ``tools``, and without installing them."""
+    """Run a target of the Makefile with ``tools``, without an installation of them."""
     words = [f"{name}={value}" for name, value in variables.items()]
     return subprocess.run(
         [program("make"), "--silent", "-o", ".venv/.audit", target, f"PY={tools}", *words],
@@ -153,7 +153,7 @@ def make(target: str, tools: str, **variables: str) -> subprocess.CompletedProce
 
 
 def test_the_sbom_lists_exactly_the_lock(tools: str, tmp_path: Path) -> None:
-    """And the same, byte for byte, whenever and wherever it is made."""
+    """It is also reproducible, byte for byte."""
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file, words in zip(files, ("", "--no-validate"), strict=True):
         done = make("sbom", tools, SBOM=str(file), ARGS=words)
@@ -169,9 +169,9 @@ def test_the_sbom_lists_exactly_the_lock(tools: str, tmp_path: Path) -> None:
 
 
 def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any]], str]:
-    """Look up what is shipped and what make run adds.
+    """Look up the shipped packages and those of make run.
 
-    :returns: the exit code, what each package came to, and what was said
+    :returns: the exit code, the result of each package, and the output
     """
     arguments = ["--format", "json", "--progress-spinner", "off", "--cache-dir", str(cache), *words]
     done = make("audit", tools, ARGS=" ".join(arguments))
@@ -179,20 +179,18 @@ def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any
         return done.returncode, json.loads(done.stdout)["dependencies"], done.stderr
     except ValueError:
         said = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
-        return done.returncode, [], said[-1] if said else "nothing was said"
+        return done.returncode, [], said[-1] if said else "no output"
 
 
 def test_no_shipped_package_has_a_known_vulnerability(tools: str, tmp_path: Path) -> None:
-    """S61. Skipped, and never passed, where the service that knows them cannot be asked."""
+    """S61. Skipped, and never passed, when the vulnerability service is unreachable."""
     code, looked_up, said = audit(tools, tmp_path)
     if not looked_up:
         assert code != 0
-        pytest.skip(
-            f"the service that knows vulnerabilities gave no answer: {said.splitlines()[-1]}"
-        )
+        pytest.skip(f"the vulnerability service did not respond: {said.splitlines()[-1]}")
     vulnerable = {package["name"]: package["vulns"] for package in looked_up if package["vulns"]}
     record(
-        "No package that is shipped has a known vulnerability.",
+        "No shipped package has a known vulnerability.",
         n=len(looked_up),
         failures=len(vulnerable),
     )
@@ -201,8 +199,8 @@ def test_no_shipped_package_has_a_known_vulnerability(tools: str, tmp_path: Path
 
 
 @contextmanager
-def service_that_knows(vulnerable: str, status: int = 200) -> Iterator[str]:
-    """A stand-in, on loopback, for the service that knows vulnerabilities: of one package."""
+def vulnerability_service(vulnerable: str, status: int = 200) -> Iterator[str]:
+    """A stand-in, on loopback, for the vulnerability service, which knows one package."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -238,14 +236,14 @@ def service_that_knows(vulnerable: str, status: int = 200) -> Iterator[str]:
 def test_the_audit_passes_only_known_packages(
     vulnerable: str, status: int, passes: bool, tools: str, tmp_path: Path
 ) -> None:
-    """Guard: --strict. Without it packages that the service has not heard of pass for sound."""
-    with service_that_knows(vulnerable, status) as url:
+    """Guard: --strict. Without it packages unknown to the service pass as safe."""
+    with vulnerability_service(vulnerable, status) as url:
         code, looked_up, said = audit(tools, tmp_path, "--vulnerability-service osv --osv-url", url)
     assert (code == 0) == passes, said
     if passes:
         here = {name for name, _ in pins_of(LOCAL)}
         assert {package["name"] for package in looked_up} <= here
-        assert len(looked_up) >= len(here) - 3  # those for another Python are left out
+        assert len(looked_up) >= len(here) - 3  # without those for another Python
 
 
 SECRETS = [
@@ -273,7 +271,7 @@ def test_no_secret_is_in_the_repository() -> None:
         check=False,
     )
     if listed.returncode:
-        lacks("this is not a clone, so what belongs to the repository is not known")
+        lacks("this is not a clone, so the files of the repository are unknown")
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     found = {
         str(file.relative_to(ROOT)): secrets
@@ -281,7 +279,7 @@ def test_no_secret_is_in_the_repository() -> None:
         if (secrets := secrets_in(file.read_text(encoding="utf-8", errors="replace")))
     }
     record(
-        "No file of the repository holds anything of the form of a secret.",
+        "No file of the repository contains text in the form of a secret.",
         n=len(files),
         failures=len(found),
     )
@@ -289,7 +287,7 @@ def test_no_secret_is_in_the_repository() -> None:
 
 
 def test_a_secret_is_noticed() -> None:
-    """The twin."""
+    """The twin of the test above."""
     made_up = "0" * 60
     for text in (
         "-----BEGIN EC " + "PRIVATE KEY-----",

@@ -1,4 +1,4 @@
-"""TLS to Redis and Postgres: without the right certificate nothing is said to them."""
+"""TLS to Redis and Postgres: nothing is sent to a server without a trusted certificate."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ pytestmark = needs_program("openssl")  # It makes the certificates.
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``ours`` for 127.0.0.1, ``elsewhere`` for another name, and ``theirs``, of somebody else.
+    """``ours`` for 127.0.0.1, ``elsewhere`` for another name, ``theirs`` of another authority.
 
-    Each is its own authority, and has its key beside it.
+    Each is its own authority, with its key beside it.
     """
     folder = tmp_path_factory.mktemp("certificates")
     names = {"ours": "IP:127.0.0.1", "elsewhere": "DNS:db.example", "theirs": "IP:127.0.0.1"}
@@ -50,14 +50,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def relay(port: int, certificate: Path) -> Iterator[int]:
-    """A port that speaks TLS for the server at ``port``, and as it is with who begins without."""
+    """A port that terminates TLS for the server at ``port``, and passes plain connections on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
 
     class Relay(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with (
-                contextlib.suppress(OSError),  # whoever does not trust us hangs up
+                contextlib.suppress(OSError),  # a client without trust closes the connection
                 self.begun() as outside,
                 socket.create_connection(("127.0.0.1", port)) as inside,
             ):
@@ -99,7 +99,7 @@ def readiness(make_app: Callable[..., Flask], **settings: str) -> dict[str, str]
 def test_redis_needs_a_trusted_certificate(
     certificates: Path, app: Flask, make_app: Callable[..., Flask], redis_server: dev.Redis
 ) -> None:
-    """S51. Guard: the defaults of the client, which nothing of ours loosens."""
+    """S51. Guard: the defaults of the client, which the service does not loosen."""
     cases = [
         ("ours", "ours", "ok"),
         ("ours", "theirs", "unavailable"),
@@ -116,7 +116,7 @@ def test_redis_needs_a_trusted_certificate(
     wanted = [*(wanted for *_, wanted in cases), "unavailable"]
     failures = sum(one != other for one, other in zip(seen, wanted, strict=True))
     record(
-        "With rediss:// Redis is spoken to only behind a certificate that is trusted.",
+        "With rediss:// Redis needs a trusted certificate.",
         n=len(wanted),
         failures=failures,
     )
@@ -124,7 +124,7 @@ def test_redis_needs_a_trusted_certificate(
 
 
 class Announced(Node):
-    """Known to others by the port of a relay."""
+    """A node that is announced to others with the port of a relay."""
 
     announced = 0
 
@@ -135,7 +135,7 @@ class Announced(Node):
 
 @contextlib.contextmanager
 def sentinel(certificate: Path, directory: Path) -> Iterator[str]:
-    """A master, and a sentinel with a password of its own, each behind a relay; their address."""
+    """The URL of a master and a sentinel with its own password, each behind a relay."""
     password = secrets.token_urlsafe(24)
     with (
         Announced(directory / "master", password, {}) as master,
@@ -152,7 +152,7 @@ def sentinel(certificate: Path, directory: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def cluster(certificate: Path, directory: Path) -> Iterator[str]:
-    """A cluster of one node, behind a relay that it tells of; its address."""
+    """The URL of a cluster of one node, behind a relay that it announces."""
     password, inner = secrets.token_urlsafe(24), port_of_a_node()
     with relay(inner, certificate) as port:
         settings = {"cluster-enabled": "yes", "cluster-announce-port": str(port)}
@@ -181,7 +181,7 @@ def test_sentinels_and_clusters_need_a_trusted_certificate(
             except StoreUnavailable as error:
                 seen[trusted] = str(error)
     record(
-        f"With rediss+{deployed.__name__}:// no server is spoken to without TLS that is trusted.",
+        f"With rediss+{deployed.__name__}:// every server needs a trusted certificate.",
         n=len(seen),
         failures=int(seen["ours"] != "key") + int("certificate" not in seen["theirs"].lower()),
     )
@@ -190,7 +190,7 @@ def test_sentinels_and_clusters_need_a_trusted_certificate(
 
 
 class PostgresWithTls(dev.Postgres):
-    """With the certificate that is put beside its data before it starts."""
+    """A Postgres with TLS, and its certificate beside its data."""
 
     def __init__(self, directory: Path, certificate: Path) -> None:
         super().__init__(directory, durable=False)
@@ -216,7 +216,7 @@ def test_postgres_needs_a_trusted_certificate(
     postgres: dev.Postgres,
     tmp_path: Path,
 ) -> None:
-    """S51. Guard: sslmode=verify-full, which is libpq's and reaches it."""
+    """S51. Guard: sslmode=verify-full, which reaches libpq."""
     seen = {}
     try:
         with PostgresWithTls(tmp_path, certificates / "ours.pem") as server:
@@ -233,7 +233,7 @@ def test_postgres_needs_a_trusted_certificate(
     seen["no TLS"] = readiness(make_app, database_url=postgres.url + ask)["postgres"]
     wanted = {"ours": "ok"} | dict.fromkeys(("theirs", "another name", "no TLS"), "unavailable")
     record(
-        "With sslmode=verify-full Postgres is spoken to only behind a certificate that is trusted.",
+        "With sslmode=verify-full Postgres needs a trusted certificate.",
         n=len(wanted),
         failures=sum(seen[name] != wanted[name] for name in wanted),
     )

@@ -1,4 +1,4 @@
-"""The release before and this one at work side by side: a rolling update, there and back."""
+"""The previous release and this one side by side: a rolling update, there and back."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.stage.service import Service
 from tests.torture.ledger import record, trials
 from tokenservice.onetime.format import Token
 
-#: The last commit of the release before.
+#: The last commit of the previous release.
 BEFORE = "0266fb5"
 CALLERS = 4
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of the release before."""
+    """The code of the previous release."""
     archive = subprocess.run(
         [program("git"), "archive", "--format=tar", BEFORE],
         cwd=ROOT,
@@ -46,7 +46,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Callers:
-    """Each call goes to a random one of several services, and so does its repeat."""
+    """Callers that send each call, and each repeat, to a random one of several services."""
 
     def __init__(self, urls: Sequence[str], people: Sequence[dict[str, str]]) -> None:
         self.urls, self.people = urls, people
@@ -67,7 +67,7 @@ class Callers:
                         self.found[found] += 1
 
     def _life(self, http: httpx.Client, *, is_held: bool) -> list[str]:
-        """Create, consume and repeat each, on whatever versions; then somebody else tries."""
+        """Create, consume and repeat each, on random versions; then another caller tries."""
         first, second = self.people
         found = []
 
@@ -101,8 +101,8 @@ class Callers:
 
 
 def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Service]) -> None:
-    """On one Redis and one Postgres: what one of them issued, the other honours, once."""
-    # What one of them consumes takes a place at the other until it expires.
+    """On one Redis and one Postgres: each honours the tokens of the other, once."""
+    # A token consumed by one release counts as outstanding at the other until it expires.
     settings = {"web_concurrency": 1, "max_active": 1_000_000}
     with serve(root=before, **settings) as older, serve(**settings) as newer:
         urls = older.url, newer.url
@@ -111,8 +111,8 @@ def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Servi
         found = Callers(urls, people).run(trials(5000, least=200))
     wrong = {what: n for what, n in found.items() if what != "consumed"}
     record(
-        "the release before and this one work side by side: each token is honoured once, each "
-        "keyed repeat is told so, and nothing is a 5xx",
+        "the previous release and this one work side by side: each token is honoured once, each "
+        "keyed repeat is a replay, and no response is a 5xx",
         n=found["consumed"],
         failures=sum(wrong.values()),
         figures=f"against {BEFORE}",

@@ -1,4 +1,4 @@
-"""A server behind the proxy that tells what reached it, and misbehaves when its path says so."""
+"""A server behind the proxy that returns the headers it received, or fails on demand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Witness(ThreadingHTTPServer):
-    """Its answer to any request is the headers that came with it, as pairs.
+    """Its response to any request is the request's headers, as pairs.
 
-    ``/hangs-up`` gets no answer and ``/takes/<seconds>`` a late one. Its ``connections`` are
-    counted, and its ``paths`` are those of the requests that came.
+    ``/hangs-up`` gets no response and ``/takes/<seconds>`` a late one. ``connections`` counts
+    connections, and ``paths`` lists the paths of the requests.
     """
 
     daemon_threads = True
@@ -34,7 +34,7 @@ class Witness(ThreadingHTTPServer):
         return super().get_request()
 
     def handle_error(self, *_: Any) -> None:
-        """The proxy resets the connections of its checks."""
+        """Ignore errors: the proxy resets the connections of its checks."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def log_message(self, *_: Any) -> None:
-        """Nobody reads it."""
+        """Write no log."""
 
 
 @contextmanager

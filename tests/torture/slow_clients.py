@@ -1,4 +1,4 @@
-"""Many clients who take their time, in a process of their own."""
+"""Many slow clients, in a process of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 import time
 from multiprocessing.connection import Connection as Pipe
 
-#: What each kind of client sends at once, and then byte by byte, one a second.
+#: The bytes that each kind of client sends at once, and then one by one, one a second.
 KINDS = {
     "slow headers": (b"POST /token/create HTTP/1.1\r\nHost: service\r\n", b"X-Slow: yes\r\n" * 50),
     "silent": (b"", b""),
@@ -41,7 +41,7 @@ class Client:
         self.socket.connect_ex(("127.0.0.1", port))
 
     def go_on(self) -> bool:
-        """Do what can be done this second; False once the server has closed."""
+        """Send and receive the bytes of this second; False once the server has closed."""
         try:
             with contextlib.suppress(BlockingIOError):
                 if not self.socket.recv(self.reads):
@@ -58,9 +58,9 @@ class Client:
 
 
 def attack(orders: Pipe, port: int, kinds: list[str], count: int) -> int:
-    """Keep ``count`` clients going, of ``kinds`` in turn, and replace those who are thrown out.
+    """Keep ``count`` clients connected, of ``kinds`` in turn, and replace those disconnected.
 
-    :returns: how many of them had not been thrown out in the last second, on average
+    :returns: the mean number of clients that were not disconnected within a second
     """
     held: list[int] = []
     clients: dict[int, Client] = {}
