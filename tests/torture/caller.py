@@ -48,9 +48,9 @@ class Caller:
         """
         key = secrets.token_urlsafe(12) if keyed else ""
         for _ in range(ATTEMPTS):
-            answer = self.post(path, body, key)
-            if answer and answer.status != 503:
-                return answer
+            response = self.post(path, body, key)
+            if response and response.status != 503:
+                return response
         raise AssertionError(f"no response to {ATTEMPTS} calls of {path}")
 
     def _leave_closed_connection(self) -> None:

@@ -93,12 +93,12 @@ class Stores:
                 consumed = store.commit(held.text, caller, key=coin.key)
             else:
                 consumed = store.validate(Presented(coin.text), caller, key=coin.key)
-            answer = REPLAYED if consumed.replayed else HONOURED
+            outcome = REPLAYED if consumed.replayed else HONOURED
         except errors.OneTimeError as error:
-            answer = type(error).__name__
+            outcome = type(error).__name__
         with counting:
-            coin.answers[answer] += 1
-        return answer
+            coin.outcomes[outcome] += 1
+        return outcome
 
     def serves(self, owner: str) -> bool:
         """Whether a token can be created and then validated."""
@@ -121,7 +121,7 @@ class Coin:
     fence: Fence
     key: str = field(default_factory=lambda: secrets.choice(("", secrets.token_urlsafe(8))))
     is_held: bool = field(default_factory=lambda: secrets.randbelow(3) == 0)
-    answers: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -159,20 +159,20 @@ def verdict(what: str, n: int, coins: Sequence[Coin], twin: Fence | None = Fence
 
     :param twin: the broken fence that must have let some be consumed twice
     """
-    built = [coin.answers for coin in coins if coin.fence is Fence.BUILT]
-    unused = [answers for answers in built if not answers[HONOURED]]
-    lost = sum(bool(answers[LOST]) for answers in unused)
+    built = [coin.outcomes for coin in coins if coin.fence is Fence.BUILT]
+    unused = [outcomes for outcomes in built if not outcomes[HONOURED]]
+    lost = sum(bool(outcomes[LOST]) for outcomes in unused)
     # A presentation without a reply may have consumed the coin.
-    slandered = sum(bool(answers[USED] and not answers[UNKNOWN]) for answers in unused)
+    called_used = sum(bool(outcomes[USED] and not outcomes[UNKNOWN]) for outcomes in unused)
     doubled = {
-        fence: sum(max(0, coin.answers[HONOURED] - 1) for coin in coins if coin.fence is fence)
+        fence: sum(max(0, coin.outcomes[HONOURED] - 1) for coin in coins if coin.fence is fence)
         for fence in Fence
     }
     figures = f"{len(built):,} tokens: {len(built) - len(unused):,} honoured, {lost:,} lost unused"
     once = f"{what}: no token is honoured twice"
     record(once, n=n, failures=doubled[Fence.BUILT], figures=figures)
-    record(f"{what}: no unused token is called used", n=len(built), failures=slandered)
-    assert doubled[Fence.BUILT] == slandered == 0
+    record(f"{what}: no unused token is called used", n=len(built), failures=called_used)
+    assert doubled[Fence.BUILT] == called_used == 0
     if twin:
         figures = f"of {len(built):,} tokens; {Fence.PROCESS} {doubled[Fence.PROCESS]:,}"
         record(f"{once} {twin} (must fail)", n=n, failures=doubled[twin], figures=figures)

@@ -175,7 +175,7 @@ def is_master(node: Node) -> bool:
 
 
 @contextlib.contextmanager
-def unheard(master: Node, replicas: Sequence[Node]) -> Iterator[None]:
+def cut_off(master: Node, replicas: Sequence[Node]) -> Iterator[None]:
     """Cut the replicas off from ``master`` alone: it closes their links, and their password for it
     is wrong."""
     for replica in replicas:

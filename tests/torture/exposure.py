@@ -32,20 +32,22 @@ class Exposed:
     settings: dict[str, str]
     canaries: Canaries
     http: httpx.Client
-    answers: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
+    outputs: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request whose response must hold no secret."""
-        answer = self.http.request(method, path, **options)
-        head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+        response = self.http.request(method, path, **options)
+        head = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
         # Not the URL: the test may have put a secret there.
-        self.answers.append((f"the response {answer.status_code}", head.encode() + answer.content))
-        return answer
+        self.outputs.append(
+            (f"the response {response.status_code}", head.encode() + response.content)
+        )
+        return response
 
     def given(self, method: str, path: str, field: str, **options: Any) -> str:
         """Send a request whose response holds a secret, once; "" if it holds none now."""
-        answer = self.http.request(method, path, **options)
-        return str(answer.json().get(field, ""))
+        response = self.http.request(method, path, **options)
+        return str(response.json().get(field, ""))
 
 
 def give_secrets(exposed: Exposed) -> dict[str, str]:
@@ -158,4 +160,4 @@ def send_raw(exposed: Exposed, port: int, request: bytes) -> None:
         with contextlib.suppress(ConnectionResetError):
             while part := raw.recv(65536):
                 received += part
-    exposed.answers.append(("a refusal", received))
+    exposed.outputs.append(("a refusal", received))

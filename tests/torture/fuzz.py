@@ -139,14 +139,14 @@ SEEDS: dict[str, list[str]] = {
 }
 
 
-def sow(target: str, corpus: Path) -> None:
+def write_seeds(target: str, corpus: Path) -> None:
     """Write the seeds of a run into ``corpus``."""
     for number, seed in enumerate(SEEDS[target.partition("_")[0]]):
         (corpus / f"seed{number}").write_bytes(seed.encode())
 
 
 def main(target: str, *options: str) -> None:
-    sow(target, Path(options[-1]))
+    write_seeds(target, Path(options[-1]))
     atheris.Setup([sys.argv[0], *options], TARGETS[target])
     with create_app(Config(secret_key="k" * 32)).app_context():  # without any connection
         atheris.Fuzz()

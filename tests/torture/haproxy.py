@@ -75,7 +75,7 @@ def changed(copy: Path, *changes: tuple[str, str]) -> Path:
     return copy
 
 
-def said(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
+def raw_response(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
     """All bytes of the response to ``request`` until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), 30, (address, 0)) as connection:
         connection.sendall(request)
@@ -85,9 +85,9 @@ def said(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
         return received
 
 
-def problem(answer: bytes) -> tuple[int, str]:
+def problem(response: bytes) -> tuple[int, str]:
     """The status and the code of a response, which must be a problem of the contract."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode().lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     status, found = int(first.split()[1]), json.loads(body)

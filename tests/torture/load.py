@@ -48,7 +48,7 @@ class Plan:
 class LoadResult:
     """The result of a load. Times are seconds; ``began`` and ``asked`` by the monotonic clock.
 
-    :ivar answers: the number of responses of each path and status
+    :ivar responses: the number of responses of each path and status
     :ivar failed: the number of requests without a response, by reason
     :ivar silent: refusals (429, 503) without Retry-After
     :ivar late: the longest delay of a request after its due time, caused by the generator
@@ -57,7 +57,7 @@ class LoadResult:
 
     began: float = 0.0
     ended: float = 0.0
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     silent: int = 0
     late: float = 0.0
@@ -67,11 +67,11 @@ class LoadResult:
 
     @property
     def total(self) -> int:
-        return sum(self.answers.values()) + sum(self.failed.values())
+        return sum(self.responses.values()) + sum(self.failed.values())
 
     def statuses(self) -> Counter[int]:
         counted: Counter[int] = Counter()
-        for (_, status), count in self.answers.items():
+        for (_, status), count in self.responses.items():
             counted[status] += count
         return counted
 
@@ -243,7 +243,7 @@ class Crowd:
             return
         status = int(head[9:12])
         result = self.result
-        result.answers[client.path, status] += 1
+        result.responses[client.path, status] += 1
         result.asked.append(client.due)
         result.took.append(time.monotonic() - client.due)
         result.status.append(status)

@@ -47,7 +47,7 @@ addresses = itertools.count()
 class Call(NamedTuple):
     """The outcome of a call: ``OK``, or the code of a problem."""
 
-    said: str
+    outcome: str
     seconds: float
     body: dict[str, Any]
 
@@ -86,23 +86,23 @@ class Site:
             headers["Idempotency-Key"] = key
         method = "GET" if body is None else "POST"
         started = time.perf_counter()
-        answer = self.http.request(method, path, json=body, headers=headers)
+        response = self.http.request(method, path, json=body, headers=headers)
         seconds = time.perf_counter() - started
-        said = answer.json()
-        if answer.is_success:
-            assert answer.status_code == (201 if name.startswith(("create", "register")) else 200)
-            return Call(OK, seconds, said)
+        content = response.json()
+        if response.is_success:
+            assert response.status_code == (201 if name.startswith(("create", "register")) else 200)
+            return Call(OK, seconds, content)
         # A refusal is a problem of the contract, and a 503 says when to try again.
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.status_code == PROBLEMS[said["code"]].status
-        assert answer.status_code != 503 or answer.headers["Retry-After"] == "1"
-        return Call(said["code"], seconds, said)
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.status_code == PROBLEMS[content["code"]].status
+        assert response.status_code != 503 or response.headers["Retry-After"] == "1"
+        return Call(content["code"], seconds, content)
 
     def settled(self, name: str, token: str = "", key: str = "") -> Call:
         """Call until Redis is in time, which takes repeats on a stalled machine."""
         for _ in range(20):
             call = self.call(name, token, key)
-            if call.said != "store_unavailable":
+            if call.outcome != "store_unavailable":
                 break
         return call
 
@@ -116,19 +116,19 @@ class Site:
             for pid in others:
                 os.kill(pid, signal.SIGSTOP)
             try:
-                assert self.settled("create").said == OK
+                assert self.settled("create").outcome == OK
             finally:
                 for pid in others:
                     os.kill(pid, signal.SIGCONT)
 
-    def seconds_until_well(self) -> float:
+    def seconds_until_recovered(self) -> float:
         """The time until a call of every kind succeeds, one after the other."""
         started = time.monotonic()
         while time.monotonic() - started < 15:
             created = self.call("create")
             calls = [created, self.call("validate", created.body.get("token", ""))]
             calls += [self.call(name) for name in ("login", "register", "readyz")]
-            if {call.said for call in calls} == {OK}:
+            if {call.outcome for call in calls} == {OK}:
                 return time.monotonic() - started
         raise AssertionError(f"the site did not recover: {calls}")
 
@@ -171,13 +171,13 @@ class Row:
     back: float = 1.0
 
 
-def on_the_way(to: str, tell: Callable[[Proxy], None]) -> Callable[[Site], Any]:
+def on_the_way(to: str, act: Callable[[Proxy], None]) -> Callable[[Site], Any]:
     """A fault of the proxy ``to_redis`` or ``to_postgres``."""
 
     @contextlib.contextmanager
     def fault(site: Site) -> Iterator[None]:
         proxy: Proxy = getattr(site, to)
-        tell(proxy)
+        act(proxy)
         try:
             yield
         finally:
@@ -191,7 +191,7 @@ def percentile(calls: list[Call], part: float) -> float:
     return times[min(len(times) - 1, int(part * len(times)))]
 
 
-def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
+def check_row(site: Site, words: str, row: Row, full: int = 250) -> None:
     """Cause the fault, make each call, end the fault, and compare every response with the policy.
 
     An outage decides nothing about a token: a repeat with the same key then has the response that
@@ -213,22 +213,22 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         for _ in range(trials(full // 5, 2)):
             for name, call in zip(rest, threads.map(site.call, rest), strict=True):
                 calls[name].append(call)
-    back = site.seconds_until_well()
-    repeated = [site.settled("validate", *pair).said for pair in zip(tokens, keys, strict=True)]
-    by_another = [site.settled("validate", token, "another").said for token in tokens]
+    back = site.seconds_until_recovered()
+    repeated = [site.settled("validate", *pair).outcome for pair in zip(tokens, keys, strict=True)]
+    by_another = [site.settled("validate", token, "another").outcome for token in tokens]
 
     wrong = [
-        (name, call.said)
+        (name, call.outcome)
         for name, made in calls.items()
         for call in made
-        if call.said != row.codes.get(name, OK)
+        if call.outcome != row.codes.get(name, OK)
     ]
-    stalls = [said for _, said in wrong if said == "store_unavailable"]
+    stalls = [outcome for _, outcome in wrong if outcome == "store_unavailable"]
     excusable = 0 if FULL else max(1, STALLS * len(tokens))
     excused = len(stalls) if len(stalls) <= excusable else 0
-    wrong += [("repeated", said) for said in repeated if said != row.afterwards]
+    wrong += [("repeated", outcome) for outcome in repeated if outcome != row.afterwards]
     used = "token_already_used" if row.afterwards == OK else row.afterwards
-    wrong += [("by another", said) for said in by_another if said != used]
+    wrong += [("by another", outcome) for outcome in by_another if outcome != used]
     times = {
         name: " / ".join(f"{percentile(made, part) * 1000:.0f}" for part in (0.5, 0.99))
         for name, made in calls.items()
@@ -249,7 +249,7 @@ def hold(site: Site, words: str, row: Row, full: int = 250) -> None:
         assert percentile(calls[name], part) < bound + STALL_SECONDS, (name, times)
 
 
-def alive_under(site: Site, load: str, words: str) -> None:
+def check_alive(site: Site, load: str, words: str) -> None:
     """/healthz succeeds in time while eight callers wait for a hanging store."""
     over = threading.Event()
 
@@ -267,8 +267,8 @@ def alive_under(site: Site, load: str, words: str) -> None:
     ledger.record(
         words,
         n=len(calls),
-        failures=sum(call.said != OK for call in calls),
+        failures=sum(call.outcome != OK for call in calls),
         figures=f"healthz {median:.0f} ms, p99 {late:.0f} ms, under 8 callers of {load}",
     )
-    assert {call.said for call in calls} == {OK}
+    assert {call.outcome for call in calls} == {OK}
     assert (late if FULL else median) < 50 + STALL_SECONDS * 1000

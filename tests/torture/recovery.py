@@ -29,7 +29,7 @@ class Outage:
         self.stalled = self._deployment.stalls() > self._stalls
 
 
-def short(what: str, outages: Sequence[Outage]) -> None:
+def check_recovery(what: str, outages: Sequence[Outage]) -> None:
     """Record and assert the durations; also without the outages in which a sentinel stalled."""
     seconds = [outage.seconds for outage in outages]
     calm = [outage.seconds for outage in outages if not outage.stalled]

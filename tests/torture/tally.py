@@ -15,8 +15,8 @@ from tokenservice.onetime.format import ID
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
-HONOURED, NO_ANSWER = "honoured", "no answer"
-UNDECIDED = {NO_ANSWER, "store_unavailable"}
+HONOURED, NO_REPLY = "honoured", "no reply"
+UNDECIDED = {NO_REPLY, "store_unavailable"}
 #: Further outcomes of a token that was presented before, or whose Redis crashed.
 REFUSALS = {
     "token_already_used",
@@ -52,38 +52,38 @@ def over_http(caller: Caller) -> Presenter:
 
     def present(text: str) -> str:
         if text.startswith("otr_"):
-            answer = caller.post("/token/commit", {"reservation": text})
+            response = caller.post("/token/commit", {"reservation": text})
         else:
-            answer = caller.post("/token/validate", {"token": text})
-        return HONOURED if answer and answer.status == 200 else said(answer)
+            response = caller.post("/token/validate", {"token": text})
+        return HONOURED if response and response.status == 200 else code_of(response)
 
     return present
 
 
-def said(answer: Answer | None) -> str:
-    """The code of a refusal, or ``NO_ANSWER``."""
-    return str(answer.body.get("code", answer.status)) if answer else NO_ANSWER
+def code_of(response: Answer | None) -> str:
+    """The code of a refusal, or ``NO_REPLY``."""
+    return str(response.body.get("code", response.status)) if response else NO_REPLY
 
 
 class Tally:
     """Counts the outcomes of each token, from any number of threads."""
 
     def __init__(self) -> None:
-        self.answers: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self._honoured: Counter[str] = Counter()  # by id
         self._lock = threading.Lock()
 
-    def note(self, answer: str) -> None:
+    def note(self, outcome: str) -> None:
         """Count the outcome of another call."""
         with self._lock:
-            self.answers[answer] += 1
+            self.outcomes[outcome] += 1
 
     def present(self, how: Presenter, text: str) -> str:
-        answer = how(text)
+        outcome = how(text)
         with self._lock:
-            self.answers[answer] += 1
-            self._honoured[id_of(text)] += answer == HONOURED
-        return answer
+            self.outcomes[outcome] += 1
+            self._honoured[id_of(text)] += outcome == HONOURED
+        return outcome
 
     def settle(self, how: Presenter, text: str, seconds: float = 30) -> None:
         """Present a token until its outcome is decided."""
@@ -108,7 +108,7 @@ class Tally:
     @property
     def strange(self) -> set[str]:
         """The outcomes that are not expected here."""
-        return set(self.answers) - {HONOURED} - UNDECIDED - REFUSALS
+        return set(self.outcomes) - {HONOURED} - UNDECIDED - REFUSALS
 
 
 def id_of(text: str) -> str:

@@ -45,7 +45,7 @@ print(client.post("/auth/login", json={"correo": "a@example.com", "password": "x
 """
 
 
-def said_of(mistake: dict[str, str]) -> bytes:
+def output_of(mistake: dict[str, str]) -> bytes:
     """The output of a service with a wrong address, after a call of each store."""
     done = subprocess.run(
         [sys.executable, "-c", ASK_FOR_BOTH],
@@ -60,16 +60,18 @@ def said_of(mistake: dict[str, str]) -> bytes:
 
 def test_a_wrong_address_is_reported_without_its_password() -> None:
     """Guards: ``Config.from_mapping``, and each client's parser of its own address."""
-    canaries, told = Canaries(), []
+    canaries, outputs = Canaries(), []
     for name, values in MISTAKEN.items():
         for value in random.sample(values, ledger.trials(len(values))):
             secret = canaries.add(f"the password of {value}", secrets.token_hex(16))
-            told.append(said_of({name: value.format(secret)}))
-    hits = [hit for said in told for hit in canaries.found_in("the output of the service", said)]
+            outputs.append(output_of({name: value.format(secret)}))
+    hits = [
+        hit for output in outputs for hit in canaries.found_in("the output of the service", output)
+    ]
     ledger.record(
         "An error in an address is reported without the password in it",
-        n=len(told),
+        n=len(outputs),
         failures=len(hits),
     )
-    assert all(told)
+    assert all(outputs)
     assert not hits, hits

@@ -80,15 +80,15 @@ def start(program: list[str], settings: dict[str, str], directory: Path) -> tupl
 def complaint(program: list[str], settings: dict[str, str], directory: Path) -> str | None:
     """The fault in the refusal of ``settings`` by ``program``; None without a fault."""
     given = {**GOOD, **{name.strip("="): value for name, value in settings.items()}}
-    code, said = start(program, given, directory)
-    named = re.findall(r"^  (\w+): \S", said, re.MULTILINE)
+    code, output = start(program, given, directory)
+    named = re.findall(r"^  (\w+): \S", output, re.MULTILINE)
     wanted = sorted(name for name in settings if not name.startswith("="))
-    shown = [value for value in {*given.values()} - {""} if len(value) > 1 and value in said]
+    shown = [value for value in {*given.values()} - {""} if len(value) > 1 and value in output]
     if code == 0:
         return "it started"
     if named != wanted:
         return f"it named {named} and not {wanted}"
-    if shown or "Traceback" in said:
+    if shown or "Traceback" in output:
         return "it showed a value, or a traceback"
     return None
 
@@ -120,5 +120,5 @@ def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
 )
 def test_good_settings_start(program: list[str], tmp_path: Path) -> None:
     """The twin: without the errors both programs start."""
-    code, said = start(program, GOOD, tmp_path)
-    assert code == 0, said
+    code, output = start(program, GOOD, tmp_path)
+    assert code == 0, output

@@ -18,7 +18,7 @@ from tests.stage.topologies import Node, Topology
 from tests.stage.waiting import until
 from tests.torture.clocks import Clock
 from tests.torture.coins import CALLERS, Coin, Side, Stores, presenting, verdict
-from tests.torture.deployments import Deployment, replication, unheard
+from tests.torture.deployments import Deployment, cut_off, replication
 from tests.torture.ledger import FULL, record, trials
 
 OFFSETS = (0, 5, -5)  # seconds
@@ -52,7 +52,7 @@ def promote(deployment: Deployment, issuer: Node, successor: Node) -> list[Coin]
         node.client().replicaof(*issuer.address.split())
     until(lambda: all(replication(node)["master_link_status"] == "up" for node in others))
     _, coins = deployment.coins_on(issuer)
-    with unheard(issuer, others):
+    with cut_off(issuer, others):
         for coin in coins[::2]:
             deployment.patient(issuer.url).present(coin)
         successor.client().replicaof("NO", "ONE")
@@ -140,7 +140,7 @@ def test_services_with_wrong_clocks_honour_no_token_twice(
                 request("/token/validate", people[place // 2 % 2], body)
                 for place in range(len(opened))
             ]
-            kinds = [answer.kind for answer in race(opened, validations)]
+            kinds = [response.kind for response in race(opened, validations)]
             assert set(kinds) <= {(200, None), (409, "token_already_used")}
             winners.append(kinds.count((200, None)))
     failures = sum(number != 1 for number in winners)

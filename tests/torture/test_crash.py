@@ -32,7 +32,7 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.caller import calling
 from tests.torture.ledger import record, trials
-from tests.torture.tally import Presenter, Tally, by_engine, over_http, said
+from tests.torture.tally import Presenter, Tally, by_engine, code_of, over_http
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
@@ -197,7 +197,7 @@ def loaded(site: Site, tally: Tally) -> Iterator[None]:
             while not over.is_set():
                 created = callers[0].post("/token/create", {"expires_in": LIFE_SECONDS})
                 if created is None or created.status != 201:
-                    tally.note(said(created))
+                    tally.note(code_of(created))
                     continue
                 before.append(created.body["token"])
                 for how in presenters:
@@ -252,7 +252,7 @@ def test_no_token_is_honoured_twice_across_a_crash(mode: Mode, site: Site, tmp_p
         n=fenced.at_risk,
         failures=tally.twice,
         figures=f"{cycles} crashes; {tally.presented:,} tokens presented "
-        f"{tally.answers.total():,} times; Redis away for {statistics.median(fenced.away):.2f} s "
+        f"{tally.outcomes.total():,} times; Redis away for {statistics.median(fenced.away):.2f} s "
         f"(median), {max(fenced.away):.2f} s at most; without the fence {unfenced.tally.twice:,} "
         f"of {unfenced.at_risk:,} honoured twice",
     )

@@ -31,22 +31,22 @@ N = ledger.trials(2000, least=40)
 AREA, TOKEN_AREA = (0.55, 0.60) if ledger.FULL else (0.80, 0.80)
 Call = tuple[str, dict[str, Any]]
 #: The response to one call, and its time in seconds.
-Answer = tuple[int, dict[str, Any], float]
+Response = tuple[int, dict[str, Any], float]
 
 
 def interleaved(
-    calls: dict[str, Call], n: int, post: Callable[[str, dict[str, Any]], Answer]
+    calls: dict[str, Call], n: int, post: Callable[[str, dict[str, Any]], Response]
 ) -> tuple[dict[str, list[float]], set[str]]:
     """Make each of ``calls`` ``n`` times, in random order; return times and responses."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    answers = set()
+    responses = set()
     for _ in range(n):
         for name in random.sample(list(calls), len(calls)):
             status, body, seconds = post(*calls[name])
             times[name].append(seconds)
             del body["request_id"]
-            answers.add(json.dumps([status, body], sort_keys=True))
-    return times, answers
+            responses.add(json.dumps([status, body], sort_keys=True))
+    return times, responses
 
 
 class Wire:
@@ -56,13 +56,13 @@ class Wire:
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
         self._headers = {"Content-Type": "application/json", **headers}
 
-    def post(self, path: str, body: dict[str, Any]) -> Answer:
+    def post(self, path: str, body: dict[str, Any]) -> Response:
         payload = json.dumps(body)
         started = time.perf_counter()
         self._connection.request("POST", path, payload, self._headers)
-        answer = self._connection.getresponse()
-        received = answer.read()
-        return answer.status, json.loads(received), time.perf_counter() - started
+        response = self._connection.getresponse()
+        received = response.read()
+        return response.status, json.loads(received), time.perf_counter() - started
 
     def __enter__(self) -> Wire:
         return self
@@ -99,7 +99,7 @@ def logins(known: Person, disabled: Person, old: Person) -> dict[str, Call]:
     }
 
 
-def told(found: dict[str, float]) -> str:
+def described(found: dict[str, float]) -> str:
     return "areas " + ", ".join(f"{value:.3f} ({name})" for name, value in found.items())
 
 
@@ -108,16 +108,16 @@ def test_a_login_does_not_reveal_accounts(app: Flask, alone: Service) -> None:
     with httpx.Client(base_url=alone.url, timeout=30) as client:
         calls = logins(*three(app, client.post))
     with Wire(alone, {}) as wire:
-        times, answers = interleaved(calls, N, wire.post)
+        times, responses = interleaved(calls, N, wire.post)
     found = areas(times)
     ledger.record(
         "A refused login does not reveal, by response or time, whether the account exists",
         n=N * len(times),
-        failures=len(answers) - 1 + sum(value > AREA for value in found.values()),
-        figures=told(found),
+        failures=len(responses) - 1 + sum(value > AREA for value in found.values()),
+        figures=described(found),
     )
-    assert len(answers) == 1, answers
-    assert max(found.values()) <= AREA, told(found)
+    assert len(responses) == 1, responses
+    assert max(found.values()) <= AREA, described(found)
 
 
 def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..., Flask]) -> None:
@@ -125,11 +125,11 @@ def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..
     unguarded = make_app(argon2_memory_kib=19_456)
     client = unguarded.test_client()
 
-    def post(path: str, body: dict[str, Any]) -> Answer:
+    def post(path: str, body: dict[str, Any]) -> Response:
         unguarded.extensions["Passwords"]._stand_ins = {}
         started = time.process_time()
-        answer = client.post(path, json=body)
-        return answer.status_code, answer.get_json(), time.process_time() - started
+        response = client.post(path, json=body)
+        return response.status_code, response.get_json(), time.process_time() - started
 
     times, _ = interleaved(logins(*three(app, client.post)), 12, post)
     assert areas(times)["nobody's correo"] > 0.8
@@ -169,13 +169,13 @@ def test_a_made_up_token_does_not_reveal_existing_ones(alone: Service, person: P
     with Wire(alone, person.headers) as wire:
         kinds = unusable(wire)
         measured = [interleaved(calls, N, wire.post) for calls in kinds]
-    for (times, answers), what in zip(measured, ("token", "reservation"), strict=True):
+    for (times, responses), what in zip(measured, ("token", "reservation"), strict=True):
         found = areas(times)
         ledger.record(
             f"A made-up {what} has the same response and time whether or not its id exists",
             n=N * len(times),
-            failures=len(answers) - 1 + sum(value > TOKEN_AREA for value in found.values()),
-            figures=told(found),
+            failures=len(responses) - 1 + sum(value > TOKEN_AREA for value in found.values()),
+            figures=described(found),
         )
-        assert len(answers) == 1, answers
-        assert max(found.values()) <= TOKEN_AREA, told(found)
+        assert len(responses) == 1, responses
+        assert max(found.values()) <= TOKEN_AREA, described(found)

@@ -14,9 +14,9 @@ from tests.stage import topologies
 from tests.stage.people import enrol
 from tests.stage.service import Service
 from tests.torture.coins import HONOURED, Coin, Fence, presenting, verdict
-from tests.torture.deployments import Cluster, Deployment, Sentinels, stopped, unheard
+from tests.torture.deployments import Cluster, Deployment, Sentinels, cut_off, stopped
 from tests.torture.ledger import trials
-from tests.torture.recovery import Outage, short
+from tests.torture.recovery import Outage, check_recovery
 
 STILL = 3.0  # the least time of a stall, in seconds
 
@@ -41,7 +41,7 @@ def lose_master(deployment: Deployment, tail: float) -> tuple[list[Coin], Outage
     owner, coins = deployment.coins_on(master)
     shown = coins[::2]
     with presenting(deployment.sides(), shown, deployment.topology.shards):
-        with unheard(master, deployment.replicas_of(master)):
+        with cut_off(master, deployment.replicas_of(master)):
             time.sleep(tail)
             outage = Outage(deployment)
             master.kill()
@@ -66,7 +66,7 @@ def test_a_replica_that_missed_writes_honours_no_token_twice(
     deployment = request.getfixturevalue(kind)
     losses = [lose_master(deployment, tail) for tail in tails(trials(full))]
     verdict(f"failover, {kind}", len(losses), [coin for coins, _ in losses for coin in coins])
-    short(f"failover, {kind}", [outage for _, outage in losses])
+    check_recovery(f"failover, {kind}", [outage for _, outage in losses])
 
 
 def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: Sentinels) -> None:
@@ -80,13 +80,13 @@ def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: 
         person, workers = enrol(http.post), service.workers()
 
         def serves() -> bool:
-            answer = http.post("/token/create", headers=person.headers)
-            if answer.status_code == 201:
-                token = {"token": answer.json()["token"]}
-                answer = http.post("/token/validate", json=token, headers=person.headers)
-                if answer.status_code == 200:
+            response = http.post("/token/create", headers=person.headers)
+            if response.status_code == 201:
+                token = {"token": response.json()["token"]}
+                response = http.post("/token/validate", json=token, headers=person.headers)
+                if response.status_code == 200:
                     return True
-            refusals.add((answer.status_code, answer.json()["code"]))
+            refusals.add((response.status_code, response.json()["code"]))
             return False
 
         for _ in range(trials(20)):
@@ -99,7 +99,7 @@ def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: 
             sentinels.bring_back(master)
         assert service.workers() == workers
     assert refusals <= {(503, "store_unavailable")}
-    short("failover, over HTTP", outages)
+    check_recovery("failover, over HTTP", outages)
 
 
 def stop_master(sentinels: Sentinels) -> list[Coin]:
@@ -114,11 +114,11 @@ def stop_master(sentinels: Sentinels) -> list[Coin]:
     ):
         with stopped(master):
             began = time.monotonic()
-            answers = [pool.submit(asked.present, coin) for coin in coins]
+            presented = [pool.submit(asked.present, coin) for coin in coins]
             sentinels.await_replacement(master)
             time.sleep(max(0, began + STILL - time.monotonic()))
-        for answer in answers:
-            answer.result()
+        for ended in presented:
+            ended.result()
         time.sleep(0.5)
     sentinels.present_all(coins)
     return coins
@@ -137,7 +137,7 @@ def go_and_come_back(pair: Sentinels) -> list[Coin]:
     (successor,) = pair.replicas_of(issuer)
     _, coins = pair.coins_on(issuer)
     used = pair.patient(issuer.url)
-    with unheard(issuer, [successor]):
+    with cut_off(issuer, [successor]):
         assert {used.present(coin) for coin in coins} == {HONOURED}
         pair.fail_over()
         pair.await_replacement(issuer)

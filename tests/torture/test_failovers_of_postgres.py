@@ -77,19 +77,19 @@ def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
 
         def open_account() -> None:
             correo = f"{len(opened)}.{secrets.token_hex(8)}@example.com"
-            answer = site.http.post(
+            response = site.http.post(
                 "/auth/register",
                 json={"nombre": "Ana", "correo": correo, "password": PASSWORD},
                 headers={"X-Forwarded-For": f"10.9.{len(opened) >> 8}.{len(opened) & 255}"},
             )
-            assert answer.status_code in (201, 503)
-            if answer.status_code == 201:
+            assert response.status_code in (201, 503)
+            if response.status_code == 201:
                 opened.append(correo)
 
         def use_token() -> None:
             created = site.call("create")
-            used[created.said] += 1
-            used[site.call("validate", created.body.get("token", "")).said] += 1
+            used[created.outcome] += 1
+            used[site.call("validate", created.body.get("token", "")).outcome] += 1
 
         site.introduce()
         workers = service.workers()
@@ -97,7 +97,7 @@ def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
             for _ in range(trials(20)):
                 time.sleep(0.5)
                 pair.change_places()
-                times.append(site.seconds_until_well())
+                times.append(site.seconds_until_recovered())
         assert service.workers() == workers
 
     kept = query(pair.primary, "SELECT count(*) FROM users WHERE correo = ANY(%s)", opened)
@@ -150,13 +150,13 @@ def test_a_pool_leaves_a_demoted_server(pinned: tuple[FlaskClient, Any]) -> None
     Guard: ``postgres.leave_read_only_server``.
     """
     client, _ = pinned
-    answers = [register(client) for _ in range(5)]
+    statuses = [register(client) for _ in range(5)]
     ledger.record(
         "a pool that keeps a standby costs one refused write, and no restart",
-        n=len(answers) - 1,
-        failures=len([status for status in answers[1:] if status != 201]),
+        n=len(statuses) - 1,
+        failures=len([status for status in statuses[1:] if status != 201]),
     )
-    assert answers == [503, 201, 201, 201, 201]
+    assert statuses == [503, 201, 201, 201, 201]
 
 
 def test_a_probe_alone_restores_readiness(pinned: tuple[FlaskClient, Any]) -> None:

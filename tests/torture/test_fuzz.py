@@ -45,8 +45,8 @@ def fuzz(target: str, runs: int, directory: Path) -> tuple[int, str]:
         check=False,
     )
     ran = re.search(r"stat::number_of_executed_units: (\d+)", done.stderr)
-    said = done.stdout[-3000:] + done.stderr[-3000:]
-    return int(ran[1]) if ran else 0, said if done.returncode or not ran else ""
+    output = done.stdout[-3000:] + done.stderr[-3000:]
+    return int(ran[1]) if ran else 0, output if done.returncode or not ran else ""
 
 
 CLAIMS = {

@@ -23,7 +23,7 @@ from dev.server import free_port
 from tests.stage.programs import needs_program, program
 from tests.stage.service import Service
 from tests.stage.waiting import until
-from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
+from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, raw_response
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness, witness
 
@@ -136,14 +136,14 @@ def test_the_service_receives_no_forged_header(proxy: HAProxy) -> None:
     ]
     kept = [("Authorization", "Bearer x"), ("Idempotency-Key", "k"), ("Accept-Language", "en")]
     with client_at("127.0.3.7", proxy.url) as client:
-        answer = client.get("/", headers=[*forged, *about_the_connection, *kept])
-    came = [(name.lower(), value) for name, value in answer.json()]
-    names = Counter(name for name, _ in came)
+        response = client.get("/", headers=[*forged, *about_the_connection, *kept])
+    received = [(name.lower(), value) for name, value in response.json()]
+    names = Counter(name for name, _ in received)
     assert not {name.lower() for name, _ in about_the_connection} & set(names)
     assert not [name for name in names if "_" in name or name == "forwarded"]
-    forwarded = [pair for pair in came if pair[0].startswith("x-forwarded")]
+    forwarded = [pair for pair in received if pair[0].startswith("x-forwarded")]
     assert sorted(forwarded) == [("x-forwarded-for", "127.0.3.7"), ("x-forwarded-proto", "http")]
-    assert {(name.lower(), value) for name, value in kept} <= set(came)
+    assert {(name.lower(), value) for name, value in kept} <= set(received)
     assert max(names.values()) == 1
 
 
@@ -191,9 +191,9 @@ def test_proxy_and_service_agree_on_the_request_id(
     lines = "".join(f"{name}: {value}\r\n" for name, value in given).encode("latin-1")
     ask = b"GET %s HTTP/1.1\r\nHost: service\r\nConnection: close\r\n" + lines + b"\r\n"
 
-    def heard(port: int, path: bytes) -> tuple[list[str], bytes]:
+    def ids_and_body(port: int, path: bytes) -> tuple[list[str], bytes]:
         """The ids in the headers of a response, and its body."""
-        head, _, body = said(port, ask % path).partition(b"\r\n\r\n")
+        head, _, body = raw_response(port, ask % path).partition(b"\r\n\r\n")
         found = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
         return [value for name, value in found if name.lower() == "x-request-id"], body
 
@@ -202,18 +202,18 @@ def test_proxy_and_service_agree_on_the_request_id(
 
     # The service's responses, short and long, and the headers that it receives.
     for path in (b"/auth/me", b"/nothing"):
-        (found,), body = heard(real.port, path)
+        (found,), body = ids_and_body(real.port, path)
         assert right(found)
         assert json.loads(body)["request_id"] == found
         until(lambda: f'"{found}"' in limited.log.read_text())  # noqa: B023 - at once
-    _, body = heard(proxy.port, b"/auth/me")
-    told = Counter((name.lower(), value) for name, value in json.loads(body))
-    (found,) = [value for name, value in told if name == "x-request-id"]
+    _, body = ids_and_body(proxy.port, b"/auth/me")
+    received = Counter((name.lower(), value) for name, value in json.loads(body))
+    (found,) = [value for name, value in received if name == "x-request-id"]
     assert right(found)
-    trace = [value for name, value in told if name == "traceparent"]
+    trace = [value for name, value in received if name == "traceparent"]
     assert trace == ([TRACE] if ("traceparent", TRACE) in given and id_ else [])
     # The proxy's own response, and its log line.
-    (found,), body = heard(proxy.port, b"/metrics")
+    (found,), body = ids_and_body(proxy.port, b"/metrics")
     assert right(found)
     assert set(problem_of(body)) == {"type", "title", "status", "detail", "code", "request_id"}
     assert problem_of(body)["request_id"] == found
@@ -234,7 +234,7 @@ def problem_of(body: bytes) -> dict[str, str]:
 def test_an_unknown_method_is_not_logged(method: str, proxy: HAProxy) -> None:
     """Guard: ``txn.method`` in haproxy.cfg. The proxy logs its own responses."""
     ask = f"{method} /metrics HTTP/1.1\r\nHost: service\r\nX-Request-ID: m{len(method)}\r\n"
-    said(proxy.port, f"{ask}Connection: close\r\n\r\n".encode())
+    raw_response(proxy.port, f"{ask}Connection: close\r\n\r\n".encode())
     until(lambda: f" ms m{len(method)}\n" in proxy.log.read_text())
     assert f" {method[:20]}" not in proxy.log.read_text()
     assert "127.0.0.1 - 4" in proxy.log.read_text()
@@ -250,9 +250,9 @@ def test_responses_lose_nothing_in_the_proxy(real: HAProxy, limited: Service) ->
         assert set(direct.headers) - set(through.headers) <= PROXYS_OWN
     with client_at("127.0.3.8", real.url) as client:
         for _ in range(LIMIT):
-            answer = client.post("/auth/register", json={})
-    assert answer.status_code == 429
-    assert {"ratelimit", "ratelimit-policy", "retry-after", "x-request-id"} <= set(answer.headers)
+            response = client.post("/auth/register", json={})
+    assert response.status_code == 429
+    assert {"ratelimit", "ratelimit-policy", "retry-after", "x-request-id"} <= set(response.headers)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_refusals_of_the_proxy_are_problems(
         request_ += b"Connection: close\r\n\r\n"
     head, _, body = request_.partition(b"\r\n\r\n")
     closing = head.replace(b"Host: service", b"Host: service\r\nConnection: close", 1)
-    assert problem(said(proxy.port, closing + b"\r\n\r\n" + body)) == expected
+    assert problem(raw_response(proxy.port, closing + b"\r\n\r\n" + body)) == expected
     assert len(seen.paths) - before == (expected[0] == 502)
 
 
@@ -294,9 +294,9 @@ def test_a_late_server_is_504_and_an_absent_one_503(seen: Witness, tmp_path: Pat
     hasty = changed(tmp_path / "changed.cfg", ("timeout server 10s", "timeout server 300ms"))
     ask = b"GET /takes/1 HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
     with HAProxy(tmp_path / "late", [seen.port], hasty) as late:
-        assert problem(said(late.port, ask)) == (504, "internal_error")
+        assert problem(raw_response(late.port, ask)) == (504, "internal_error")
     with HAProxy(tmp_path / "away", [free_port()]) as away:
-        assert problem(said(away.port, ask)) == (503, "busy")
+        assert problem(raw_response(away.port, ask)) == (503, "busy")
 
 
 class Names(socketserver.BaseRequestHandler):
@@ -335,11 +335,11 @@ def test_an_address_has_a_limit_of_requests(proxy: HAProxy) -> None:
     asked = 2_100
     requests = b"GET /metrics HTTP/1.1\r\nHost: service\r\n\r\n" * asked
     last = b"GET /metrics HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
-    answers = said(proxy.port, requests + last, "127.0.3.10").split(b"HTTP/1.1 ")[1:]
-    statuses = Counter(answer[:3] for answer in answers)
+    responses = raw_response(proxy.port, requests + last, "127.0.3.10").split(b"HTTP/1.1 ")[1:]
+    statuses = Counter(response[:3] for response in responses)
     assert statuses[b"404"] == 2_000
-    assert problem(b"HTTP/1.1 " + answers[-1]) == (429, "rate_limited")
-    assert b"404" in said(proxy.port, last, "127.0.3.11")
+    assert problem(b"HTTP/1.1 " + responses[-1]) == (429, "rate_limited")
+    assert b"404" in raw_response(proxy.port, last, "127.0.3.11")
 
 
 def is_open(connection: socket.socket) -> bool:
@@ -401,9 +401,9 @@ def test_the_tls_block_works_and_refuses_old_versions(seen: Witness, tmp_path: P
     own = {"BIND_TLS": f"127.0.0.1:{port}", "CERTIFICATE": str(pair)}
     trusting = ssl.create_default_context(cafile=tmp_path / "certificate")
     with HAProxy(tmp_path / "tls", [seen.port], tls, **own) as running:
-        answer = httpx.get(f"https://localhost:{port}/", verify=trusting)
-        assert ["x-forwarded-proto", "https"] in answer.json()
-        assert int(answer.headers["Strict-Transport-Security"].removeprefix("max-age=")) > 10**7
+        response = httpx.get(f"https://localhost:{port}/", verify=trusting)
+        assert ["x-forwarded-proto", "https"] in response.json()
+        assert int(response.headers["Strict-Transport-Security"].removeprefix("max-age=")) > 10**7
         plain = httpx.post(f"{running.url}/token/create?a=b")
         assert plain.status_code == 308
         assert plain.headers["Location"].startswith("https://")
@@ -419,6 +419,6 @@ def test_a_large_document_arrives_whole(real: HAProxy) -> None:
     """Documents have a backend of their own, which serves a few at a time."""
     with ThreadPoolExecutor(8) as threads:
         urls = [f"{real.url}/docs/assets/swagger-ui-bundle.js"] * trials(400, 8)
-        sizes = {len(answer.content) for answer in threads.map(httpx.get, urls)}
+        sizes = {len(response.content) for response in threads.map(httpx.get, urls)}
     assert len(sizes) == 1
     assert sizes.pop() > 10**6

@@ -32,8 +32,8 @@ def genuine(known: Person) -> str:
 
 
 def accepted(client: FlaskClient, method: str, path: str, token: str) -> bool:
-    answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
-    return answer.status_code != 401
+    response = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+    return response.status_code != 401
 
 
 def test_no_forged_token_opens_any_route(

@@ -80,15 +80,15 @@ def address() -> dict[str, str]:
     return {"X-Forwarded-For": f"{10 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.1"}
 
 
-def error(answers: Counter[int], passed: int, limit: int) -> int:
+def error(statuses: Counter[int], passed: int, limit: int) -> int:
     """The difference between the calls that passed and the limit.
 
     A stalled machine may respond 503 to a call, which then is not counted either. The full run has
     a machine to itself.
     """
-    assert set(answers) <= {passed, 429, 503}
-    stalls = 0 if ledger.FULL else answers[503]
-    return max(0, answers[passed] - limit, limit - answers[passed] - stalls)
+    assert set(statuses) <= {passed, 429, 503}
+    stalls = 0 if ledger.FULL else statuses[503]
+    return max(0, statuses[passed] - limit, limit - statuses[passed] - stalls)
 
 
 def sockets(service: Service) -> dict[int, int]:
@@ -109,7 +109,7 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
     idle = [sockets(service) for service in services]
     opened = [Connection(services[n % len(services)].port) for n in range(calls)]
     try:
-        answers = race(opened, [request("/token/create", someone, {})] * calls)
+        responses = race(opened, [request("/token/create", someone, {})] * calls)
         for service, before in zip(services, idle, strict=True):
             after = sockets(service)
             assert all(after[worker] > before[worker] for worker in before)  # Each worker has some.
@@ -118,7 +118,7 @@ def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
             connection.close()
     # So that the next count includes none of these.
     until(lambda: all(sum(sockets(service).values()) < calls / 10 for service in services))
-    return Counter(answer.status for answer in answers)
+    return Counter(response.status for response in responses)
 
 
 def test_of_a_thousand_calls_at_once_a_hundred_pass(
@@ -167,17 +167,17 @@ def test_forwarding_headers_of_a_client_are_ignored(direct: Service) -> None:
     """With ``trusted_proxies=0``, for any header and any number of them."""
     requests = trials(10_000, 150)
     with httpx.Client(base_url=direct.url, timeout=30, headers=ALONE) as http:
-        answers = Counter(
+        statuses = Counter(
             register(http, *[(secrets.choice(HEADERS), forged(n)) for _ in range(1 + n % 4)])
             for n in range(requests)
         )
     ledger.record(
         "forged addresses in any header gain nothing without a trusted proxy",
         n=requests,
-        failures=error(answers, 422, 5),
+        failures=error(statuses, 422, 5),
         figures=f"{len(HEADERS)} headers",
     )
-    assert error(answers, 422, 5) == 0
+    assert error(statuses, 422, 5) == 0
 
 
 #: Values that a client may send before the proxy's own entry.
@@ -211,20 +211,20 @@ def test_behind_a_proxy_only_its_own_entry_counts(
 ) -> None:
     """The proxy adds its entry to the client's line, or a line of its own."""
     requests = trials(10_000, 150)
-    answers: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     with httpx.Client(base_url=proxied[0].url, timeout=30, headers=ALONE) as http:
         for n in range(requests):
             mine = BEFORE[n % len(BEFORE)].format(n=n % 200)
             its = last[n % len(last)].format(n=n % 200)
             lines = [f"{mine}, {its}"] if n % 3 else [mine, its]
             headers = [("X-Forwarded-For", line.encode()) for line in lines]
-            answers[register(http, *headers)] += 1
+            statuses[register(http, *headers)] += 1
     ledger.record(
         f"behind one trusted proxy only its own entry counts, for {whose}",
         n=requests,
-        failures=error(answers, 422, 5),
+        failures=error(statuses, 422, 5),
     )
-    assert error(answers, 422, 5) == 0
+    assert error(statuses, 422, 5) == 0
 
 
 def spelling(correo: str, n: int) -> str:
@@ -263,15 +263,15 @@ def test_a_window_with_a_redis_outage_has_two_counts(proxied: tuple[Service, Pro
     with httpx.Client(base_url=service.url, timeout=30, headers=ALONE) as http:
         for window in range(windows):
             person, whence = new_correo(), address()
-            answers = [guess(http, person, n, **whence) for n in range(window % 6)]
+            statuses = [guess(http, person, n, **whence) for n in range(window % 6)]
             to_redis.refuse()
             try:
-                answers += [guess(http, person, n, **whence) for n in range(10)]
+                statuses += [guess(http, person, n, **whence) for n in range(10)]
             finally:
                 to_redis.mend()
             time.sleep(1)
-            answers += [guess(http, person, n, **whence) for n in range(10)]
-            passed = answers.count(401)
+            statuses += [guess(http, person, n, **whence) for n in range(10)]
+            passed = statuses.count(401)
             assert passed >= 5
             most = max(most, passed)
     ledger.record(
@@ -298,7 +298,7 @@ def test_no_spelling_of_a_correo_gains_a_guess(
         httpx.Client(base_url=proxied[0].url, timeout=60, headers=ALONE) as http,
         ThreadPoolExecutor(8) as threads,
     ):
-        answers = Counter(
+        statuses = Counter(
             threads.map(
                 lambda n: guess(http, spelling(correo, n), n, **(address() if from_many else here)),
                 range(guesses),
@@ -308,9 +308,9 @@ def test_no_spelling_of_a_correo_gains_a_guess(
     ledger.record(
         f"spellings of one correo gain no guess at its password, {whence}",
         n=guesses,
-        failures=error(answers, 401, limit),
+        failures=error(statuses, 401, limit),
     )
-    assert error(answers, 401, limit) == 0
+    assert error(statuses, 401, limit) == 0
 
 
 @pytest.mark.parametrize(("how", "tell"), [("refuses", Proxy.refuse), ("hangs", Proxy.hang)])

@@ -150,7 +150,8 @@ def trial(caller: Caller, other: Caller, lose: Callable[[str], None]) -> Outcome
         "repeat without a key": caller.insist("/token/validate", three, keyed=False),
     }
     return Counter(
-        (call, *(answer.kind if answer else (None, None))) for call, answer in responses.items()
+        (call, *(response.kind if response else (None, None)))
+        for call, response in responses.items()
     )
 
 

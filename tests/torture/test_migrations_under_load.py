@@ -138,9 +138,9 @@ def test_migrating_up_and_down_fails_no_request(
                     started = time.monotonic()
                     migrate(directory)
                     waits.append(time.monotonic() - started)
-        tally = clients.end()
-    done = tally.total + logins.statuses.total()
-    failures = done - tally.successes() - logins.statuses[200]
+        result = clients.end()
+    done = result.total + logins.statuses.total()
+    failures = done - result.successes() - logins.statuses[200]
     record(
         f"The schema is migrated up and down ({rounds} times), each time during a read transaction "
         "of 1.5 s, and no request fails",
@@ -149,7 +149,7 @@ def test_migrating_up_and_down_fails_no_request(
         figures=f"the longest took {max(waits):.1f} s",
     )
     assert logins.statuses.total() > 1
-    assert not failures, (tally.answers, tally.failed, logins.statuses)
+    assert not failures, (result.responses, result.failed, logins.statuses)
     assert max(waits) > 1, "the reader blocked no migration"
 
 

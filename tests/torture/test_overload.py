@@ -37,7 +37,7 @@ def hurry(plan: Plan, rate: float) -> Plan:
     return replace(plan, rate=rate, connections=4_000)
 
 
-def well_again_after(result: LoadResult) -> float:
+def recovered_after(result: LoadResult) -> float:
     """The time until the first whole second in which every request succeeds within a second.
 
     A shared machine stalls now and then, so the last failure says little.
@@ -61,7 +61,7 @@ def test_the_excess_is_refused_and_the_rest_is_served(
         after = during(hurry(calm, before / 2), max(SECONDS, 4))
         peak = max(before, during(calm, SECONDS).goodput())
     offered, part = flood.total / (flood.ended - flood.began) / peak, flood.goodput() / peak
-    well = after.began - flood.ended + well_again_after(after)
+    well = after.began - flood.ended + recovered_after(after)
     record(
         "At three times the capacity, each request succeeds or is refused with Retry-After",
         n=flood.total,
@@ -71,8 +71,8 @@ def test_the_excess_is_refused_and_the_rest_is_served(
         f"{flood.refusals() / flood.total:.0%} refused, recovered after {well:.1f} s, "
         f"the generator at most {flood.late * 1000:.0f} ms late",
     )
-    assert not flood.others(), (flood.answers, flood.failed)
-    assert not after.others(), (after.answers, after.failed)
+    assert not flood.others(), (flood.responses, flood.failed)
+    assert not after.others(), (after.responses, after.failed)
     assert flood.refusals()
     assert part > (0.85 if FULL else 0.3)
     assert offered > (2.9 if FULL else 1)

@@ -15,7 +15,7 @@ from tests.torture.coins import Coin, Side, presenting, verdict
 from tests.torture.deployments import Sentinels
 from tests.torture.hosts import Host, cut, network
 from tests.torture.ledger import trials
-from tests.torture.recovery import Outage, short
+from tests.torture.recovery import Outage, check_recovery
 
 BOTH_SIDES = 1.0  # seconds with two masters, before the cut heals and after
 
@@ -85,4 +85,4 @@ def test_two_masters_at_once_honour_no_token_twice(tmp_path: Path) -> None:
         deployment = Sentinels(topology)
         splits = [split(deployment, kind, client) for kind in kinds]
     verdict("split brain", len(kinds), [coin for coins, _ in splits for coin in coins])
-    short("split brain, for the majority", [outage for _, outage in splits])
+    check_recovery("split brain, for the majority", [outage for _, outage in splits])

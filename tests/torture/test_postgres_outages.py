@@ -17,7 +17,7 @@ from tests.stage.proxy import Proxy
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.ledger import trials
-from tests.torture.outages import OK, Row, Site, alive_under, hold, on_the_way, site_of
+from tests.torture.outages import OK, Row, Site, check_alive, check_row, on_the_way, site_of
 from tokenservice.ops import probes
 
 
@@ -39,7 +39,7 @@ def read_only(site: Site) -> Iterator[None]:
 
         apply("ALTER SYSTEM SET default_transaction_read_only = on")
         try:
-            until(lambda: site.call("readyz").said != OK)
+            until(lambda: site.call("readyz").outcome != OK)
             yield
         finally:
             apply("ALTER SYSTEM RESET default_transaction_read_only")
@@ -68,9 +68,9 @@ if trials(100) >= 10:  # Equivalent to a hanging one for the service.
 
 @pytest.mark.parametrize("words", ROWS)
 def test_every_call_follows_the_failure_policy(words: str, site: Site) -> None:
-    hold(site, words, ROWS[words])
+    check_row(site, words, ROWS[words])
 
 
 def test_the_process_is_alive_while_postgres_hangs(site: Site) -> None:
     with on_the_way("to_postgres", Proxy.hang)(site):
-        alive_under(site, "login", "healthz answers while Postgres hangs")
+        check_alive(site, "login", "healthz succeeds while Postgres hangs")

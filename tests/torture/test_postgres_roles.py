@@ -213,7 +213,7 @@ def test_the_least_role_and_user_suffice_for_the_service(
         created = http.post("/token/create", headers=person.headers)
         assert created.headers["RateLimit"].startswith('"create";r=59;')
         token = {"token": created.json()["token"]}
-        answers = [
+        responses = [
             http.post("/token/validate", json=token, headers=person.headers) for _ in range(2)
         ]
-    assert [answer.status_code for answer in answers] == [200, 409]
+    assert [response.status_code for response in responses] == [200, 409]

@@ -20,7 +20,7 @@ from tests.stage.proxy import Proxy
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.ledger import trials
-from tests.torture.outages import Row, Site, alive_under, hold, on_the_way, site_of
+from tests.torture.outages import Row, Site, check_alive, check_row, on_the_way, site_of
 
 #: A write as in the append-only file.
 WRITE = b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n"
@@ -115,12 +115,12 @@ ROWS = {
 
 @pytest.mark.parametrize("words", ROWS)
 def test_every_call_follows_the_failure_policy(words: str, site: Site) -> None:
-    hold(site, words, ROWS[words])
+    check_row(site, words, ROWS[words])
 
 
 def test_the_process_is_alive_while_redis_hangs(site: Site) -> None:
     with on_the_way("to_redis", Proxy.hang)(site):
-        alive_under(site, "create", "healthz answers while Redis hangs")
+        check_alive(site, "create", "healthz succeeds while Redis hangs")
 
 
 def test_sentinels_without_a_master(
@@ -147,7 +147,7 @@ def test_sentinels_without_a_master(
             finally:
                 master.start()
 
-        hold(site, "Sentinels know no master", Row(killed, AWAY, SOON, LOST, last=2, back=2.0))
+        check_row(site, "Sentinels know no master", Row(killed, AWAY, SOON, LOST, last=2, back=2.0))
 
 
 def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
@@ -159,19 +159,19 @@ def test_a_replica_is_no_judge(site: Site, tmp_path: Path) -> None:
     with dev.Redis(tmp_path, None, follow, site.redis.password) as replica, admin(site) as master:
 
         @contextlib.contextmanager
-        def astray(site: Site) -> Iterator[None]:
+        def redirected(site: Site) -> Iterator[None]:
             assert master.wait(1, 5000) == 1
-            lead(site.to_redis, replica.port)
+            redirect(site.to_redis, replica.port)
             try:
                 yield
             finally:
-                lead(site.to_redis, site.redis.port)
+                redirect(site.to_redis, site.redis.port)
 
         until(lambda: master.wait(1, 100) == 1)
-        hold(site, "Redis is a replica that has all the data", Row(astray, AWAY, SOON))
+        check_row(site, "Redis is a replica that has all the data", Row(redirected, AWAY, SOON))
 
 
-def lead(proxy: Proxy, port: int) -> None:
+def redirect(proxy: Proxy, port: int) -> None:
     proxy.target = port
     proxy.refuse()
     proxy.mend()

@@ -103,18 +103,18 @@ def test_rolling_restarts_lose_no_request(
         for number in range(restarts):
             with stopped(pair, number % 2, proxy):
                 pass
-        tally = clients.end()
-    failures = tally.total - tally.successes()
+        result = clients.end()
+    failures = result.total - result.successes()
     record(
         f"Of two services behind the proxy, one at a time restarts ({restarts} times), and no "
         "request fails",
-        n=tally.total,
+        n=result.total,
         failures=failures,
         figures=f"{plan.rate:.0f} requests/s, half of the capacity of one; "
-        f"p99 {tally.percentile(0.99) * 1000:.0f} ms",
+        f"p99 {result.percentile(0.99) * 1000:.0f} ms",
     )
-    assert tally.total > 50
-    assert not failures, (tally.answers, tally.failed)
+    assert result.total > 50
+    assert not failures, (result.responses, result.failed)
 
 
 @needs_haproxy
@@ -128,8 +128,8 @@ def test_a_killed_service_loses_requests(
         for pid in pair[0].workers():
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.5)
-        tally = clients.end()
-    assert tally.total > tally.successes()
+        result = clients.end()
+    assert result.total > result.successes()
     until(lambda: len(pair[0].workers()) == 2)
 
 
@@ -155,17 +155,17 @@ def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None
         for number in range(reloads):
             time.sleep(PAUSE_SECONDS if number else 0)
             service.reload()
-        tally = clients.end()
-    failures = tally.total - tally.successes()
+        result = clients.end()
+    failures = result.total - result.successes()
     record(
         f"A gunicorn without a proxy reloads (SIGHUP, {reloads} times), and no request fails",
-        n=tally.total,
+        n=result.total,
         failures=failures,
         figures=f"{plan.rate:.0f} requests/s, half of its capacity; "
-        f"p99 {tally.percentile(0.99) * 1000:.0f} ms",
+        f"p99 {result.percentile(0.99) * 1000:.0f} ms",
     )
-    assert tally.total > 20
-    assert not failures, (tally.answers, tally.failed)
+    assert result.total > 20
+    assert not failures, (result.responses, result.failed)
 
 
 def test_sigterm_ends_readiness_first_and_lets_requests_finish(
@@ -185,10 +185,10 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         def create() -> httpx.Response:
             return httpx.post(f"{service.url}/token/create", headers=person.headers, timeout=30)
 
-        answers = []
-        in_flight = threading.Thread(target=lambda: answers.append(create()))
+        responses = []
+        in_flight = threading.Thread(target=lambda: responses.append(create()))
         service.process.send_signal(signal.SIGTERM)
-        told = time.monotonic()
+        signalled = time.monotonic()
         until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503, seconds=1)
         stopping = httpx.get(f"{service.url}/readyz").json()
         assert (stopping["code"], stopping["checks"]) == ("not_ready", {"service": "stopping"})
@@ -196,19 +196,19 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         assert create().status_code == 201  # It still serves.
 
         # Redis takes longer than the rest of the two seconds.
-        time.sleep(max(0, told + 1.5 - time.monotonic()))
+        time.sleep(max(0, signalled + 1.5 - time.monotonic()))
         redis.Redis.from_url(slow.url).client_pause(2_000)
         in_flight.start()
         service.process.wait(30)
         in_flight.join()
-        stopped = time.monotonic() - told
+        stopped = time.monotonic() - signalled
         record(
             "After SIGTERM /readyz returns 503 first, and requests in flight when the sockets "
             "close succeed",
             n=1,
-            failures=int(answers[0].status_code != 201),
+            failures=int(responses[0].status_code != 201),
             figures=f"stopped after {stopped:.1f} s",
         )
-        assert answers[0].status_code == 201
+        assert responses[0].status_code == 201
         assert service.process.returncode == 0
         assert 2 < stopped < 20

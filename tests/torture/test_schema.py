@@ -53,7 +53,7 @@ class Explored:
 
     cases: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
-    said: str = ""
+    output: str = ""
 
 
 def explore(
@@ -108,7 +108,7 @@ def test_the_service_conforms_to_its_openapi_document(
         figures=f"no 5xx, each within {SECONDS:g} s",
     )
     assert not ledger.FULL or cases >= 50_000
-    assert not failures, "\n".join(explored.said for explored in rounds if explored.failures)
+    assert not failures, "\n".join(explored.output for explored in rounds if explored.failures)
 
 
 def test_a_service_without_redis_is_noticed(serve: Callable[..., Service], tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def command(exposed: Exposed, *words: str, given: str = "") -> None:
         check=False,
     )
     said = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
-    exposed.answers.append((f"the output of flask {' '.join(words[:2])}", said.encode()))
+    exposed.outputs.append((f"the output of flask {' '.join(words[:2])}", said.encode()))
 
 
 def commands(exposed: Exposed, folder: Path) -> None:
@@ -189,9 +189,9 @@ def commands(exposed: Exposed, folder: Path) -> None:
 
 
 def places(exposed: Exposed, monitor: Monitor, arguments: Arguments) -> Iterator[tuple[str, bytes]]:
-    yield from exposed.answers
+    yield from exposed.outputs
     yield from redis_places(exposed.redis)
-    yield "what Redis was told", monitor.seen
+    yield "the commands of Redis", monitor.seen
     yield from postgres_places(exposed.postgres)
     yield "the arguments of a process", b"\n".join(arguments.seen)
     # Last, because its lines come a moment after the responses.
@@ -213,7 +213,7 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
             raw = [request for _, text in texts for request in broken(text)]
             if fault is table_spoilt:  # An outage is foreseen: one log line, and no traceback.
                 assert b"Traceback" not in exposed.service.log.read_bytes()
-            # A Redis that is told nothing has nothing to tell.
+            # A stopped Redis receives no command to reveal.
             well = fault is contextlib.nullcontext
             with monitor if well else fault(exposed):
                 uses(exposed, headers)
@@ -258,7 +258,7 @@ def test_a_planted_secret_is_found_everywhere(exposed: Exposed) -> None:
             client.close()
             with sql(exposed) as cursor:
                 cursor.execute(f"CREATE TABLE planted AS SELECT '{secret}' AS it")
-            exposed.answers.append(("an answer", f"?x={quote(secret, safe='')}".encode()))
+            exposed.outputs.append(("a response", f"?x={quote(secret, safe='')}".encode()))
             time.sleep(1)
             with exposed.service.log.open("a") as log:
                 log.write(f"{secret}\n")
@@ -271,12 +271,12 @@ def test_a_planted_secret_is_found_everywhere(exposed: Exposed) -> None:
         f"a secret in {place}"
         for place in (
             "the log",
-            "an answer",
+            "a response",
             "a key of Redis",
             "the slow log of Redis",
             "the file dump.rdb",
             "the file appendonly.aof",
-            "what Redis was told",
+            "the commands of Redis",
             "the table planted",
             "the log of Postgres",
             "the arguments of a process",

@@ -25,8 +25,8 @@ def test_the_engine_passes_its_tests_on(name: str) -> None:
     program = SERVERS / name / "redis-server"
     if not program.exists():
         lacks(name)
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    [version] = re.findall(r"v=([\d.]+)", told.stdout)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    [version] = re.findall(r"v=([\d.]+)", done.stdout)
     tests = [ROOT / "tests/onetime" / file for file in (SHORT if not FULL else [""])]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests],

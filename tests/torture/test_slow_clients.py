@@ -13,7 +13,7 @@ import pytest
 from tests.stage.people import Person, enrol
 from tests.stage.service import Service
 from tests.torture.children import child
-from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, said
+from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, raw_response
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, during
 from tests.torture.slow_clients import KINDS, attack
@@ -52,7 +52,7 @@ def test_slow_clients_do_not_slow_the_others(
         f"{held} of them there at each time, on average",
     )
     assert held > SOCKETS / 2
-    assert not failures, (beside.answers, beside.failed)
+    assert not failures, (beside.responses, beside.failed)
     assert p99 < (2 * baseline if FULL else 2 + 10 * baseline)
 
 
@@ -78,11 +78,13 @@ def test_a_slow_request_never_reaches_the_service(tmp_path: Path) -> None:
     ):
         started = time.monotonic()
         passing.sendall(slow["body"])
-        answers = {name: threads.submit(said, proxy.port, half) for name, half in slow.items()}
-        for answer in answers.values():
-            assert answer.result().startswith(b"HTTP/1.1 408")
+        responses = {
+            name: threads.submit(raw_response, proxy.port, half) for name, half in slow.items()
+        }
+        for response in responses.values():
+            assert response.result().startswith(b"HTTP/1.1 408")
         assert seconds <= time.monotonic() - started < seconds + 10
-        assert problem(answers["body"].result()) == (408, "bad_request")
+        assert problem(responses["body"].result()) == (408, "bad_request")
         assert seen.paths == []
         assert seen_without.paths == ["/token/create"]
 

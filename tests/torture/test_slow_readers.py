@@ -17,7 +17,7 @@ import pytest
 from tests.stage.people import Person, enrol
 from tests.stage.service import Service
 from tests.stage.waiting import until
-from tests.torture.haproxy import HAProxy, changed, needs_haproxy, said
+from tests.torture.haproxy import HAProxy, changed, needs_haproxy, raw_response
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import Plan, during
 
@@ -145,7 +145,7 @@ def test_clients_that_do_not_read_delay_no_others(
         # Shorter than the proxy's time limit for a read of the client.
         beside = during(plan, trials(8, 2))
         # Clients that send the same requests, and read.
-        same = Counter(int(said(proxy.port, request)[9:12]) for request in closing)
+        same = Counter(int(raw_response(proxy.port, request)[9:12]) for request in closing)
     failures = beside.total - beside.successes()
     p99 = beside.percentile(0.99)
     record(
@@ -155,7 +155,7 @@ def test_clients_that_do_not_read_delay_no_others(
         failures=failures,
         figures=f"p99 {p99 * 1000:.0f} ms beside them, {without * 1000:.0f} ms without",
     )
-    assert not failures, (beside.answers, beside.failed)
+    assert not failures, (beside.responses, beside.failed)
     assert p99 < (2 * without if FULL else 2 + 10 * without)
     assert set(statuses) == set(same) <= {200, 201, 422}, (statuses, same)
 
@@ -180,13 +180,13 @@ def test_a_response_of_the_short_backend_fits_into_one_buffer(
     """For any request: a batch of errors, the longest terms, either language."""
     longest = {**TERMS, "audience": [*AUDIENCE[:15], someone.id], "data": {"x": "é" * 2000}}
     with httpx.Client(base_url=real.url, headers=someone.headers, timeout=30) as client:
-        answers = [
+        responses = [
             client.post(path, json=given, headers={"Accept-Language": language})
             for path in ("/auth/register", "/auth/login", "/token/create", "/token/reserve")
             for given in MISTAKES.values()
             for language in ("es", "en")
         ]
-        assert {answer.status_code for answer in answers} == {422}
+        assert {response.status_code for response in responses} == {422}
         created = client.post("/token/create", json=longest)
         shown = {"token": created.json()["token"]}
         named = {**shown, "subject": TERMS["subject"], "purpose": TERMS["purpose"]}
@@ -194,16 +194,16 @@ def test_a_response_of_the_short_backend_fits_into_one_buffer(
         held = client.post("/token/reserve", json=named)
         used = client.post("/token/commit", json={"reservation": held.json()["reservation"]})
         receipt = client.get(f"/token/{created.json()['id']}")
-        answers += [created, seen, held, used, receipt]
-    assert [answer.status_code for answer in answers[-5:]] == [201, 200, 200, 200, 200]
-    assert max(len(answer.content) for answer in answers) < BUFFER - 2_000  # for the headers
+        responses += [created, seen, held, used, receipt]
+    assert [response.status_code for response in responses[-5:]] == [201, 200, 200, 200, 200]
+    assert max(len(response.content) for response in responses) < BUFFER - 2_000  # for the headers
 
 
 def test_each_call_has_the_backend_of_its_response(
     real: Service, someone: Person, tmp_path: Path
 ) -> None:
     """Only paths as spelt in the contract have the short backend. Guard: ``is_short``."""
-    told = changed(tmp_path / "changed.cfg", ("option dontlog-normal", ""))
+    verbose = changed(tmp_path / "changed.cfg", ("option dontlog-normal", ""))
     document = httpx.get(f"{real.url}/openapi.json").json()
     calls = [
         (method.upper(), path.replace("{token_id}", ID))
@@ -214,13 +214,13 @@ def test_each_call_has_the_backend_of_its_response(
     listing = ("GET", "/token")
     batch = ("POST", "/token/batch")
     assert {listing, batch} < set(calls)
-    with HAProxy(tmp_path, [real.port], told) as proxy:
+    with HAProxy(tmp_path, [real.port], verbose) as proxy:
 
         def way(method: str, target: str) -> str:
             """The server in the proxy's log line of this request."""
             before = proxy.log.read_text().count("\n")
             ask = f"{method} {target} HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
-            said(proxy.port, ask.encode())
+            raw_response(proxy.port, ask.encode())
             until(lambda: proxy.log.read_text().count("\n") > before)
             return proxy.log.read_text().splitlines()[before].split()[4]
 

@@ -33,7 +33,7 @@ numbers = itertools.count(250)
 
 
 @dataclass
-class Heard:
+class Exchange:
     """The responses on one connection until the other side closed it."""
 
     statuses: list[int] = field(default_factory=list)
@@ -42,9 +42,9 @@ class Heard:
     wrong: list[str] = field(default_factory=list)
 
 
-def converse(front: Front, request: bytes, pieces: int, answers: int) -> Heard:
-    """Send ``request`` in ``pieces``, read ``answers`` responses, close, and read the rest."""
-    heard = Heard()
+def converse(front: Front, request: bytes, pieces: int, responses: int) -> Exchange:
+    """Send ``request`` in ``pieces``, read ``responses`` responses, close, and read the rest."""
+    exchange = Exchange()
     own = (front.address(), 0)
     with socket.create_connection(("127.0.0.1", front.port), 10, own) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,24 +55,24 @@ def converse(front: Front, request: bytes, pieces: int, answers: int) -> Heard:
         sent = time.monotonic()
         received = b""
         while True:
-            if len(heard.statuses) >= answers:
+            if len(exchange.statuses) >= responses:
                 hang_up(connection)
             try:
                 part = connection.recv(65536)
             except ConnectionResetError:
                 part = b""
             except TimeoutError:
-                heard.wrong.append("it hangs")
+                exchange.wrong.append("it hangs")
                 part = b""
             if not part:
                 break
             received += part
-            while answer := next_answer(received, heard):
-                received = received[answer:]
+            while length := next_response(received, exchange):
+                received = received[length:]
     if received:
-        heard.wrong.append(f"{len(received)} bytes that are no response")
-    heard.seconds = time.monotonic() - sent
-    return heard
+        exchange.wrong.append(f"{len(received)} bytes that are no response")
+    exchange.seconds = time.monotonic() - sent
+    return exchange
 
 
 def cut(request: bytes, pieces: int) -> Iterator[bytes]:
@@ -86,7 +86,7 @@ def hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def next_answer(received: bytes, heard: Heard) -> int:
+def next_response(received: bytes, exchange: Exchange) -> int:
     """Record the response at the start of ``received``; return its length, 0 if incomplete."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
@@ -100,16 +100,17 @@ def next_answer(received: bytes, heard: Heard) -> int:
         length = 0
     if len(body) < length:
         return 0
-    heard.statuses.append(status)
+    exchange.statuses.append(status)
     if status == 100:
         return len(head) + 4
-    heard.ids.append(headers.get("x-request-id", "none"))
-    if heard.ids[-1] == "none":  # The service's have one; what HAProxy cannot parse gets its own.
+    exchange.ids.append(headers.get("x-request-id", "none"))
+    # The responses of the service have an id; HAProxy's own to malformed requests have none.
+    if exchange.ids[-1] == "none":
         return len(head) + 4 + length
     if status >= 400 and headers.get("content-type") != "application/problem+json":
-        heard.wrong.append(f"a {status} without a problem")
+        exchange.wrong.append(f"a {status} without a problem")
     if length and f'"status": {status}'.encode() not in body[:length]:
-        heard.wrong.append(f"a {status} with another status in its body")
+        exchange.wrong.append(f"a {status} with another status in its body")
     return len(head) + 4 + length
 
 
@@ -130,7 +131,7 @@ class Front:
         number = next(numbers)
         return f"127.{number // 62_500}.{number // 250 % 250}.{number % 250 + 1}"
 
-    def answered(self) -> list[str]:
+    def served(self) -> list[str]:
         """The ids of the requests served since the last call, in order."""
         # The one worker writes its lines in order, this one after those of earlier responses.
         last = secrets.token_hex(16)
@@ -159,7 +160,7 @@ def front(serve: Callable[..., Service]) -> Iterator[Front]:
         yield Front(service)
 
 
-class Tally:
+class Outcomes:
     """The outcomes of all cases of a kind."""
 
     def __init__(self, front: Front) -> None:
@@ -168,23 +169,25 @@ class Tally:
         self.failures: list[str] = []
         self.slowest = 0.0
 
-    def send(self, name: str, request: bytes, right: Callable[[Heard], bool], answers: int) -> None:
+    def send(
+        self, name: str, request: bytes, right: Callable[[Exchange], bool], responses: int
+    ) -> None:
         for pieces in range(1, ROUNDS + 1):
-            heard = converse(self._front, request, pieces, answers)
-            logged = self._front.answered()
+            exchange = converse(self._front, request, pieces, responses)
+            logged = self._front.served()
             self.n += 1
-            self.slowest = max(self.slowest, heard.seconds)
-            if heard.seconds > SECONDS:
-                heard.wrong.append(f"{heard.seconds:.1f} s")
+            self.slowest = max(self.slowest, exchange.seconds)
+            if exchange.seconds > SECONDS:
+                exchange.wrong.append(f"{exchange.seconds:.1f} s")
             if self._front.is_bare:
-                is_told = logged == heard.ids
+                in_order = logged == exchange.ids
             else:  # The proxy alone responds to some.
-                told = iter(heard.ids)
-                is_told = all(one in told for one in logged)
-            if not is_told:
-                heard.wrong.append(f"answered {heard.ids} and noted {logged}")
-            if heard.wrong or not right(heard):
-                self.failures.append(f"{name} in {pieces}: {heard}")
+                received = iter(exchange.ids)
+                in_order = all(one in received for one in logged)
+            if not in_order:
+                exchange.wrong.append(f"ids {exchange.ids} received and {logged} logged")
+            if exchange.wrong or not right(exchange):
+                self.failures.append(f"{name} in {pieces}: {exchange}")
 
     def judge(self, claim: str) -> None:
         figures = f"{ROUNDS} ways to cut each; the slowest {self.slowest:.2f} s"
@@ -193,72 +196,72 @@ class Tally:
 
 
 @pytest.fixture
-def tally(front: Front) -> Tally:
-    return Tally(front)
+def outcomes(front: Front) -> Outcomes:
+    return Outcomes(front)
 
 
 def test_there_are_at_least_sixty_cases() -> None:
     assert len(REFUSED) + len(LAST) + len(UNDERSTOOD) + len(CUT) >= 60
 
 
-def one_refusal(heard: Heard) -> bool:
-    return len(heard.statuses) == 1 and 400 <= heard.statuses[0] < 500
+def one_refusal(exchange: Exchange) -> bool:
+    return len(exchange.statuses) == 1 and 400 <= exchange.statuses[0] < 500
 
 
-def test_an_ambiguous_request_is_refused_and_the_connection_closed(tally: Tally) -> None:
+def test_an_ambiguous_request_is_refused_and_the_connection_closed(outcomes: Outcomes) -> None:
     """Guards: gunicorn's own parser, ``bodies.refuse_cut_body`` and ``worker.Worker``."""
     for name, request in REFUSED.items():
-        tally.send(name, request + VICTIM, one_refusal, answers=1)
-    tally.judge("An ambiguous request is refused with one 4xx, and nothing behind it is read")
+        outcomes.send(name, request + VICTIM, one_refusal, responses=1)
+    outcomes.judge("An ambiguous request is refused with one 4xx, and nothing behind it is read")
 
 
 def test_a_lenient_parser_is_noticed(serve: Callable[..., Service]) -> None:
     """The twin: gunicorn with lenient options, which its defaults exclude."""
     lenient = "--strip-header-spaces --permit-obsolete-folding"
     with serve(web_concurrency=1, GUNICORN_CMD_ARGS=lenient) as service:
-        tally = Tally(Front(service))
+        outcomes = Outcomes(Front(service))
         for name in ("a space before TE's colon", "a space before CL's colon", "a folded CL"):
-            tally.send(name, REFUSED[name] + VICTIM, one_refusal, answers=1)
-    assert tally.failures
+            outcomes.send(name, REFUSED[name] + VICTIM, one_refusal, responses=1)
+    assert outcomes.failures
 
 
-def test_a_body_ends_at_its_declared_end(tally: Tally) -> None:
+def test_a_body_ends_at_its_declared_end(outcomes: Outcomes) -> None:
     """Each case has its expected responses, and the request behind it has its own."""
     for name, (request, statuses) in UNDERSTOOD.items():
         wanted = [*statuses, 404]
-        tally.send(
+        outcomes.send(
             name,
             request + VICTIM,
-            lambda heard, wanted=wanted: (
-                heard.statuses == wanted
-                and heard.ids[-1] == "victim"
-                and "smuggled" not in heard.ids
+            lambda exchange, wanted=wanted: (
+                exchange.statuses == wanted
+                and exchange.ids[-1] == "victim"
+                and "smuggled" not in exchange.ids
             ),
-            answers=len(wanted),
+            responses=len(wanted),
         )
     for name, (request, statuses) in LAST.items():
-        tally.send(
+        outcomes.send(
             name,
             request + VICTIM,
-            lambda heard, wanted=statuses: heard.statuses == wanted,
-            answers=len(statuses),
+            lambda exchange, wanted=statuses: exchange.statuses == wanted,
+            responses=len(statuses),
         )
-    tally.judge("A valid request has its own response, and so has the one behind it")
+    outcomes.judge("A valid request has its own response, and so has the one behind it")
 
 
-def test_a_truncated_request_is_not_executed(tally: Tally) -> None:
+def test_a_truncated_request_is_not_executed(outcomes: Outcomes) -> None:
     """Guard: ``bodies.refuse_cut_body``; gunicorn passes truncated bodies on."""
     for name, request in CUT.items():
-        tally.send(
+        outcomes.send(
             name,
             request,
-            lambda heard: (
-                all(status == 100 or 400 <= status < 500 for status in heard.statuses)
-                and 422 not in heard.statuses
+            lambda exchange: (
+                all(status == 100 or 400 <= status < 500 for status in exchange.statuses)
+                and 422 not in exchange.statuses
             ),
-            answers=0,
+            responses=0,
         )
-    tally.judge("A truncated request is refused, wherever it ends")
+    outcomes.judge("A truncated request is refused, wherever it ends")
 
 
 @needs_haproxy
@@ -268,19 +271,19 @@ def test_the_proxy_and_the_service_parse_alike(behind: Front) -> None:
     The proxy keeps and shares its connections to the service: a response left over on one would go
     to the next client. All responses of the service must come back, in the same order.
     """
-    tally = Tally(behind)
+    outcomes = Outcomes(behind)
     cases = {**REFUSED, **CUT} | {name: case for name, (case, _) in (UNDERSTOOD | LAST).items()}
     next_one = VICTIM.replace(b"victim", b"next")
     for name, request in cases.items():
-        tally.send(name, request + VICTIM, no_server_error, answers=0)
-        tally.send(
+        outcomes.send(name, request + VICTIM, no_server_error, responses=0)
+        outcomes.send(
             f"after {name}",
             next_one,
-            lambda heard: heard.statuses == [404] and heard.ids == ["next"],
-            answers=1,
+            lambda exchange: exchange.statuses == [404] and exchange.ids == ["next"],
+            responses=1,
         )
-    tally.judge("Behind the shipped proxy, every response of the service goes to its own client")
+    outcomes.judge("Behind the shipped proxy, every response of the service goes to its own client")
 
 
-def no_server_error(heard: Heard) -> bool:
-    return all(status < 500 for status in heard.statuses)
+def no_server_error(exchange: Exchange) -> bool:
+    return all(status < 500 for status in exchange.statuses)

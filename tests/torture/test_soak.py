@@ -86,7 +86,7 @@ class Soaked:
                     requests.add(number)
         return found
 
-    def answer(self, plan: Plan) -> LoadResult:
+    def serve(self, plan: Plan) -> LoadResult:
         """Serve a plan, and let the connections of its clients end."""
         with child(crowd, plan) as clients:
             result: LoadResult = clients.result()
@@ -120,25 +120,25 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     plan = Plan(
         soaked.service.port, person.headers["Authorization"], connections=16, again=0.1, life=LIFE
     )
-    warm = soaked.answer(replace(plan, requests=REQUESTS // 5))
+    warm = soaked.serve(replace(plan, requests=REQUESTS // 5))
     memory, descriptors, workers = soaked.resident(), soaked.descriptors(), soaked.pids()
-    result = soaked.answer(replace(plan, requests=REQUESTS))
+    result = soaked.serve(replace(plan, requests=REQUESTS))
     grown = soaked.resident() / memory - 1
     assert soaked.pids() == workers
     more = soaked.descriptors() - descriptors
 
-    answers = warm.answers + result.answers
+    responses = warm.responses + result.responses
     expected: Counter[str] = Counter()
     for call, event in EVENTS.items():
-        expected[event] += answers[call]
+        expected[event] += responses[call]
     wrong = sum(abs(count) for count in (_difference(soaked.logged(), +expected)).values())
     counters = Counter(
         {
-            "onetime_tokens_created_total": answers["/token/create", 201],
-            "onetime_tokens_validated_total": answers["/token/validate", 200],
-            "token_already_used": answers["/token/validate", 409],
-            "token_expired": answers["/token/validate", 410],
-            "token_unknown": answers["/token/validate", 404],
+            "onetime_tokens_created_total": responses["/token/create", 201],
+            "onetime_tokens_validated_total": responses["/token/validate", 200],
+            "token_already_used": responses["/token/validate", 409],
+            "token_expired": responses["/token/validate", 410],
+            "token_unknown": responses["/token/validate", 404],
         }
     )
     wrong_counters = sum(abs(count) for count in _difference(soaked.counted(), +counters).values())
@@ -157,7 +157,7 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     )
     assert not warm.failed
     assert not result.failed
-    assert set(answers) <= set(EVENTS)
+    assert set(responses) <= set(EVENTS)
     assert not wrong, (soaked.logged(), expected)
     assert not wrong_counters, (soaked.counted(), counters)
     assert grown < (0.05 if FULL else 0.15)

@@ -51,7 +51,7 @@ def test_strangers_take_no_thread_from_known_callers_while_postgres_hangs(site: 
     with hangs(site), child(send, site.service.port, loads) as attack:
         served = during(known, SECONDS)
         received = attack.end()
-    back = site.seconds_until_well()
+    back = site.seconds_until_recovered()
     failures = served.total - served.successes()
     rate = sum(received.responses.values()) / SECONDS
     ledger.record(
@@ -63,7 +63,7 @@ def test_strangers_take_no_thread_from_known_callers_while_postgres_hangs(site: 
         f"calls a second that need Postgres (median {received.percentile(0.5) * 1000:.0f} ms); "
         f"recovered after {back:.2f} s",
     )
-    assert not failures, (served.answers, served.failed)
+    assert not failures, (served.responses, served.failed)
     assert {status for _, status in received.responses} == {503}, received.responses
     assert served.percentile(0.9) < 0.1 + STALL_SECONDS
     assert received.percentile(0.5) < 0.1 + STALL_SECONDS

@@ -74,10 +74,10 @@ class Callers:
         def post(path: str, who: dict[str, str], key: str = "", **body: Any) -> httpx.Response:
             headers = {**who, "Idempotency-Key": key} if key else who
             url = f"{secrets.choice(self.urls)}/token/{path}"
-            answer = http.post(url, json=body, headers=headers)
-            if answer.status_code >= 500:
-                found.append(f"{path} {answer.status_code}")
-            return answer
+            response = http.post(url, json=body, headers=headers)
+            if response.status_code >= 500:
+                found.append(f"{path} {response.status_code}")
+            return response
 
         make, use = secrets.token_hex(8), secrets.token_hex(8)
         texts = [post("create", first, make, expires_in=60).json()["token"] for _ in "ab"]
@@ -92,9 +92,9 @@ class Callers:
             path, token_or_hold = "commit", {"reservation": hold.pop()}
         else:
             path, token_or_hold = "validate", token
-        answers = [post(path, first, use, **token_or_hold) for _ in "abc"]
-        told = [answer.json().get("replayed", answer.status_code) for answer in answers]
-        found.append("consumed" if told == [False, True, True] else f"{path} {told}")
+        responses = [post(path, first, use, **token_or_hold) for _ in "abc"]
+        replays = [response.json().get("replayed", response.status_code) for response in responses]
+        found.append("consumed" if replays == [False, True, True] else f"{path} {replays}")
         if (other := post("validate", second, **token)).status_code != 409:
             found.append(f"another caller: {other.status_code}")
         return found
