@@ -48,11 +48,11 @@ class Deployment:
         raise NotImplementedError
 
     def stalls(self) -> int:
-        """How often an elector found that it had been stalled, and so suspended failovers."""
+        """The number of times an elector had been stalled, and so suspended failovers."""
         return 0
 
     def sides(self) -> list[Side]:
-        """The service's way, and a direct one to each server."""
+        """A side that connects as the service does, and one for each server."""
         return [Side(url) for url in (self.topology.url, *(node.url for node in self.nodes))]
 
     def settle(self) -> None:

@@ -92,7 +92,7 @@ def body(data: bytes) -> None:
 
 
 def address(data: bytes) -> None:
-    """A text has one canonical spelling, which is its own canonical spelling, or is no address."""
+    """A text has a canonical spelling, which ``canonical`` keeps as it is, or is no address."""
     try:
         spelling = emails.canonical(data.decode("utf-8", "surrogateescape"))
     except ValueError:

@@ -53,8 +53,8 @@ class Pair:
             failure.pop_all()
         return self
 
-    def __exit__(self, *told: Any) -> None:
-        self._running.__exit__(*told)
+    def __exit__(self, *error: Any) -> None:
+        self._running.__exit__(*error)
 
     def url(self) -> str:
         """The URL of both hosts, in a fixed order; libpq finds the primary."""

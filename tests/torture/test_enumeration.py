@@ -147,7 +147,7 @@ def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
     def made_up(token_id: str) -> str:
         return str(Token(token_id, genuine.epoch, random_base62(28)))
 
-    def held_by_nobody(token_id: str) -> str:
+    def reservation_of(token_id: str) -> str:
         parts = (token_id, genuine.epoch, random_base62(14), random_base62(28))
         return str(Reservation(*parts))
 
@@ -159,7 +159,7 @@ def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
     }
     tokens = {name: ("/token/validate", {"token": made_up(id_)}) for name, id_ in ids.items()}
     reservations = {
-        name: ("/token/commit", {"reservation": held_by_nobody(id_)}) for name, id_ in ids.items()
+        name: ("/token/commit", {"reservation": reservation_of(id_)}) for name, id_ in ids.items()
     }
     return tokens, reservations
 

@@ -63,7 +63,7 @@ def test_no_forged_token_opens_any_route(
     assert not passed
 
 
-def bent(token: str) -> Iterator[str]:
+def altered(token: str) -> Iterator[str]:
     """Every text that differs from ``token`` by one character, or one swap of neighbours."""
     for place, character in enumerate(token):
         before, after = token[:place], token[place + 1 :]
@@ -78,7 +78,7 @@ def bent(token: str) -> Iterator[str]:
 
 def test_no_altered_token_is_accepted(client: FlaskClient, genuine: str) -> None:
     """Every character changed, left out, inserted or swapped (ASVS 5.0 V9.1.1)."""
-    every = list(dict.fromkeys(bent(genuine)))
+    every = list(dict.fromkeys(altered(genuine)))
     tried = random.sample(every, ledger.trials(len(every)))
     passed = sum(accepted(client, "GET", "/auth/me", token) for token in tried)
     ledger.record(
@@ -94,5 +94,5 @@ def test_without_the_signature_an_altered_token_is_accepted(
 ) -> None:
     """The twin: the same texts where any signature is valid."""
     monkeypatch.setattr(jwt.algorithms.HMACAlgorithm, "verify", lambda *_: True)
-    tried = random.sample(list(bent(genuine)), 400)
+    tried = random.sample(list(altered(genuine)), 400)
     assert any(accepted(client, "GET", "/auth/me", token) for token in tried)

@@ -197,7 +197,7 @@ BEFORE = (
 
 
 @pytest.mark.parametrize(
-    ("whose", "last"),
+    ("source", "last"),
     [
         ("an address", ("203.0.113.9", "::ffff:203.0.113.9")),
         (
@@ -207,7 +207,7 @@ BEFORE = (
     ],
 )
 def test_behind_a_proxy_only_its_own_entry_counts(
-    whose: str, last: tuple[str, ...], proxied: tuple[Service, Proxy]
+    source: str, last: tuple[str, ...], proxied: tuple[Service, Proxy]
 ) -> None:
     """The proxy adds its entry to the client's line, or a line of its own."""
     requests = trials(10_000, 150)
@@ -220,7 +220,7 @@ def test_behind_a_proxy_only_its_own_entry_counts(
             headers = [("X-Forwarded-For", line.encode()) for line in lines]
             statuses[register(http, *headers)] += 1
     ledger.record(
-        f"behind one trusted proxy only its own entry counts, for {whose}",
+        f"behind one trusted proxy only its own entry counts, for {source}",
         n=requests,
         failures=error(statuses, 422, 5),
     )
@@ -262,15 +262,15 @@ def test_a_window_with_a_redis_outage_has_two_counts(proxied: tuple[Service, Pro
     windows, most = trials(20, 1), 0
     with httpx.Client(base_url=service.url, timeout=30, headers=ALONE) as http:
         for window in range(windows):
-            person, whence = new_correo(), address()
-            statuses = [guess(http, person, n, **whence) for n in range(window % 6)]
+            person, source = new_correo(), address()
+            statuses = [guess(http, person, n, **source) for n in range(window % 6)]
             to_redis.refuse()
             try:
-                statuses += [guess(http, person, n, **whence) for n in range(10)]
+                statuses += [guess(http, person, n, **source) for n in range(10)]
             finally:
                 to_redis.mend()
             time.sleep(1)
-            statuses += [guess(http, person, n, **whence) for n in range(10)]
+            statuses += [guess(http, person, n, **source) for n in range(10)]
             passed = statuses.count(401)
             assert passed >= 5
             most = max(most, passed)
@@ -304,9 +304,9 @@ def test_no_spelling_of_a_correo_gains_a_guess(
                 range(guesses),
             )
         )
-    whence = "from many addresses" if from_many else "from one address"
+    source = "from many addresses" if from_many else "from one address"
     ledger.record(
-        f"spellings of one correo gain no guess at its password, {whence}",
+        f"spellings of one correo gain no guess at its password, {source}",
         n=guesses,
         failures=error(statuses, 401, limit),
     )

@@ -210,8 +210,8 @@ def strays(admin: redis.Redis, marks: Sequence[str]) -> int:
     """The number of tokens that no caller received: a trial has three of one purpose."""
     records = admin.scan_iter(match="ott:*", count=1000, _type="HASH")
     purposes = (admin.hget(key, "purpose") for key in records)
-    ours = {mark.encode() for mark in marks}
-    made = Counter(purpose for purpose in purposes if purpose in ours)
+    own = {mark.encode() for mark in marks}
+    made = Counter(purpose for purpose in purposes if purpose in own)
     return sum(abs(count - 3) for count in made.values())
 
 

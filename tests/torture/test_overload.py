@@ -33,7 +33,7 @@ def plan(service: Service) -> Plan:
     return Plan(service.port, person.headers["Authorization"], connections=32, addresses=40)
 
 
-def hurry(plan: Plan, rate: float) -> Plan:
+def at_rate(plan: Plan, rate: float) -> Plan:
     return replace(plan, rate=rate, connections=4_000)
 
 
@@ -57,8 +57,8 @@ def test_the_excess_is_refused_and_the_rest_is_served(
         calm = replace(plan, port=proxy.port)
         before = max(during(calm, SECONDS).goodput() for _ in range(2))
         # The speed of a machine varies, and the flood is to be three times its best.
-        flood = during(hurry(calm, 3.2 * before), SECONDS)
-        after = during(hurry(calm, before / 2), max(SECONDS, 4))
+        flood = during(at_rate(calm, 3.2 * before), SECONDS)
+        after = during(at_rate(calm, before / 2), max(SECONDS, 4))
         peak = max(before, during(calm, SECONDS).goodput())
     offered, part = flood.total / (flood.ended - flood.began) / peak, flood.goodput() / peak
     well = after.began - flood.ended + recovered_after(after)
@@ -82,7 +82,7 @@ def test_the_excess_is_refused_and_the_rest_is_served(
 def test_without_a_proxy_all_requests_wait(plan: Plan) -> None:
     """A limit: the same flood directly to gunicorn, which sheds no load."""
     peak = during(plan, SECONDS).goodput()
-    flood = during(replace(hurry(plan, 3 * peak), patience=2), SECONDS)
+    flood = during(replace(at_rate(plan, 3 * peak), patience=2), SECONDS)
     part = flood.goodput() / peak
     record(
         "A limit: without the proxy some requests wait for longer than a second",

@@ -114,8 +114,8 @@ def outcomes(url: str, statements: list[str]) -> dict[str, str | None]:
 
 def test_the_application_destroys_nothing(server: deployed.Postgres) -> None:
     """S58. Guard: what roles.sql grants to token_service_app, which owns nothing."""
-    came_of = outcomes(server.url_of(deployed.APP), FORBIDDEN)
-    allowed = [statement for statement, why in came_of.items() if why != DENIED]
+    results = outcomes(server.url_of(deployed.APP), FORBIDDEN)
+    allowed = [statement for statement, why in results.items() if why != DENIED]
     record(
         "The service's role in Postgres may not destroy or take over data.",
         n=len(FORBIDDEN),
@@ -141,16 +141,16 @@ def test_an_application_with_the_owners_rights_is_noticed(server: deployed.Postg
 
 
 def test_the_owner_of_the_tables_does_not_own_the_server(server: deployed.Postgres) -> None:
-    came_of = outcomes(server.url_of(deployed.OWNER), BEYOND_THE_OWNER)
-    assert {statement for statement, why in came_of.items() if why != DENIED} == set()
+    results = outcomes(server.url_of(deployed.OWNER), BEYOND_THE_OWNER)
+    assert {statement for statement, why in results.items() if why != DENIED} == set()
 
 
 def test_the_roles_can_be_created_again(server: deployed.Postgres) -> None:
     """For a database that exists before the roles, with its tables."""
     server.run_roles()
-    came_of = outcomes(server.url_of(deployed.APP), ["SELECT FROM users", *FORBIDDEN])
-    assert came_of.pop("SELECT FROM users") is None
-    assert set(came_of.values()) == {DENIED}
+    results = outcomes(server.url_of(deployed.APP), ["SELECT FROM users", *FORBIDDEN])
+    assert results.pop("SELECT FROM users") is None
+    assert set(results.values()) == {DENIED}
 
 
 def startup(server: deployed.Postgres, user: str, address: str) -> bytes:

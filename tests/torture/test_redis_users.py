@@ -123,15 +123,15 @@ def use_every_operation(url: str, shards: int = 1) -> None:
         for _ in range(2)
     )
     assert [one.add(ana.id, 60)[0], other.add(ana.id, 60)[0]] == [1, 2]
-    whose = f"{{{ana.id}}}"
-    logs = [Log("login", f"a:{whose}", 5, 5, 60), Log("login-correo", f"b:{whose}", 9, 0, 60)]
-    failed = [one.attempt(logs, network, whose) for network in ("here", "there")]
+    tag = f"{{{ana.id}}}"
+    logs = [Log("login", f"a:{tag}", 5, 5, 60), Log("login-correo", f"b:{tag}", 9, 0, 60)]
+    failed = [one.attempt(logs, network, tag) for network in ("here", "there")]
     assert [verdict.remaining for verdict in failed[1].verdicts] == [3, 7]
     for n in range(counters.KNOWN_NETWORKS + 1):
-        right = one.attempt(logs, f"network {n}", whose)
+        right = one.attempt(logs, f"network {n}", tag)
         other.give_back(right, remember=True)
-    assert len(other.attempt(logs, "network 0", whose).verdicts) == 2
-    known = other.attempt(logs, "network 1", whose)
+    assert len(other.attempt(logs, "network 0", tag).verdicts) == 2
+    known = other.attempt(logs, "network 1", tag)
     assert [verdict.remaining for verdict in known.verdicts] == [1]
 
 
@@ -227,7 +227,7 @@ def test_only_the_service_can_log_in_to_the_deployed_redis(tmp_path: Path) -> No
 def close(topology: Topology, password: str) -> str:
     """Let only the users of deploy/redis into these servers; return the service's URL."""
     users = deployed.acl("users.acl", "replicas.acl")
-    nobody = users.pop("default")
+    closed = users.pop("default")
     for server in topology.servers:
         with redis.Redis.from_url(server.url) as admin:
             for user, rules in users.items():
@@ -237,7 +237,7 @@ def close(topology: Topology, password: str) -> str:
             # Open connections reconnect as one of these users.
             for kind in ("replica", "normal"):
                 admin.client_kill_filter(_type=kind, skipme=True)
-            let_in(admin, "default", nobody, password)
+            let_in(admin, "default", closed, password)
     return as_user(topology.url)
 
 

@@ -116,9 +116,9 @@ def name_of(node: Node) -> str:
 
 def reshard(topology: Topology, source: Node, target: Node) -> int:
     where = f"127.0.0.1:{source.port}"
-    whose = ("--cluster-from", name_of(source), "--cluster-to", name_of(target))
+    nodes = ("--cluster-from", name_of(source), "--cluster-to", name_of(target))
     how_many = ("--cluster-slots", AT_ONCE, "--cluster-yes")
-    moved = redis_cli(topology, "reshard", where, *whose, *how_many)
+    moved = redis_cli(topology, "reshard", where, *nodes, *how_many)
     checked = redis_cli(topology, "check", where)
     return moved.returncode or checked.returncode
 

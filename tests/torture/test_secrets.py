@@ -166,8 +166,8 @@ def command(exposed: Exposed, *words: str, given: str = "") -> None:
         timeout=60,
         check=False,
     )
-    said = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
-    exposed.outputs.append((f"the output of flask {' '.join(words[:2])}", said.encode()))
+    output = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
+    exposed.outputs.append((f"the output of flask {' '.join(words[:2])}", output.encode()))
 
 
 def commands(exposed: Exposed, folder: Path) -> None:
@@ -214,8 +214,8 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
             if fault is table_spoilt:  # An outage is foreseen: one log line, and no traceback.
                 assert b"Traceback" not in exposed.service.log.read_bytes()
             # A stopped Redis receives no command to reveal.
-            well = fault is contextlib.nullcontext
-            with monitor if well else fault(exposed):
+            healthy = fault is contextlib.nullcontext
+            with monitor if healthy else fault(exposed):
                 uses(exposed, headers)
                 for method, path, options in random.sample(calls, round(len(calls) * PART)):
                     # The client itself refuses some of them.

@@ -79,10 +79,10 @@ class Soaked:
         requests: set[int] = set()
         with self.service.log.open() as lines:
             for line in lines:
-                said = json.loads(line)
-                if said["event"].startswith("token."):
-                    number = int(said["request_id"], 16)
-                    found[said["event"]] += number not in requests
+                entry = json.loads(line)
+                if entry["event"].startswith("token."):
+                    number = int(entry["request_id"], 16)
+                    found[entry["event"]] += number not in requests
                     requests.add(number)
         return found
 

@@ -24,7 +24,7 @@ from tests.stage.programs import lacks, program
 from tests.torture.ledger import record
 
 RUNTIME = ROOT / "requirements" / "service.lock"
-LOCAL = ROOT / "requirements" / "run.lock"  # all of that, and what make run adds
+LOCAL = ROOT / "requirements" / "run.lock"  # those packages, and the further ones of make run
 # All files that can name a package to install, without tools and builds.
 LOCKS = sorted(
     [*(ROOT / "requirements").iterdir(), *(ROOT / "benchmarks").glob("**/requirements*.txt")]
@@ -178,16 +178,16 @@ def audit(tools: str, cache: Path, *words: str) -> tuple[int, list[dict[str, Any
     try:
         return done.returncode, json.loads(done.stdout)["dependencies"], done.stderr
     except ValueError:
-        said = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
-        return done.returncode, [], said[-1] if said else "no output"
+        output = [line for line in done.stderr.splitlines() if line and not line.startswith("make")]
+        return done.returncode, [], output[-1] if output else "no output"
 
 
 def test_no_shipped_package_has_a_known_vulnerability(tools: str, tmp_path: Path) -> None:
     """S61. Skipped, and never passed, when the vulnerability service is unreachable."""
-    code, looked_up, said = audit(tools, tmp_path)
+    code, looked_up, output = audit(tools, tmp_path)
     if not looked_up:
         assert code != 0
-        pytest.skip(f"the vulnerability service did not respond: {said.splitlines()[-1]}")
+        pytest.skip(f"the vulnerability service did not respond: {output.splitlines()[-1]}")
     vulnerable = {package["name"]: package["vulns"] for package in looked_up if package["vulns"]}
     record(
         "No shipped package has a known vulnerability.",
@@ -238,8 +238,9 @@ def test_the_audit_passes_only_known_packages(
 ) -> None:
     """Guard: --strict. Without it packages unknown to the service pass as safe."""
     with vulnerability_service(vulnerable, status) as url:
-        code, looked_up, said = audit(tools, tmp_path, "--vulnerability-service osv --osv-url", url)
-    assert (code == 0) == passes, said
+        words = ("--vulnerability-service osv --osv-url", url)
+        code, looked_up, output = audit(tools, tmp_path, *words)
+    assert (code == 0) == passes, output
     if passes:
         here = {name for name, _ in pins_of(LOCAL)}
         assert {package["name"] for package in looked_up} <= here

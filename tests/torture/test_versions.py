@@ -71,8 +71,8 @@ class Callers:
         first, second = self.people
         found = []
 
-        def post(path: str, who: dict[str, str], key: str = "", **body: Any) -> httpx.Response:
-            headers = {**who, "Idempotency-Key": key} if key else who
+        def post(path: str, caller: dict[str, str], key: str = "", **body: Any) -> httpx.Response:
+            headers = {**caller, "Idempotency-Key": key} if key else caller
             url = f"{secrets.choice(self.urls)}/token/{path}"
             response = http.post(url, json=body, headers=headers)
             if response.status_code >= 500:

@@ -1,4 +1,4 @@
-"""gunicorn.conf.py of a service that counts as many do: it reads, adds, and writes."""
+"""gunicorn.conf.py of a service with a racy counter: it reads, adds, and writes in two steps."""
 
 from pathlib import Path
 
