@@ -237,7 +237,7 @@ class Resending(Connection):
     """redis-py's client with its defaults: a command without a reply is resent, up to ten times."""
 
     def __init__(self, name: str, port: int, password: str) -> None:
-        super().__init__("", connect_ms=2000, read_ms=REDIS_MS, connections=1)
+        super().__init__({}, connect_ms=2000, read_ms=REDIS_MS, connections=1)
         made = RedisCluster if name == "cluster" else redis.Redis
         self._client = made(
             "127.0.0.1", port, password=password, socket_timeout=REDIS_MS / 1000, protocol=2
