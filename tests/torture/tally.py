@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from tests.stage.racing import Answer
 from tests.torture.caller import Caller
-from tokenservice.onetime import errors
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.format import ID
 from tokenservice.onetime.store import TokenStore
@@ -41,8 +40,8 @@ def by_engine(store: TokenStore, caller: Party) -> Presenter:
             else:
                 store.validate(Presented(text), caller)
             return HONOURED
-        except errors.OneTimeError as error:
-            return OneTimeError.kinds[type(error)]
+        except OneTimeError as error:
+            return error.code
 
     return present
 
