@@ -341,6 +341,7 @@ def test_an_unknown_account_is_named(run: Run, command: str, correo: str) -> Non
     assert f"no account has the address {correo}" in refusal(run(command, correo))
 
 
+@pytest.mark.slow
 def test_disabling_stops_the_jwt_on_every_worker_within_two_seconds(
     run: Run, service: Service
 ) -> None:

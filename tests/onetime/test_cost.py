@@ -29,6 +29,8 @@ from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Created, Party, Presented, Terms
 
+pytestmark = pytest.mark.slow
+
 VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
 CALLS = int(os.environ.get("COST_CALLS", "300"))
 FEW, MANY = 1_000, 100_000

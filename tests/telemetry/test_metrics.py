@@ -155,6 +155,7 @@ def test_a_killed_worker_loses_no_count_and_leaves_no_file(
     assert len(list(measured.files.iterdir())) <= MOST_FILES
 
 
+@pytest.mark.slow
 def test_a_reload_loses_no_count(measured: Measured, someone: Person) -> None:
     """Guard: ``slot`` in gunicorn.conf.py, which a reload reads again. Without it the new
     workers overwrite each other in one file."""

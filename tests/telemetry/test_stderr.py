@@ -160,6 +160,7 @@ def full(service: Service) -> Callable[[], None]:
     return lambda: None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [gone, full])
 def test_an_unwritable_log_changes_no_response(
     broken: Callable[[Service], Callable[[], None]], serve: Serve
@@ -185,6 +186,7 @@ def test_an_unwritable_log_changes_no_response(
         assert service.workers() == workers
 
 
+@pytest.mark.slow
 def test_a_full_disk_tears_one_line_and_the_next_is_whole(serve: Serve) -> None:
     """The system writes a part of a line, as on a disk without more room.
 
@@ -265,6 +267,7 @@ def test_the_last_lines_of_a_process_are_written() -> None:
     assert len(parsed(output)) == 1000
 
 
+@pytest.mark.slow
 def test_a_process_ends_though_its_last_lines_are_unread() -> None:
     """Guards: LAST_SECONDS, and a daemon thread."""
     script = LINES.format(count=3000) + "print('done', flush=True)"
@@ -300,6 +303,7 @@ print(round(REGISTRY.get_sample_value("log_lines_dropped_total")))
 """
 
 
+@pytest.mark.slow
 def test_the_descriptor_of_a_closed_stderr_gets_no_line(tmp_path: Path) -> None:
     """The descriptor could be a connection to a store by now. Guard: DESCRIPTOR."""
     script = f"it = open({str(tmp_path / 'other')!r}, 'w'); assert it.fileno() == 2\n"
