@@ -14,7 +14,7 @@ from tests.stage.people import Person
 from tests.stage.service import Service
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     body: dict[str, Any]
 
@@ -48,7 +48,7 @@ class Connection:
     def release(self) -> None:
         self._socket.sendall(self._last)
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._more()
@@ -62,7 +62,7 @@ class Connection:
         if headers.get("connection", "").lower() == "close":
             self.close()
             self._connect()
-        return Answer(int(lines[0].split()[1]), json.loads(body) if body else {})
+        return Response(int(lines[0].split()[1]), json.loads(body) if body else {})
 
     def _more(self) -> bytes:
         part = self._socket.recv(65536)
@@ -90,7 +90,7 @@ def connected(services: Sequence[Service], count: int) -> Iterator[list[Connecti
 
 def race(
     connections: Sequence[Connection], requests: Sequence[bytes], at: float = 0
-) -> list[Answer]:
+) -> list[Response]:
     """Send all requests at once, to the last byte; return the responses in the requests' order.
 
     :param at: when to release the last bytes, in seconds since 1970; at once if that is past
@@ -100,7 +100,7 @@ def race(
     time.sleep(max(0, at - time.time()))
     for connection in connections:
         connection.release()
-    return [connection.answer() for connection in connections]
+    return [connection.response() for connection in connections]
 
 
 def request(path: str, person: Person, body: object, key: str = "") -> bytes:

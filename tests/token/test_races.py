@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.stage.people import Person, enrol
-from tests.stage.racing import Answer, Connection, connected, race, request
+from tests.stage.racing import Connection, Response, connected, race, request
 from tests.stage.service import Service
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
@@ -61,10 +61,10 @@ class Arena:
         found: dict[str, Any] = response.json()
         return found
 
-    def race(self, requests: list[bytes], at: float = 0) -> list[Answer]:
+    def race(self, requests: list[bytes], at: float = 0) -> list[Response]:
         return race(self._connections[: len(requests)], requests, at)
 
-    def contest(self, calls: dict[str, bytes], at: float = 0) -> list[tuple[str, Answer]]:
+    def contest(self, calls: dict[str, bytes], at: float = 0) -> list[tuple[str, Response]]:
         """Half of the callers make the first of two calls, and half the second."""
         verbs = [verb for verb in calls for _ in range(HALF)]
         return list(zip(verbs, self.race([calls[verb] for verb in verbs], at), strict=True))
@@ -84,7 +84,7 @@ def arena(serve: Callable[..., Service]) -> Iterator[Arena]:
         assert one.workers() + another.workers() == before, "a worker died"
 
 
-def outcome_of(responses: list[tuple[str, Answer]]) -> Outcome:
+def outcome_of(responses: list[tuple[str, Response]]) -> Outcome:
     return Counter((verb, *response.kind) for verb, response in responses)
 
 

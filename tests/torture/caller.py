@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.stage.people import Person
-from tests.stage.racing import Answer
+from tests.stage.racing import Response
 
 #: How often a careful caller repeats a call before it gives up.
 ATTEMPTS = 20
@@ -27,7 +27,7 @@ class Caller:
         self._person = person
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
-    def post(self, path: str, body: dict[str, Any], key: str = "") -> Answer | None:
+    def post(self, path: str, body: dict[str, Any], key: str = "") -> Response | None:
         """Call once; None without a response."""
         headers = {**self._person.headers, "Content-Type": "application/json"}
         if key:
@@ -36,12 +36,12 @@ class Caller:
         try:
             self._connection.request("POST", path, json.dumps(body), headers)
             response = self._connection.getresponse()
-            return Answer(response.status, json.loads(response.read()))
+            return Response(response.status, json.loads(response.read()))
         except (OSError, http.client.HTTPException):
             self.close()
             return None
 
-    def insist(self, path: str, body: dict[str, Any], *, keyed: bool = True) -> Answer:
+    def insist(self, path: str, body: dict[str, Any], *, keyed: bool = True) -> Response:
         """Repeat a call, under one key, until a response tells the outcome.
 
         :param keyed: False to repeat without a key, for a call that changes nothing

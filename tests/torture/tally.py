@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.stage.racing import Answer
+from tests.stage.racing import Response
 from tests.torture.caller import Caller
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.format import ID
@@ -59,7 +59,7 @@ def over_http(caller: Caller) -> Presenter:
     return present
 
 
-def code_of(response: Answer | None) -> str:
+def code_of(response: Response | None) -> str:
     """The code of a refusal, or ``NO_REPLY``."""
     return str(response.body.get("code", response.status)) if response else NO_REPLY
 
