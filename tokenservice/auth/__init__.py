@@ -11,6 +11,7 @@ from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.passwords import Passwords
 from tokenservice.extensions import add
 
+#: The modules whose import adds the views to the blueprint.
 VIEWS = (registration, login)
 
 

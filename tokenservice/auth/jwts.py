@@ -1,4 +1,4 @@
-"""JSON Web Tokens: signing by Flask-JWT-Extended, strict verification, and a cache of both."""
+"""JSON Web Tokens: their settings, strict verification, and a cache of verified ones."""
 
 from __future__ import annotations
 

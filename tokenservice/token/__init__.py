@@ -18,6 +18,7 @@ from tokenservice.token import (
     validation,
 )
 
+#: The modules whose import adds the views to the blueprints.
 VIEWS = (creation, validation, reservations, receipts, revocation)
 
 
