@@ -62,5 +62,5 @@ def test_the_largest_tokens_of_one_account_fit_at_the_default_life(
 
     settings = (ROOT / "deploy/redis/redis.conf").read_text()
     [shipped] = re.findall(r"^maxmemory (\d+)mb$", settings, re.MULTILINE)
-    assert 9_300 < each < 12_000
+    assert 9_300 < each < 13_000  # More with jemalloc than with the malloc of the wheel.
     assert records * each < int(shipped) * 2**20
