@@ -157,9 +157,11 @@ def test_an_index_cleans_itself(
         store.create_many(owner, 100, life_seconds=1)
     time.sleep(2.3)
     assert client.zcard(keys.index) == 301
+    # Longer than a busy machine takes for the rest.
+    later = open_store(topology.url, shards=topology.shards, receipt_seconds=60, window_seconds=1)
     for _ in range(300 // batch):
-        for created in store.create_many(owner, batch, life_seconds=60):
-            store.validate(Presented(created.text), LUIS)
+        for created in later.create_many(owner, batch, life_seconds=60):
+            later.validate(Presented(created.text), LUIS)
     # Few dead ids are left, and no live one was swept.
     ids = [token_id.decode() for token_id in client.zrange(keys.index, 0, -1)]
     dead = [token_id for token_id in ids if not client.exists(keys.record(token_id))]
