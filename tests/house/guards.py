@@ -34,6 +34,7 @@ PRELUDE, JUDGE, CREATE, VALIDATE = (
 RESERVE, COMMIT, RELEASE, REVOKE = (
     f"scripts/{name}.lua" for name in ("reserve", "commit", "release", "revoke")
 )
+AGAIN, RECEIPT = "scripts/again.lua", "scripts/receipt.lua"
 STORE, FORMAT, CONNECTION = "store.py", "format.py", "connection.py"
 WRONG_SECRET = "if record.verifier ~= verifier then return missing(epoch) end"
 REVEALING = WRONG_SECRET.replace("missing(epoch)", "{ 'token_unknown' }")
@@ -59,6 +60,8 @@ FULL = "test_store.py::test_a_full_server_still_consumes"
 FULL_TOO = "test_guards.py::test_a_full_server_still_releases_and_revokes"
 RESTORED = "test_put_back.py::test_a_restored_token_is_lost_and_not_honoured_again"
 ANOTHER = "test_idempotency.py::test_two_callers_may_choose_the_same_key"
+SAYS_NOW = "test_idempotency.py::test_a_repeated_create_says_what_is_so_now"
+ASKED = "test_idempotency.py::test_a_create_key_stands_for_the_audience_that_was_asked_for"
 ONE_REQUEST = "test_idempotency.py::test_a_key_stands_for_one_request"
 MUTANTS = [
     Mutant(
@@ -389,9 +392,44 @@ MUTANTS = [
     Mutant(
         "idempotency: a secret that cannot be derived again",
         STORE,
-        "if [verifier(secret) for secret in again.values()] != kept:",
+        "if [verifier(secret) for secret in made.values()] != verifiers:",
         "if False:",
         ("test_idempotency.py::test_a_keyed_token_is_returned_again_though_redis_never_held_it",),
+    ),
+    Mutant(
+        "idempotency: a repeated create says the present state",
+        AGAIN,
+        "states[i - 2] = shown_state(record, KEYS[2], string.sub(KEYS[i], -18))",
+        "states[i - 2] = 'active'",
+        (SAYS_NOW, RESTORED),
+    ),
+    Mutant(
+        "idempotency: a repeated create says the present time",
+        AGAIN,
+        "created, expires, now, audience",
+        "created, expires, created, audience",
+        (SAYS_NOW,),
+    ),
+    Mutant(
+        "idempotency: a repeated create says the audience of the token",
+        AGAIN,
+        "record.audience or ''",
+        "''",
+        (ASKED,),
+    ),
+    Mutant(
+        "idempotency: a create's audience as it was asked for",
+        STORE,
+        "terms.asked or terms.audience",
+        "terms.audience",
+        (ASKED,),
+    ),
+    Mutant(
+        "history: a record that is restored alone is shown as lost",
+        RECEIPT,
+        "if alive and record.seq and not redis.call('ZSCORE', live, id) then return 'lost' end",
+        "",
+        (RESTORED,),
     ),
     Mutant(
         "idempotency: one request, for a create",

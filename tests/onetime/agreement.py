@@ -25,12 +25,12 @@ def outcome(verb: Callable[..., Any], *args: Any, **more: Any) -> Any:
 
 
 def drawn_at(result: Any, arguments: dict[str, Any]) -> datetime | None:
-    """The time of the change that the result reports, by the clock of the server."""
+    """The time of the call that the result reports, by the clock of the server."""
     match result:
         case [Created(), *_]:
-            return result[0].created_at
+            return result[0].now
         case Created():
-            return result.created_at
+            return result.now
         case Consumed():
             return result.consumed_at
         case Reserved():

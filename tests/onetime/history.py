@@ -81,6 +81,7 @@ ALL_TERMS = st.builds(
     subject=st.sampled_from(["", "order 7"]),
     data=st.sampled_from(["", '{"room":7}']),
     bind=st.sampled_from(["", "c" * 64]),
+    asked=st.sampled_from([(), (), ("eva, in other words",)]),
 )
 # Never whole seconds: quick histories keep away from the boundaries.
 PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050, 40_050])

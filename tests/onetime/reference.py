@@ -148,12 +148,14 @@ class Reference:
         self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
     ) -> list[Created] | None:
         terms = replace(terms, subject=terms.subject or owner)
-        request = (count, life_seconds, terms)
+        wanted = replace(terms, audience=terms.asked or terms.audience, asked=())
+        request = (count, life_seconds, wanted)
         name = (shard_tag(owner, self._shards), owner, kind, key)
         if known := self._recall(name, request):
             run, ids = known.result
             if run == self._run:
-                return [created(self._kept.records[token_id], replayed=True) for token_id in ids]
+                records = [self._kept.records[token_id] for token_id in ids]
+                return [self._created(record, replayed=True) for record in records]
 
         outstanding = sorted(
             record.ends_at
@@ -188,7 +190,7 @@ class Reference:
             )
             self._issued += 1
             self._kept.records[new.id] = record
-            issued.append(created(record))
+            issued.append(self._created(record))
         self._remember(name, request, (self._run, [new.id for new in issued]))
         return issued
 
@@ -416,6 +418,18 @@ class Reference:
         if name[-1]:
             self._kept.known[name] = Known(request, result, self.now + self._window)
 
+    def _created(self, record: Record, *, replayed: bool = False) -> Created:
+        return Created(
+            id=record.id,
+            created_at=record.created_at,
+            expires_at=record.expires_at,
+            now=self.now,
+            text=record.text,
+            audience=record.terms.audience,
+            state=self._state(record),
+            replayed=replayed,
+        )
+
     def _receipt_of(self, record: Record) -> Receipt:
         return Receipt(
             id=record.id,
@@ -434,10 +448,6 @@ class Reference:
 def admits(record: Record, party: Party) -> bool:
     audience = record.terms.audience
     return not audience or party.id in audience or party.correo in audience
-
-
-def created(record: Record, *, replayed: bool = False) -> Created:
-    return Created(record.id, record.created_at, record.expires_at, record.text, replayed)
 
 
 def consumed(record: Record, *, replayed: bool) -> Consumed:

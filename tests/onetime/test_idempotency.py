@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.store import TokenStore
-from tokenservice.onetime.values import Created, Party, Presented, Terms
+from tokenservice.onetime.values import Created, Party, Presented, State, Terms
 
 LUIS, EVA = Party("luis", "luis@example.com"), Party("eva", "eva@example.com")
 
@@ -75,7 +76,7 @@ def test_a_key_is_forgotten_after_its_window(
 def test_a_create_is_replayed_with_the_same_token(store: TokenStore) -> None:
     first = store.create("ana", life_seconds=10, key="k")
     again = store.create("ana", life_seconds=10, key="k")
-    assert again == replace(first, replayed=True)
+    assert again == replace(first, replayed=True, now=again.now)
     assert store.create("ana", life_seconds=10, key="other").id != first.id
     assert store.create("eva", life_seconds=10, key="k").id != first.id
     store.validate(Presented(again.text), LUIS)
@@ -86,10 +87,70 @@ def test_a_create_is_replayed_with_the_same_token(store: TokenStore) -> None:
 def test_a_batch_is_replayed_with_the_same_tokens(store: TokenStore) -> None:
     first = store.create_many("ana", 100, life_seconds=10, key="k")
     again = store.create_many("ana", 100, life_seconds=10, key="k")
-    assert again == [replace(token, replayed=True) for token in first]
+    assert again == [replace(token, replayed=True, now=again[0].now) for token in first]
     assert len({token.text for token in first}) == 100
     with pytest.raises(errors.IdempotencyMismatch):
         store.create_many("ana", 99, life_seconds=10, key="k")
+
+
+MEANWHILE: dict[State, Callable[[TokenStore, Created], object]] = {
+    State.ACTIVE: lambda store, token: None,
+    State.RESERVED: lambda store, token: store.reserve(
+        Presented(token.text), LUIS, lease_seconds=5
+    ),
+    State.CONSUMED: lambda store, token: store.validate(Presented(token.text), LUIS),
+    State.REVOKED: lambda store, token: store.revoke(token.text, Party("ana")),
+    State.EXPIRED: lambda store, token: time.sleep(1),
+}
+
+
+@pytest.mark.parametrize("state", MEANWHILE)
+def test_a_repeated_create_says_what_is_so_now(state: State, store: TokenStore) -> None:
+    """Guard: shown_state() in again.lua."""
+    life = 1 if state is State.EXPIRED else 10
+    first = store.create("ana", life_seconds=life, key="k")
+    assert (first.state, first.replayed) == (State.ACTIVE, False)
+    assert first.life_left == first.expires_at - first.now == timedelta(seconds=life)
+    time.sleep(0.01)
+    MEANWHILE[state](store, first)
+    again = store.create("ana", life_seconds=life, key="k")
+    assert (again.state, again.replayed, again.text) == (state, True, first.text)
+    assert again.state is store.receipt(first.id).state
+    assert again.now > first.now
+    is_alive = state in (State.ACTIVE, State.RESERVED)
+    assert again.life_left == (again.expires_at - again.now if is_alive else timedelta(0))
+
+
+def test_a_token_that_is_held_beyond_its_life_has_none_left(store: TokenStore) -> None:
+    first = store.create("ana", life_seconds=1, key="k")
+    store.reserve(Presented(first.text), LUIS, lease_seconds=5)
+    time.sleep(1)
+    again = store.create("ana", life_seconds=1, key="k")
+    assert (again.state, again.life_left) == (State.RESERVED, timedelta(0))
+
+
+def test_each_token_of_a_repeated_batch_has_its_own_state(store: TokenStore) -> None:
+    first = store.create_many("ana", len(MEANWHILE) - 1, life_seconds=10, key="k")
+    states = [state for state in MEANWHILE if state is not State.EXPIRED]
+    for state, token in zip(states, first, strict=True):
+        MEANWHILE[state](store, token)
+    again = store.create_many("ana", len(states), life_seconds=10, key="k")
+    assert [token.state for token in again] == states
+    assert [token.id for token in again] == [token.id for token in first]
+
+
+def test_a_create_key_stands_for_the_audience_that_was_asked_for(store: TokenStore) -> None:
+    """A repeat may find another id for an address. The token keeps the one that it is bound to."""
+    asked = ("luis@example.com",)
+    before, after = (Terms(audience=found, asked=asked) for found in (asked, ("luis",)))
+    first = store.create("ana", life_seconds=10, terms=before, key="k")
+    again = store.create("ana", life_seconds=10, terms=after, key="k")
+    assert (again.id, again.audience, again.replayed) == (first.id, asked, True)
+    # The previous release knows no other words than the audience itself.
+    as_before = store.create("ana", life_seconds=10, terms=Terms(audience=asked), key="k")
+    assert as_before.id == first.id
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.create("ana", life_seconds=10, terms=Terms(audience=("luis",)), key="k")
 
 
 @pytest.mark.parametrize("change", [{"life_seconds": 11}, {"terms": Terms(purpose="pay")}])

@@ -114,7 +114,7 @@ def test_a_restored_token_is_lost_and_not_honoured_again(
     """Guards: withdraw() in judge.lua for a record alone, the count in prelude.lua for all."""
     store, client = open_store(server.url), redis.Redis.from_url(server.url)
     store.validate(Presented(store.create("eva", life_seconds=600).text), LUIS)
-    token = store.create("ana", life_seconds=600)
+    token = store.create("ana", life_seconds=600, key="lost")
     made_before = store.create("ana", life_seconds=600, key="made")
     put_back = keep(client, server)
     store.validate(Presented(token.text), LUIS, key="k")
@@ -127,8 +127,13 @@ def test_a_restored_token_is_lost_and_not_honoured_again(
     with pytest.raises(errors.TokenLost):
         store.reserve(Presented(token.text), EVA, lease_seconds=5)
     assert store.receipt(token.id).state is State.LOST
-    # A repeated create issues a new token, because the earlier one is lost.
-    if keep is not one_record:
+    # A repeated create issues a new token, because the earlier one is lost; or it says so.
+    repeated = store.create("ana", life_seconds=600, key="lost")
+    if keep is one_record:
+        assert (repeated.id, repeated.state) == (token.id, State.LOST)
+        assert not repeated.life_left
+    else:
+        assert (repeated.replayed, repeated.state) == (False, State.ACTIVE)
         again = store.create("ana", life_seconds=600, key="made")
         assert again.id != made_before.id
         assert store.validate(Presented(again.text), EVA).owner == "ana"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 from tokenservice.onetime.format import Token
 
@@ -15,6 +16,7 @@ PUBLIC_ID = re.compile(r"[0-9A-Za-z]{18}")
 INACTIVE = b'{"active":false}\n'
 CREATED = {
     *("token", "id", "expires_in", "expires_at", "server_time", "purpose", "audience", "subject"),
+    *("state", "replayed"),
 }
 VALIDATED = {
     *("message", "valid", "id", "subject", "purpose", "data", "issued_by", "created_at"),
@@ -28,6 +30,12 @@ RECEIPT = {
     *("id", "state", "purpose", "subject", "created_at", "expires_at", "consumed_at"),
     *("consumed_by", "replays"),
 }
+
+
+def lasting(token: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a new token that a repeat has as well."""
+    passing = {"expires_in", "server_time", "state", "replayed"}
+    return {name: value for name, value in token.items() if name not in passing}
 
 
 def altered(token: str, **parts: str) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.stage.callers import Caller, body_of
 from tests.stage.problems import problem_in, refusal_of_field
+from tests.stage.times import seconds_between
+from tests.stage.tokens import CREATED, lasting
 
 
 def test_a_repeated_validate_gets_its_response_again(ana: Caller) -> None:
@@ -45,15 +47,50 @@ def test_a_repeated_create_makes_nothing_new(ana: Caller) -> None:
     fields = {"expires_in": 60, "purpose": "pay", "data": {"n": 1}}
     first, again = (ana.post("create", "k", **fields) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 201)
-    assert body_of(first) == body_of(again)
+    assert lasting(body_of(first)) == lasting(body_of(again))
     assert len(body_of(ana.get())["items"]) == 1
     token = body_of(again)["token"]
     assert ana.post("validate", token=token, purpose="pay").status_code == 200
 
 
+#: A call about a token between the create and its repeat, and the state after it.
+MEANWHILE = {"": "active", "reserve": "reserved", "validate": "consumed", "revoke": "revoked"}
+
+
+@pytest.mark.parametrize("verb", MEANWHILE)
+def test_a_repeated_create_says_what_is_so_now(ana: Caller, verb: str) -> None:
+    first = ana.post("create", "k", expires_in=60)
+    token = body_of(first)
+    assert (token["state"], token["replayed"], token["expires_in"]) == ("active", False, 60)
+    if verb:
+        assert ana.post(verb, token=token["token"]).status_code < 300
+    time.sleep(0.01)
+    response = ana.post("create", "k", expires_in=60)
+    again = body_of(response)
+    assert (response.status_code, set(again)) == (201, CREATED)
+    assert (again["state"], again["replayed"]) == (MEANWHILE[verb], True)
+    assert again["state"] == ana.receipt(token["id"])["state"]
+    assert seconds_between(token["server_time"], again["server_time"]) > 0
+    is_alive = again["state"] in ("active", "reserved")
+    left = int(seconds_between(again["server_time"], again["expires_at"]))
+    assert again["expires_in"] == (left if is_alive else 0) < 60
+    assert again["expires_at"] == token["expires_at"]
+
+
+def test_a_repeated_create_of_an_expired_token_says_so(ana: Caller) -> None:
+    token = body_of(ana.post("create", "k", expires_in=1))
+    time.sleep(1)
+    again = body_of(ana.post("create", "k", expires_in=1))
+    assert (again["id"], again["state"], again["expires_in"]) == (token["id"], "expired", 0)
+    assert seconds_between(again["expires_at"], again["server_time"]) >= 0
+
+
 def test_a_repeated_batch_makes_nothing_new(ana: Caller) -> None:
-    first, again = (body_of(ana.post("batch", "k", count=3, expires_in=60)) for _ in range(2))
-    assert first == again
+    first, again = (
+        body_of(ana.post("batch", "k", count=3, expires_in=60))["tokens"] for _ in range(2)
+    )
+    assert [lasting(token) for token in first] == [lasting(token) for token in again]
+    assert [token["replayed"] for token in first + again] == [False] * 3 + [True] * 3
     assert len(body_of(ana.get())["items"]) == 3
 
 

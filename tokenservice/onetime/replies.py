@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
+from tokenservice.onetime.format import Token
 from tokenservice.onetime.values import (
     Consumed,
+    Created,
     Introspection,
     Party,
     Receipt,
@@ -39,6 +42,32 @@ def facts_of(verb: str, reply: list[Any], token_id: str = "") -> list[Any]:
     if kind is None:
         raise StoreUnavailable(f"no such outcome: {outcome!r}")
     raise kind.from_reply(token_id, facts)
+
+
+def created(
+    made: Mapping[str, str],
+    epoch: str,
+    created_at: bytes,
+    expires_at: bytes,
+    now: bytes,
+    audience: bytes,
+    states: Sequence[bytes],
+    *,
+    replayed: bool,
+) -> list[Created]:
+    """The tokens with these ids and secrets, of one create."""
+    times = moment(created_at), moment(expires_at), moment(now)
+    return [
+        Created(
+            token_id,
+            *times,
+            text=str(Token(token_id, epoch, secret)),
+            audience=members(audience),
+            state=State(state.decode()),
+            replayed=replayed,
+        )
+        for (token_id, secret), state in zip(made.items(), states, strict=True)
+    ]
 
 
 def consumed(token_id: str, facts: list[Any]) -> Consumed:
@@ -85,13 +114,17 @@ def receipt(facts: list[Any]) -> Receipt:
     )
 
 
+def members(audience: bytes) -> tuple[str, ...]:
+    return tuple(audience.decode().split("\n")) if audience else ()
+
+
 class Seen:
     """A record as ``look`` found it, before its readers are checked."""
 
     def __init__(self, facts: list[Any]) -> None:
         self.verifier, audience, bound, now, *rest = facts
         self.receipt = receipt(rest)
-        self.audience = tuple(audience.decode().split("\n")) if audience else ()
+        self.audience = members(audience)
         self._bound, self._now = bool(bound), moment(now)
 
     def names(self, party: Party) -> bool:

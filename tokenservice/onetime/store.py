@@ -35,7 +35,6 @@ from tokenservice.onetime.values import (
     Reserved,
     State,
     Terms,
-    moment,
 )
 
 UNBOUND = Terms()
@@ -218,31 +217,38 @@ class TokenStore:
         keys = Keys.of_owner(owner, self._shards.count)
         new_ids = [keys.new_id() for _ in range(count)]
         made = {token_id: self._secret(token_id, key) for token_id in new_ids}
-        audience = "\n".join(terms.audience)
-        bound = (terms.purpose, audience, terms.subject or owner, terms.data, terms.bind)
-        name, request = self._idempotency(owner, kind, key, str(count), str(life_seconds), *bound)
+        audience, asked = "\n".join(terms.audience), "\n".join(terms.asked or terms.audience)
+        others = terms.subject or owner, terms.data, terms.bind
+        wanted = str(count), str(life_seconds), terms.purpose, asked, *others
+        name, request = self._idempotency(owner, kind, key, *wanted)
         term, reply = self._shards.run_in_term(
             "create",
             keys,
             [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
             *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
-            *bound,
+            *(terms.purpose, audience, *others),
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
-        repeated = reply[0] == b"known"
-        if repeated:
-            ids = reply[1].decode().split()
-            reply = self._shards.run("again", keys, keys.records(ids))
-        created_at, expires_at, found = replies.facts_of("create", reply)
-        if repeated:
-            made = self._derive_again(ids, found, key)
-        elif found:
-            self._sweep(keys, [token_id.decode() for token_id in found])
-        epoch, times = epoch_of(term), (moment(created_at), moment(expires_at))
-        return [
-            Created(token_id, *times, str(Token(token_id, epoch, secret)), repeated)
-            for token_id, secret in made.items()
-        ]
+        epoch = epoch_of(term)
+        if reply[0] == b"known":
+            return self._again(keys, epoch, reply[1].decode().split(), key)
+        created_at, expires_at, stale = replies.facts_of("create", reply)
+        if stale:
+            self._sweep(keys, [token_id.decode() for token_id in stale])
+        facts = created_at, expires_at, created_at, audience.encode(), [b"active"] * count
+        return replies.created(made, epoch, *facts, replayed=False)
+
+    def _again(self, keys: Keys, epoch: str, ids: Sequence[str], key: str) -> list[Created]:
+        """The tokens that an earlier create under ``key`` issued, as they are now.
+
+        :raises IdempotencyMismatch: the service's secret has changed since
+        """
+        made = {token_id: self._secret(token_id, key) for token_id in ids}
+        reply = self._shards.run("again", keys, [keys.live, *keys.records(ids)])
+        *facts, verifiers = replies.facts_of("create", reply)
+        if [verifier(secret) for secret in made.values()] != verifiers:
+            raise errors.IdempotencyMismatch
+        return replies.created(made, epoch, *facts, replayed=True)
 
     def _sweep(self, keys: Keys, ids: Sequence[str]) -> None:
         """Remove ids without a record from the index, after the create that sampled them."""
@@ -252,16 +258,6 @@ class TokenStore:
     def _secret(self, token_id: str, key: str) -> str:
         """Draw a secret; under an idempotency key derive it, so that a repeat gets it again."""
         return derived_secret(self._key, TOKEN, token_id, key) if key else new_secret()
-
-    def _derive_again(self, ids: list[str], kept: list[bytes], key: str) -> dict[str, str]:
-        """The secrets of the tokens that an earlier create under ``key`` issued.
-
-        :raises IdempotencyMismatch: the service's secret has changed since
-        """
-        again = {token_id: self._secret(token_id, key) for token_id in ids}
-        if [verifier(secret) for secret in again.values()] != kept:
-            raise errors.IdempotencyMismatch
-        return again
 
     def _held(self, text: str, holder: Party) -> Reservation:
         held = Reservation.parse(text)

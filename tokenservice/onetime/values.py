@@ -6,7 +6,7 @@ Times are aware datetimes, read from the server's clock.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 
@@ -37,6 +37,8 @@ class Terms:
     :param subject: the party it speaks for; empty means its owner
     :param data: JSON text for the consumer
     :param bind: hex SHA-256 of the approved action
+    :param asked: the request's own words for its audience, which an idempotency key stands for: a
+        repeat may find other ids for them; empty where they are ``audience``
     """
 
     purpose: str = ""
@@ -44,6 +46,7 @@ class Terms:
     subject: str = ""
     data: str = ""
     bind: str = ""
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,26 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new token, or (``replayed``) an earlier one. ``text`` is not printed."""
+    """A new token, or (``replayed``) an earlier one, as it is at ``now``. ``text`` is not printed.
+
+    :param audience: the ids or addresses that it is bound to
+    """
 
     id: str
     created_at: datetime
     expires_at: datetime
+    now: datetime
     text: str = field(repr=False)
+    audience: tuple[str, ...] = ()
+    state: State = State.ACTIVE
     replayed: bool = False
+
+    @property
+    def life_left(self) -> timedelta:
+        """The time for which it may still be used; none where its state forbids that."""
+        if self.state not in (State.ACTIVE, State.RESERVED):
+            return timedelta(0)
+        return max(timedelta(0), self.expires_at - self.now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from tokenservice.auth.callers import by_caller, caller
@@ -19,6 +20,7 @@ from tokenservice.web.limits import limited
 from tokenservice.web.problems import Problem
 from tokenservice.web.views import operation, repeatable
 
+SECOND = timedelta(seconds=1)
 REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
 
 
@@ -30,9 +32,9 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
 @repeatable
 def create(given: dict[str, Any], key: str) -> dict[str, Any]:
     """Create a token that can be used once"""
-    life, terms = terms_of(given)
+    life, terms = given["expires_in"], terms_of(given)
     created = tokens.create(caller().id, life_seconds=life, terms=terms, key=key)
-    return issued([created], life, terms)[0]
+    return issued([created], terms)[0]
 
 
 @blueprint.route("/batch", methods=["POST"])
@@ -47,14 +49,14 @@ def batch(given: dict[str, Any], key: str) -> dict[str, Any]:
     if count > config.max_active:
         too_many = ["More than max_active: an account may not have so many outstanding tokens."]
         raise Problem("validation_failed", errors={"count": too_many}, max_active=config.max_active)
-    life, terms = terms_of(given)
+    life, terms = given["expires_in"], terms_of(given)
     created = tokens.create_many(caller().id, count, life_seconds=life, terms=terms, key=key)
-    return {"tokens": issued(created, life, terms)}
+    return {"tokens": issued(created, terms)}
 
 
-def terms_of(given: dict[str, Any]) -> tuple[int, Terms]:
-    """The life and the terms that a request asks for."""
-    return given["expires_in"], Terms(
+def terms_of(given: dict[str, Any]) -> Terms:
+    """The terms that a request asks for."""
+    return Terms(
         purpose=given.get("purpose", ""),
         audience=tuple(given.get("audience", ())),
         subject=given.get("subject", caller().id),
@@ -63,7 +65,7 @@ def terms_of(given: dict[str, Any]) -> tuple[int, Terms]:
     )
 
 
-def issued(created: list[Created], life: int, terms: Terms) -> list[dict[str, Any]]:
+def issued(created: list[Created], terms: Terms) -> list[dict[str, Any]]:
     """Count and log new tokens; return their response."""
     replayed = created[0].replayed
     if not replayed:
@@ -73,12 +75,14 @@ def issued(created: list[Created], life: int, terms: Terms) -> list[dict[str, An
         {
             "token": token.text,
             "id": token.id,
-            "expires_in": life,
+            "expires_in": token.life_left // SECOND,
             "expires_at": token.expires_at,
-            "server_time": token.created_at,
+            "server_time": token.now,
             "purpose": terms.purpose,
-            "audience": list(terms.audience) or None,
+            "audience": list(token.audience) or None,
             "subject": terms.subject,
+            "state": token.state,
+            "replayed": token.replayed,
         }
         for token in created
     ]

@@ -58,12 +58,16 @@ class CreateTokensRequest(CreateTokenRequest):
 class CreateTokenResponse(Response):
     token = fields.String(metadata={"description": "shown once", "example": "ott_0042…"})
     id = fields.String(metadata={"description": "public; safe in logs and URLs"})
-    expires_in = fields.Integer(metadata={"description": "seconds"})
+    expires_in = fields.Integer(
+        metadata={"description": "seconds left; 0 where it is neither active nor reserved"}
+    )
     expires_at = fields.DateTime()
     server_time = fields.DateTime()
     purpose = OptionalText()
     audience = fields.List(fields.String(), allow_none=True)
     subject = fields.String()
+    state = fields.String(validate=validate.OneOf(STATES))
+    replayed = fields.Boolean(metadata={"description": "an earlier call created it"})
 
 
 class CreateTokensResponse(Response):

@@ -7,7 +7,7 @@ from importlib import resources
 #: The parts between prelude.lua and each verb.
 PARTS = {
     "create": (),
-    "again": (),
+    "again": ("receipt",),
     "sweep": (),
     "validate": ("judge",),
     "reserve": ("judge",),
