@@ -57,7 +57,7 @@ def main() -> None:
     print("    SHA-256", bind_of(action))
 
     # The approver hashes the action that the approver's own screen shows.
-    terms = {"purpose": PURPOSE, "audience": [bank.correo], "bind": bind_of(action)}
+    terms = {"purpose": PURPOSE, "audience": [bank.id], "bind": bind_of(action)}
     made = approver.post("/token/create", {**terms, "expires_in": 120})
     check(made.status == 201, "the approver approved 250.00 EUR", made)
     token, receipt = made.body["token"], f"/token/{made.body['id']}"

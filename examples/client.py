@@ -25,9 +25,9 @@ class Client:
     """A throw-away account, registered and logged in when it is created."""
 
     def __init__(self, nombre: str) -> None:
-        self.correo = f"{nombre}.{secrets.token_hex(8)}@example.com"
+        correo = f"{nombre}.{secrets.token_hex(8)}@example.com"
         self._headers = {"Content-Type": "application/json"}
-        account = {"correo": self.correo, "password": secrets.token_urlsafe(24)}
+        account = {"correo": correo, "password": secrets.token_urlsafe(24)}
         registered = self.post("/auth/register", {"nombre": nombre, **account})
         check(registered.status == 201, f"the {nombre} has an account", registered)
         self.id: str = registered.body["id"]

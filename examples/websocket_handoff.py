@@ -72,7 +72,7 @@ def open_websocket(address: tuple[str, int], ticket: str) -> Response:
 def main() -> None:
     backend, gateway, stranger = Client("backend"), Client("gateway"), Client("stranger")
     Gateway.account, Gateway.backend_id = gateway, backend.id
-    terms = {"purpose": PURPOSE, "audience": [gateway.correo], "data": {"room": 7}}
+    terms = {"purpose": PURPOSE, "audience": [gateway.id], "data": {"room": 7}}
     with serving(Gateway) as address:
         made = backend.post("/token/create", {**terms, "subject": "ana"})
         check(made.status == 201, f"the page has a ticket for {made.body['expires_in']} s", made)
