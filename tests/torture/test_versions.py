@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.stage.paths import ROOT
-from tests.stage.people import enrol
+from tests.stage.people import Person, enrol
 from tests.stage.programs import lacks, program
 from tests.stage.service import Service
 from tests.torture.ledger import record, trials
@@ -48,7 +48,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Callers:
     """Callers that send each call, and each repeat, to a random one of several services."""
 
-    def __init__(self, urls: Sequence[str], people: Sequence[dict[str, str]]) -> None:
+    def __init__(self, urls: Sequence[str], people: Sequence[Person]) -> None:
         self.urls, self.people = urls, people
         self.found: Counter[str] = Counter()
         self._counting = threading.Lock()
@@ -62,17 +62,20 @@ class Callers:
     def _work(self, tokens: int) -> None:
         with httpx.Client(timeout=30) as http:
             for n in range(tokens):
-                for found in self._life(http, is_held=n % 3 == 0):
+                for found in self._life(http, is_held=n % 3 == 0, is_named=n % 2 == 0):
                     with self._counting:
                         self.found[found] += 1
 
-    def _life(self, http: httpx.Client, *, is_held: bool) -> list[str]:
-        """Create, consume and repeat each, on random versions; then another caller tries."""
+    def _life(self, http: httpx.Client, *, is_held: bool, is_named: bool) -> list[str]:
+        """Create, consume and repeat each, on random versions; then another caller tries.
+
+        The previous release binds a token to an address, and this one to the id of its account.
+        """
         first, second = self.people
         found = []
 
-        def post(path: str, caller: dict[str, str], key: str = "", **body: Any) -> httpx.Response:
-            headers = {**caller, "Idempotency-Key": key} if key else caller
+        def post(path: str, caller: Person, key: str = "", **body: Any) -> httpx.Response:
+            headers = {**caller.headers, "Idempotency-Key": key} if key else caller.headers
             url = f"{secrets.choice(self.urls)}/token/{path}"
             response = http.post(url, json=body, headers=headers)
             if response.status_code >= 500:
@@ -80,7 +83,8 @@ class Callers:
             return response
 
         make, use = secrets.token_hex(8), secrets.token_hex(8)
-        texts = [post("create", first, make, expires_in=60).json()["token"] for _ in "ab"]
+        terms = {"audience": [first.correo, second.id]} if is_named else {}
+        texts = [post("create", first, make, expires_in=60, **terms).json()["token"] for _ in "ab"]
         # The releases write the epoch of a token differently, and nothing else of it.
         if len({(token.id, token.secret) for token in map(Token.parse, texts)}) > 1:
             found.append("a repeated create made another")
@@ -107,7 +111,7 @@ def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Servi
     with serve(root=before, **settings) as older, serve(**settings) as newer:
         urls = older.url, newer.url
         with httpx.Client(base_url=newer.url, timeout=30) as http:
-            people = [enrol(http.post).headers for _ in "ab"]
+            people = [enrol(http.post) for _ in "ab"]
         found = Callers(urls, people).run(trials(5000, least=200))
     wrong = {what: n for what, n in found.items() if what != "consumed"}
     record(
