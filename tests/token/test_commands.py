@@ -12,6 +12,7 @@ from flask import Flask
 
 from tests.stage.callers import Caller, body_of
 from tests.stage.commands import output, refusal
+from tests.stage.people import new_correo
 
 Run = Callable[..., click.testing.Result]
 
@@ -38,6 +39,20 @@ def test_a_created_token_is_shown_once_and_bound_to_its_terms(run: Run, ana: Cal
     assert wrong.status_code == 403
     right = ana.post("validate", token=created["token"], purpose="pay", subject="order 7")
     assert body_of(right)["issued_by"] == ana.person.id
+
+
+def test_an_address_in_the_audience_must_have_an_account_or_be_allowed(
+    run: Run, ana: Caller, berta: Caller
+) -> None:
+    """As over HTTP. An address with an account becomes its id."""
+    unregistered, correo = new_correo(), ana.person.correo
+    wrong = run("create", correo, "--audience", unregistered)
+    assert "No account has this address" in refusal(wrong)
+    assert output(run("list", correo)) == ""
+    named = ("--audience", berta.person.correo, "--audience", unregistered)
+    [created] = lines(run("create", correo, *named, "--allow-unregistered", "--expires-in", "60"))
+    seen = body_of(ana.post("introspect", token=created["token"]))
+    assert seen["audience"] == [berta.id, unregistered]
 
 
 def test_the_tokens_of_an_account_are_listed_newest_first(run: Run, ana: Caller) -> None:

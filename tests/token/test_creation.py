@@ -58,12 +58,15 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a subject of 255": ({"subject": "ñ" * 255}, {"subject": "ñ" * 255}),
     "a subject with space around it": ({"subject": "  order 7 "}, {"subject": "order 7"}),
     "16 members": (
-        {"audience": [f"m{number}@example.com" for number in range(16)]},
+        {
+            "audience": [f"m{number}@example.com" for number in range(16)],
+            "allow_unregistered": True,
+        },
         {"audience": [f"m{number}@example.com" for number in range(16)]},
     ),
     "a correo in another spelling": (
-        {"audience": ["  ANA@Example.COM "]},
-        {"audience": ["ana@example.com"]},
+        {"audience": ["  NOBODY@Example.COM "], "allow_unregistered": True},
+        {"audience": ["nobody@example.com"]},
     ),
     "an id in another spelling": (
         {"audience": ["0190A7C0-0000-7000-8000-00000000ABCD"]},
@@ -100,6 +103,9 @@ WRONG_FIELDS: dict[str, tuple[str, Any]] = {
     "a member that is no address": ("audience", ["ana"]),
     "a member that is no text": ("audience", [7]),
     "an audience that is no list": ("audience", "ana@example.com"),
+    "a flag that is 1": ("allow_unregistered", 1),
+    "a flag in words": ("allow_unregistered", "true"),
+    "a flag that is null": ("allow_unregistered", None),
     "an empty subject": ("subject", ""),
     "a subject of spaces": ("subject", "   "),
     "a subject of 256": ("subject", "s" * 256),

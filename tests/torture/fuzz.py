@@ -120,7 +120,8 @@ SEEDS: dict[str, list[str]] = {
     "body": [
         '{"correo": "ana@example.com", "password": "tres tristes tigres"}',
         '{"expires_in": 60, "purpose": "ws.connect", "audience": ["luis@example.com"], '
-        '"subject": "order 7", "data": {"room": [1.5e3, null, true]}, "bind": "' + "0f" * 32 + '"}',
+        '"allow_unregistered": true, "subject": "order 7", '
+        '"data": {"room": [1.5e3, null, true]}, "bind": "' + "0f" * 32 + '"}',
         '{"count": 3}',
         '{"token": "ott_", "lease_seconds": 30, "subject": "\\ud83d\\udc18"}',
         '{"reservation": "otr_"}',

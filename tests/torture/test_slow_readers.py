@@ -30,7 +30,12 @@ BUFFER = 31_000  # bytes of a response that the proxy buffers, without any read 
 GET = "GET {} HTTP/1.1\r\nHost: service\r\n\r\n"
 ID = "0" * 18
 AUDIENCE = [f"{'a' * 64}@{'b' * 60}.{'c' * 60}.{'d' * 57}{n:02}.com" for n in range(16)]
-TERMS = {"audience": AUDIENCE, "subject": "\U0001f600" * 255, "purpose": "p" * 64}
+TERMS = {
+    "audience": AUDIENCE,
+    "allow_unregistered": True,
+    "subject": "\U0001f600" * 255,
+    "purpose": "p" * 64,
+}
 BATCH = {**TERMS, "count": 100, "expires_in": 1}
 MISTAKES = {
     "many names": {f"n{n}": 0 for n in range(1500)},

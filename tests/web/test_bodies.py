@@ -22,6 +22,7 @@ TERMS: dict[str, Any] = {
     "expires_in": 10,
     "purpose": "pay",
     "audience": ["errors@example.com"],
+    "allow_unregistered": True,
     "subject": "order 7",
     "data": {"room": 7},
     "bind": "0f" * 32,
@@ -134,6 +135,7 @@ MAY_PASS = {
     ("purpose", "a text"),
     ("subject", "a text"),
     ("data", "an object"),
+    ("allow_unregistered", "true"),
 }
 
 

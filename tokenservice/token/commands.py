@@ -12,7 +12,9 @@ from tokenservice.extensions import tokens
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.onetime.values import Party, Receipt, Terms
 from tokenservice.ops.terminal import Commands, show_line
+from tokenservice.token.audience import audience_of
 from tokenservice.token.schemas import STATES, CreateTokenRequest, ReceiptResponse
+from tokenservice.web.problems import Problem
 from tokenservice.web.texts import catalogue
 
 NEW_TOKEN = CreateTokenRequest()
@@ -26,12 +28,18 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.
 @click.option("--expires-in", type=click.IntRange(1), help="Life in seconds.")
 @click.option("--purpose", help="The purpose that validate must name.")
 @click.option("--audience", multiple=True, help="An account that may validate it; may be repeated.")
+@click.option(
+    "--allow-unregistered",
+    is_flag=True,
+    help="The audience may name an address without an account, for whoever registers it first.",
+)
 @click.option("--subject", help="The party it speaks for.")
 def create_token(
     correo: str,
     expires_in: int | None,
     purpose: str | None,
     audience: tuple[str, ...],
+    allow_unregistered: bool,
     subject: str | None,
 ) -> None:
     """Create a token of the account CORREO, and print it, once."""
@@ -40,13 +48,14 @@ def create_token(
         "expires_in": expires_in,
         "purpose": purpose,
         "audience": list(audience),
+        "allow_unregistered": allow_unregistered,
         "subject": subject or owner,
     }
     given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
-    life = given.pop("expires_in")
-    terms = Terms(**{**given, "audience": tuple(given.get("audience", ()))})
     with reported():
-        token = tokens.create(owner, life_seconds=life, terms=terms)
+        members, _ = audience_of(given)
+        terms = Terms(given.get("purpose", ""), members, given["subject"])
+        token = tokens.create(owner, life_seconds=given["expires_in"], terms=terms)
     show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
 
 
@@ -86,12 +95,17 @@ def list_tokens(correo: str, state: str | None, purpose: str) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Report a refusal of the engine in the words of the API.
+    """Report a refusal in the words of the API.
 
-    :raises click.ClickException: the engine refused
+    :raises click.ClickException: the engine or the request was refused
     """
     try:
         yield
+    except Problem as refusal:
+        mistakes = (refusal.errors or {}).items()
+        raise click.ClickException(
+            "; ".join(f"{field}: {why}" for field, why in mistakes)
+        ) from None
     except OneTimeError as error:
         detail = catalogue.problems[error.code].en.detail
         raise click.ClickException(f"{error.code}: {detail}") from None

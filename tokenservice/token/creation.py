@@ -9,6 +9,7 @@ from tokenservice.auth.callers import by_caller, caller
 from tokenservice.extensions import config, tokens
 from tokenservice.onetime.values import Created, Terms
 from tokenservice.telemetry import logs, metrics
+from tokenservice.token.audience import audience_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.schemas import (
     CreateTokenRequest,
@@ -55,13 +56,18 @@ def batch(given: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def terms_of(given: dict[str, Any]) -> Terms:
-    """The terms that a request asks for."""
+    """The terms that a request asks for.
+
+    :raises Problem: its audience names an address without an account
+    """
+    audience, asked = audience_of(given)
     return Terms(
         purpose=given.get("purpose", ""),
-        audience=tuple(given.get("audience", ())),
+        audience=audience,
         subject=given.get("subject", caller().id),
         data=given.get("data", ""),
         bind=given.get("bind", ""),
+        asked=asked,
     )
 
 

@@ -45,6 +45,17 @@ class Member(fields.String):
             raise ValidationError("Not a user id or an e-mail address.") from None
 
 
+class Flag(fields.Boolean):
+    """The value true or false, and none that stands for it elsewhere, such as 1 or "yes"."""
+
+    default_error_messages = {"invalid": "Takes true or false."}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
 class Bind(fields.String):
     """The SHA-256 of an action, in lower-case hexadecimal."""
 

@@ -156,6 +156,10 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Takes 1 to 100.": "Admite de 1 a 100.",
     "Takes 1 to 20.": "Admite de 1 a 20.",
     "Not a user id or an e-mail address.": "No es un id de usuario ni una dirección de correo.",
+    "No account has this address, and allow_unregistered is not true.": (
+        "Ninguna cuenta tiene esta dirección, y allow_unregistered no es true."
+    ),
+    "Takes true or false.": "Debe ser true o false.",
     "Not a state of a token.": "No es un estado de un token.",
     "Not a cursor of this list.": "No es un cursor de esta lista.",
     "Longer than this service allows.": "Es más de lo que permite este servicio.",

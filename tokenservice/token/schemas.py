@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 from tokenservice.extensions import config
 from tokenservice.onetime.values import State
-from tokenservice.token.fields import Bind, JsonObject, Member, purpose_field
+from tokenservice.token.fields import Bind, Flag, JsonObject, Member, purpose_field
 from tokenservice.web import texts
 from tokenservice.web.fields import OptionalText, Text, matching
 from tokenservice.web.schemas import Response
@@ -36,6 +36,13 @@ class CreateTokenRequest(Schema):
         Member(metadata={"example": "luis@example.com"}),
         validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
         metadata={"description": "the only accounts that may validate it"},
+    )
+    allow_unregistered = Flag(
+        load_default=False,
+        metadata={
+            "description": "its audience may name an address without an account, "
+            "for whoever registers that address first"
+        },
     )
     subject = Text(
         1, 255, metadata={"description": "the party it speaks for", "example": "order 7"}
@@ -64,7 +71,11 @@ class CreateTokenResponse(Response):
     expires_at = fields.DateTime()
     server_time = fields.DateTime()
     purpose = OptionalText()
-    audience = fields.List(fields.String(), allow_none=True)
+    audience = fields.List(
+        fields.String(),
+        allow_none=True,
+        metadata={"description": "ids; addresses only where they had no account"},
+    )
     subject = fields.String()
     state = fields.String(validate=validate.OneOf(STATES))
     replayed = fields.Boolean(metadata={"description": "an earlier call created it"})
