@@ -1,7 +1,8 @@
-"""The Flask and Response classes of the service, and the client address behind proxies."""
+"""The Flask and Response classes of the service, and what it believes of proxies."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
+from tokenservice.telemetry import logs
 from tokenservice.web.strictjson import StrictJSON
 
 
@@ -40,6 +42,12 @@ class Service(Flask):
         return super().ensure_sync(func)
 
 
+@functools.cache
+def report_unreadable(header: str, trusted_proxies: int) -> None:
+    """Log once that a header of the trusted proxies is not what it should be."""
+    logs.log.warning("proxy.header_unreadable", header=header, trusted_proxies=trusted_proxies)
+
+
 class Proxies(ProxyFix):
     """Read the client address from the last ``X-Forwarded-For`` entry, which the proxy wrote.
 
@@ -51,6 +59,9 @@ class Proxies(ProxyFix):
         if "HTTP_X_FORWARDED_FOR" in environ:
             words = environ["HTTP_X_FORWARDED_FOR"].replace('"', "")
             environ["HTTP_X_FORWARDED_FOR"] = words
+            if words.count(",") + 1 < self.x_for:
+                # The client counts as the last proxy.
+                report_unreadable("X-Forwarded-For", self.x_for)
         return super().__call__(environ, start_response)
 
 

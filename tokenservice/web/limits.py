@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import limits
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits.storage import Storage
@@ -22,6 +22,8 @@ from limits.storage import Storage
 from tokenservice.extensions import config, part
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.telemetry import logs, metrics
+from tokenservice.web import addresses
+from tokenservice.web.app import report_unreadable
 from tokenservice.web.counters import Counters, Verdict
 from tokenservice.web.problems import Problem
 
@@ -119,16 +121,13 @@ def report(verdicts: Iterable[Verdict]) -> None:
 
 def network(bits: int, bits_of_ipv6: int) -> str:
     """The network of so many bits that the client is in."""
-    try:
-        address = ipaddress.ip_address(request.remote_addr or "")
-    except ValueError:
+    address = addresses.of_client()
+    if address is None:
+        # All such clients share one count.
+        report_unreadable("X-Forwarded-For", config.trusted_proxies)
         return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        # A dual-stack socket names an IPv4 client so.
-        if address.ipv4_mapped:
-            address = address.ipv4_mapped
-        else:
-            bits = bits_of_ipv6
+    if address.version == 6:
+        bits = bits_of_ipv6
     return str(ipaddress.ip_network((address, bits), strict=False))
 
 
