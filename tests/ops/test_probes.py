@@ -6,8 +6,10 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import flask_migrate
+import httpx
 import psycopg2
 import pytest
 import redis
@@ -17,7 +19,9 @@ from werkzeug.test import TestResponse
 
 import dev
 from tests.stage.people import PASSWORD, enrol, new_correo
+from tests.stage.programs import needs
 from tests.stage.readiness import readiness
+from tests.stage.service import Service
 from tokenservice.extensions import db
 
 GOOD = {"postgres": "ok", "schema": "ok", "redis": "ok"}
@@ -253,7 +257,15 @@ def test_operations_need_no_caller(path: str, probe: FlaskClient) -> None:
     ("address", "status"),
     [
         ("127.0.0.1", 200),
+        ("127.0.0.53", 200),
         ("::1", 200),
+        ("::ffff:127.0.0.1", 200),  # by a dual-stack socket
+        ("0:0:0:0:0:0:0:1", 200),
+        ("::1%lo", 200),
+        ("::127.0.0.1", 403),
+        ("0.0.0.0", 403),
+        ("::", 403),
+        ("localhost", 403),
         ("192.0.2.1", 403),
         ("10.0.0.1", 403),
         ("2001:db8::1", 403),
@@ -267,6 +279,21 @@ def test_metrics_are_for_loopback(address: str, status: int, client: FlaskClient
     assert response.status_code == status
     if status == 403:
         assert response.get_json()["code"] == "forbidden"
+
+
+@pytest.mark.slow
+@needs(Path("/proc/net/if_inet6").exists(), "this machine has no IPv6")
+def test_metrics_are_for_loopback_on_every_socket(serve: Callable[..., Service]) -> None:
+    """A dual-stack socket, as of ``--bind [::]``, names 127.0.0.1 in another spelling."""
+    service = serve(web_concurrency=1)
+    service.host = "[::]"
+    with service:
+        for host in ("127.0.0.1", "[::1]", "127.0.0.2"):
+            response = httpx.get(f"http://{host}:{service.port}/metrics")
+            assert response.status_code == 200, host
+            forwarded = {"X-Forwarded-For": "[::1]:4711"}
+            response = httpx.get(f"http://{host}:{service.port}/metrics", headers=forwarded)
+            assert response.status_code == 403, host
 
 
 def test_metrics_ignore_a_forwarded_address(client: FlaskClient) -> None:

@@ -23,6 +23,8 @@ class Service:
     :param root: the folder of its code
     """
 
+    host = "127.0.0.1"  # that it listens on
+
     def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -40,7 +42,7 @@ class Service:
     def __enter__(self) -> Service:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"],
+                [sys.executable, "-m", "gunicorn", "-b", f"{self.host}:{self.port}"],
                 cwd=self.log.parent,
                 env=self._environment,
                 stderr=log,

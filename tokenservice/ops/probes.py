@@ -23,10 +23,10 @@ from tokenservice.ops.blueprint import blueprint
 from tokenservice.postgres.breaker import breaker
 from tokenservice.telemetry import metrics
 from tokenservice.telemetry.logs import quiet
+from tokenservice.web import addresses
 from tokenservice.web.problems import RETRY_SOON, Problem
 from tokenservice.web.views import public
 
-LOOPBACK = {"127.0.0.1", "::1"}
 FORWARDED = {"Forwarded", "X-Forwarded-For"}
 #: The age up to which a look at the stores is reported without a new one.
 LOOK_AGAIN_SECONDS = 0.25
@@ -67,10 +67,17 @@ def metrics_page() -> Response:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {config.metrics_token}".encode()):
             raise Problem("not_authenticated")
-    elif request.remote_addr not in LOOPBACK or FORWARDED & set(request.headers.keys()):
-        # Behind a proxy on this host every client looks like loopback.
+    elif not is_local():
         raise Problem("forbidden")
     return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+def is_local() -> bool:
+    """Tell whether the client is on this host."""
+    address = addresses.of_client()
+    # Behind a proxy on this host every client looks like loopback.
+    is_forwarded = FORWARDED & set(request.headers.keys())
+    return address is not None and address.is_loopback and not is_forwarded
 
 
 def is_stopping() -> bool:
