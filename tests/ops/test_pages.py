@@ -12,80 +12,22 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from tests.stage.browsing import Visit, chromium, execute, log_in
 from tests.stage.catalogue import PROBLEMS
 from tests.stage.people import PASSWORD, new_correo
-from tests.stage.programs import program
 from tests.stage.service import Service
 from tokenservice.token.schemas import TOKEN_VALID
 from tokenservice.web import texts
 
 PROBLEM = "application/problem+json"
-# A name, because Swagger UI holds back some requests where the address is loopback.
-HOST = "docs.test"
-WAIT_MS = 20_000  # Only a broken page takes it all; a busy machine takes some.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # There is no network but the service: no other host name resolves.
-    f"--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
-# A violation of the policy is an event of the page; this makes a console error of each.
-REPORT_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation",
-  (event) => console.error("policy:", event.violatedDirective, event.blockedURI));
-"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = program("chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
-
-
-class Visit:
-    """One page of a fresh browser profile, with its requests and its complaints."""
-
-    def __init__(self, browser: Browser, service: Service, language: str) -> None:
-        self.origin = f"http://{HOST}:{service.port}"
-        self.requested: list[str] = []
-        self.complaints: list[str] = []
-        context = browser.new_context(
-            base_url=self.origin, locale=language, viewport={"width": 1200, "height": 900}
-        )
-        context.add_init_script(REPORT_VIOLATIONS)
-        context.set_default_timeout(WAIT_MS)
-        expect.set_options(timeout=WAIT_MS)
-        context.on("request", lambda request: self.requested.append(request.url))
-        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-        context.on("console", self._on_console)
-        self.page: Page = context.new_page()
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-
-def execute(page: Page, operation: str, body: dict[str, Any]) -> tuple[Locator, Locator]:
-    """Try an operation out, and return the elements that show its status and its body.
-
-    Swagger UI writes "Undocumented" beside a status that the OpenAPI document lacks.
-    """
-    block = page.locator(f"#operations-{operation}")
-    block.locator(".opblock-summary-control").click()
-    block.get_by_role("button", name="Try it out").click()
-    block.locator("textarea.body-param__text").fill(json.dumps(body))
-    block.get_by_role("button", name="Execute").click()
-    live = block.locator(".live-responses-table tbody tr").first
-    return live.locator(".response-col_status"), live.locator(".highlight-code code")
 
 
 def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Service) -> None:
@@ -94,7 +36,7 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     Guards: ``PAGE_POLICY`` in web/headers.py, the wheel's assets, and web/openapi.py. The page
     violates no policy and sends no request to another host.
     """
-    visit = Visit(browser, service, "es-ES")
+    visit = Visit(browser, service.port, "es-ES")
     page = visit.page
     page.goto("/")
     expect(page).to_have_url(re.compile(r"/docs$"))
@@ -105,13 +47,7 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     status, _ = execute(page, "auth-register", account)
     expect(status).to_have_text("201")
 
-    page.locator(".auth-wrapper > .authorize").click()
-    dialog = page.locator(".modal-ux")
-    dialog.get_by_label("username").fill(correo)
-    dialog.get_by_label("password").fill(PASSWORD)
-    dialog.locator("button.authorize").click()
-    expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
-    dialog.locator("button.btn-done").click()
+    log_in(page, correo, PASSWORD)
 
     status, response = execute(page, "token-createToken", {"expires_in": 120})
     expect(status).to_have_text("201")
@@ -137,7 +73,7 @@ def test_problem_page_is_in_the_readers_language(
     browser: Browser, service: Service, language: texts.Language
 ) -> None:
     """Guards: ``PAGE_POLICY``, which allows the page its style, and ``texts.language``."""
-    visit = Visit(browser, service, f"{language}-US")
+    visit = Visit(browser, service.port, f"{language}-US")
     response = visit.page.goto("/problems/token_already_used")
     assert response is not None
     assert response.header_value("content-language") == language
