@@ -126,6 +126,7 @@ def behind_two(serve: Callable[..., Service]) -> Iterator[Service]:
     [
         ("X-Forwarded-For", "nobody-{}, 10.0.0.2"),
         ("X-Forwarded-For", "203.0.113.{}"),  # The other proxy has written nothing.
+        ("X-Forwarded-Prefix", "//evil-{}.example"),
     ],
 )
 def test_a_mistake_of_a_proxy_is_logged_once(header: str, value: str, behind_two: Service) -> None:
@@ -143,13 +144,14 @@ def test_a_mistake_of_a_proxy_is_logged_once(header: str, value: str, behind_two
 
     [line] = reported()
     assert (line["level"], line["header"], line["trusted_proxies"]) == ("warning", header, 2)
+    assert "evil" not in behind_two.log.read_text()
     assert "nobody" not in behind_two.log.read_text()
 
 
 @pytest.mark.slow
 def test_readable_headers_are_no_mistake(behind_two: Service) -> None:
     for chain in ("203.0.113.7:4711, 10.0.0.2", "[2001:db8::7], [2001:db8::8]:1"):
-        headers = {"X-Forwarded-For": chain}
+        headers = {"X-Forwarded-For": chain, "X-Forwarded-Prefix": "/tokens"}
         httpx.post(f"{behind_two.url}/auth/register", json={}, headers=headers)
     # The check of a proxy itself has no header.
     httpx.post(f"{behind_two.url}/auth/register", json={})

@@ -6,7 +6,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, redirect, render_template, send_from_directory, url_for
+from flask import (
+    Flask,
+    Response,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
 from werkzeug import Response as AnyResponse
 
 from tokenservice.extensions import config
@@ -32,7 +40,7 @@ def home() -> AnyResponse:
 @blueprint.route("/openapi.json")
 @public
 def openapi() -> Response:
-    return Response(document.json, mimetype="application/json")
+    return Response(document.below(request.script_root), mimetype="application/json")
 
 
 @blueprint.route("/docs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -42,6 +43,10 @@ class Service(Flask):
         return super().ensure_sync(func)
 
 
+#: A prefix of paths becomes part of links, so a client whose proxy passes it on could write any.
+PREFIX = re.compile(r"(/[A-Za-z0-9_~][A-Za-z0-9._~-]*)*/?")
+
+
 @functools.cache
 def report_unreadable(header: str, trusted_proxies: int) -> None:
     """Log once that a header of the trusted proxies is not what it should be."""
@@ -53,6 +58,8 @@ class Proxies(ProxyFix):
 
     Werkzeug reads the header as a list of RFC 9110, where an unclosed quote of the client makes the
     rest unreadable: the client would pass for the proxy. Addresses have no quotes.
+
+    ``X-Forwarded-Prefix`` is the part of the path that the proxy has taken away.
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -62,9 +69,15 @@ class Proxies(ProxyFix):
             if words.count(",") + 1 < self.x_for:
                 # The client counts as the last proxy.
                 report_unreadable("X-Forwarded-For", self.x_for)
+        if prefixes := environ.pop("HTTP_X_FORWARDED_PREFIX", ""):
+            prefix = prefixes.rpartition(",")[2].strip()
+            if PREFIX.fullmatch(prefix):
+                environ["HTTP_X_FORWARDED_PREFIX"] = prefix
+            else:
+                report_unreadable("X-Forwarded-Prefix", self.x_for)
         return super().__call__(environ, start_response)
 
 
 def init_app(app: Flask, config: Config) -> None:
     if hops := config.trusted_proxies:
-        app.wsgi_app = Proxies(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+        app.wsgi_app = Proxies(app.wsgi_app, x_for=hops, x_proto=hops, x_prefix=1)  # type: ignore[method-assign]

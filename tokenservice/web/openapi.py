@@ -34,8 +34,20 @@ IDEMPOTENCY_KEY = {
 class Document:
     """The document of an app, as the text that is served."""
 
-    def __init__(self, json: str) -> None:
-        self.json = json
+    def __init__(self, text: str) -> None:
+        self.json = text
+
+    def below(self, prefix: str) -> str:
+        """The document of a service whose paths begin with ``prefix``."""
+        if not prefix:
+            return self.json
+
+        def move(member: dict[str, Any]) -> dict[str, Any]:
+            paths = [(name, str(member.get(name))) for name in ("tokenUrl", "type", "example")]
+            return member | {name: prefix + path for name, path in paths if path.startswith("/")}
+
+        written = json.loads(self.json, object_hook=move)
+        return json.dumps({"servers": [{"url": prefix}], **written}, ensure_ascii=False)
 
 
 document = part(Document)

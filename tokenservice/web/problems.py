@@ -64,7 +64,7 @@ def respond(problem: Problem, status: int | None = None) -> Response:
     title, detail = message.text(language)
     status = status or message.status
     body: dict[str, Any] = {
-        "type": TYPE_PREFIX + problem.code,
+        "type": request.script_root + TYPE_PREFIX + problem.code,
         "title": title,
         "status": status,
         "detail": detail,
