@@ -8,6 +8,7 @@ setting.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -31,6 +32,13 @@ REDIS_SCHEMES = {"redis", "rediss", "unix"} | {
 }
 SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 LONGEST_WINDOW_SECONDS = 366 * 86_400
+# A page of the web, of an app with a scheme of its own, or of a browser's extension.
+ORIGIN = re.compile(
+    r"https?://([a-z0-9.-]+|\[(?P<ipv6>[0-9a-f:.]+)\])(:[0-9]{1,5})?"
+    r"|[a-z][a-z0-9+.-]*://localhost(:[0-9]{1,5})?"
+    r"|[a-z-]+-extension://[a-z0-9-]+",
+    re.IGNORECASE | re.ASCII,
+)
 # Settings of which the first must not be more than the second: a repeated answer is told from the
 # record, and a token that names no life must be allowed the usual one.
 PROPORTIONS = (
@@ -129,18 +137,30 @@ def redis_address(url: str) -> None:
     redis_servers(url)
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether ``text`` is an origin as a browser writes it."""
+    found = ORIGIN.fullmatch(text)
+    if found is None or found["ipv6"] is None:
+        return found is not None
+    try:
+        return str(ipaddress.IPv6Address(found["ipv6"])) == found["ipv6"].lower()
+    except ValueError:
+        return False
+
+
 class Origins(fields.Field[tuple[str, ...]]):
     """Exact CORS origins, comma separated.
 
     Flask-CORS takes a string with any of ``* \\ ] ? $ ^ [ ( )`` for a regular expression and
     matches only its beginning, so that ``https://trusted\\.com`` would let in
-    ``https://trusted.com.evil.example``. Nothing but scheme, host and port passes here.
+    ``https://trusted.com.evil.example``. Nothing but scheme, host and port passes here, and
+    ``web/headers.py`` escapes the brackets of an IPv6 address.
     """
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
         origins = tuple(origin for part in str(value).split(",") if (origin := part.strip()))
         for origin in origins:
-            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
+            if not is_origin(origin):
                 raise ValidationError("takes exact origins only, such as https://app.example.com")
         return origins
 

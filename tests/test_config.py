@@ -224,12 +224,65 @@ def test_the_urls_win_over_the_parts() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["*", "https://*.example", "https://a.example/", "https://a.example/x", "a.example", "null"],
+    [
+        *(
+            "*",
+            "https://*.example",
+            "https://a.example/",
+            "https://a.example/x",
+            "a.example",
+            "null",
+        ),
+        *(
+            "htps://a.example",
+            "ftp://a.example",
+            "file://",
+            "data:text",
+            "tauri://*",
+            "://localhost",
+        ),
+        *("capacitor://localhost/", "http://[::1", "http://::1:3000", "http://[::1]:", "http://[]"),
+        *("http://[::zz]:3000", "http://[0:0:0:0:0:0:0:1]", "http://[::1%eth0]", "https://[::1].b"),
+        *(
+            "tauri://[::1]",
+            "https://u@a.example",
+            "https://a.example:٣٠٠٠",
+            "https://a|b",
+            "x-extension://",
+        ),
+    ],
 )
 def test_only_exact_origins_are_accepted(origin: str) -> None:
     """S49. Red without the pattern in ``Origins``: Flask-CORS reads some as expressions."""
     with pytest.raises(ConfigError, match="cors_origins"):
         Config.from_mapping({"secret_key": SECRET_KEY, "cors_origins": origin})
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "https://a.example",
+            "HTTPS://A.Example:8443",
+            "http://192.0.2.1",
+            "http://localhost:3000",
+        ),
+        *(
+            "capacitor://localhost",
+            "tauri://localhost",
+            "ionic://localhost",
+            "my-app://localhost:1",
+        ),
+        *("http://[::1]:3000", "https://[2001:db8::7]", "http://[2001:DB8::7]:1"),
+        *(
+            "chrome-extension://abcdefghijklmnop",
+            "moz-extension://0b2d7e9e-1c3a-4c55-8f62-0a1b2c3d4e5f",
+        ),
+    ],
+)
+def test_an_origin_of_any_page_is_accepted(origin: str) -> None:
+    config = Config.from_mapping({"secret_key": SECRET_KEY, "cors_origins": f"{origin}, {origin}"})
+    assert config.cors_origins == (origin, origin)
 
 
 def start(given: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from tests.stage.people import Person
 
 ORIGIN, SECOND = "https://app.example.com", "http://localhost:5173"
+OTHERS = ("capacitor://localhost", "tauri://localhost", "http://[::1]:3000")
 PREFLIGHT = {
     "Access-Control-Request-Method": "POST",
     "Access-Control-Request-Headers": "authorization, content-type, idempotency-key",
@@ -19,7 +20,7 @@ PREFLIGHT = {
 
 @pytest.fixture(scope="module")
 def open_app(make_app: Callable[..., Flask], app: Flask) -> Flask:
-    return make_app(cors_origins=(ORIGIN, SECOND))
+    return make_app(cors_origins=(ORIGIN, SECOND, *OTHERS))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def words(value: str | None) -> set[str]:
     return {word.strip().lower() for word in (value or "").split(",")}
 
 
-@pytest.mark.parametrize("origin", [ORIGIN, SECOND])
+@pytest.mark.parametrize("origin", [ORIGIN, SECOND, *OTHERS])
 def test_a_listed_origin_may_read(origin: str, browser: FlaskClient) -> None:
     response = browser.get("/healthz", headers={"Origin": origin})
     assert response.headers["Access-Control-Allow-Origin"] == origin
@@ -55,11 +56,19 @@ def test_a_listed_origin_may_read(origin: str, browser: FlaskClient) -> None:
         "https://evilapp.example.com",
         "https://app.example.com@evil.example",
         "https://app.example.com\u00e9",
+        "capacitor://localhost:3000",
+        "capacitorx://localhost",
+        "tauri://localhost.evil.example",
+        # As a regular expression, [::1] is a colon or a one.
+        "http://::3000",
+        "http://1:3000",
+        "http://[::1]:30000",
+        "http://[::2]:3000",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_no_other_origin_may_read(origin: str, method: str, browser: FlaskClient) -> None:
-    """Guard: ``config.Origins`` keeps regular expressions out of Flask-CORS."""
+    """Guards: ``config.Origins`` and ``headers.exactly`` keep regular expressions out."""
     headers = {"Origin": origin, **(PREFLIGHT if method == "OPTIONS" else {})}
     response = browser.open("/healthz", method=method, headers=headers)
     assert not [name for name, _ in response.headers if name.startswith("Access-Control-Allow-O")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Flask, Response
 
 from config import Config
@@ -34,12 +36,20 @@ def secure(response: Response) -> Response:
     return response
 
 
+def exactly(origin: str) -> re.Pattern[str]:
+    """A pattern that matches ``origin`` alone, in either case.
+
+    Flask-CORS would take ``http://[::1]:3000`` for a regular expression.
+    """
+    return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE | re.ASCII)
+
+
 def init_app(app: Flask, config: Config) -> None:
     app.after_request(secure)
     if config.cors_origins:
         cors.init_app(
             app,
-            origins=list(config.cors_origins),
+            origins=[exactly(origin) for origin in config.cors_origins],
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
