@@ -115,6 +115,35 @@ def test_a_page_may_read_refusals_too(
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
+@pytest.mark.parametrize("origin", [ORIGIN, SECOND, None])
+@pytest.mark.parametrize("listed", [(ORIGIN,), (ORIGIN, "https://b.example")])
+@pytest.mark.parametrize("path", ["/healthz", "/docs/assets/swagger-ui.css", "/nowhere"])
+def test_every_response_varies_by_origin(
+    origin: str | None, listed: tuple[str, ...], path: str, make_app: Callable[..., Flask]
+) -> None:
+    """Also one without CORS headers, which a cache would else serve to a page of the origin.
+
+    Guard: ``headers.vary_by_origin``. Flask-CORS adds it for several origins alone.
+    """
+    headers = {"Origin": origin} if origin else {}
+    with make_app(cors_origins=listed).test_client().get(path, headers=headers) as response:
+        assert "origin" in words(response.headers["Vary"])
+        allowed = response.headers.getlist("Access-Control-Allow-Origin")
+        assert allowed == ([ORIGIN] if origin == ORIGIN else [])
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/token/x/y", "/static/nothing"])
+def test_a_page_may_read_that_a_path_does_not_exist(path: str, browser: FlaskClient) -> None:
+    """A preflight with a 404 would be a network error. Guard: ``headers.answer_preflight``."""
+    preflight = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    response = browser.post(path, headers={"Origin": ORIGIN}, json={})
+    assert response.status_code in {404, 405}
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert browser.options("/nowhere", headers={"Origin": ORIGIN}).status_code == 404
+
+
 def test_by_default_no_origin_may_read(client: FlaskClient) -> None:
     for method in ("GET", "OPTIONS"):
         response = client.open("/healthz", method=method, headers={"Origin": ORIGIN, **PREFLIGHT})

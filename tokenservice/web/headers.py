@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from flask import Flask, Response
+from flask import Flask, Response, request
+from werkzeug.exceptions import NotFound
 
 from config import Config
 from tokenservice.extensions import cors
@@ -44,12 +45,29 @@ def exactly(origin: str) -> re.Pattern[str]:
     return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE | re.ASCII)
 
 
+def answer_preflight() -> Response | None:
+    """Respond to the preflight of a path that does not exist, so that a page can read its 404."""
+    if request.method != "OPTIONS" or not isinstance(request.routing_exception, NotFound):
+        return None
+    return Response() if "Access-Control-Request-Method" in request.headers else None
+
+
+def vary_by_origin(response: Response) -> Response:
+    """Keep a cache from serving a page of one origin what it holds of another, or of none."""
+    response.vary.add("Origin")
+    return response
+
+
 def init_app(app: Flask, config: Config) -> None:
     app.after_request(secure)
     if config.cors_origins:
+        app.before_request(answer_preflight)
+        app.after_request(vary_by_origin)
         cors.init_app(
             app,
             origins=[exactly(origin) for origin in config.cors_origins],
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
+            always_send=False,
+            vary_header=False,
         )
