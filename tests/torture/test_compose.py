@@ -114,6 +114,14 @@ def test_each_container_connects_with_the_least_privileges(services: dict[str, S
     assert migrate["database_url"].startswith(f"postgresql://{OWNER}@127.0.0.1/")
 
 
+def test_proxy_lists_the_origins_of_the_service() -> None:
+    """Guard: CORS_ORIGINS in docker-compose.yml; the service has the whole .env."""
+    for listed in ("https://a.example, http://[::1]:3000", ""):
+        done = compose("config", "--format", "json", cors_origins=listed, **SECRETS)
+        proxy = json.loads(done.stdout)["services"]["proxy"]
+        assert proxy["environment"] == {"CORS_ORIGINS": listed}
+
+
 def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
     for service in services.values():
         for mount in service.get("volumes", []):
