@@ -36,6 +36,7 @@ def document(client: FlaskClient, **headers: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @needs_haproxy
 def test_the_docs_work_below_a_prefix(serve: Callable[..., Service], tmp_path: Path) -> None:
     """Register, authorize and create in a browser, all of it below the prefix.
