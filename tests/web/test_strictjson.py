@@ -94,6 +94,33 @@ def test_strict_json_is_read(body: bytes, value: Any) -> None:
     assert strictjson.loads(body) == value
 
 
+@pytest.mark.parametrize("body", [b"\xef\xbb\xbf{}", "\ufeff{}", "\ufeff", "\ufeff\ufeff{}"])
+def test_a_byte_order_mark_is_named(body: bytes | str) -> None:
+    """Nobody sees it in an editor. Only the start of a text is one: elsewhere it is a letter."""
+    with pytest.raises(ValueError, match="begins with a byte order mark"):
+        strictjson.loads(body)
+    assert strictjson.loads('{"a": "\ufeff"}') == {"a": "\ufeff"}
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "no byte order mark (BOM)"), ("es", "sin marca de orden de bytes")],
+)
+@pytest.mark.parametrize("path", ["/auth/register", "/auth/login"])
+def test_a_body_with_a_byte_order_mark_is_refused_with_the_reason(
+    client: FlaskClient, path: str, language: str, words: str
+) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"correo": new_correo(), "password": PASSWORD}).encode()
+    response = client.post(
+        path,
+        data=body,
+        content_type="application/json",
+        headers={"Accept-Language": language},
+    )
+    assert (response.status_code, response.json["code"]) == (400, "not_json")
+    assert words in response.json["detail"]
+
+
 @pytest.mark.parametrize("opened", [b"[", b'{"a":'])
 def test_nesting_is_accepted_up_to_the_limit_and_no_further(opened: bytes) -> None:
     closed = b"]" if opened == b"[" else b"}"

@@ -86,13 +86,13 @@ PROBLEMS: Mapping[str, Message] = {
         400,
         Text(
             "El cuerpo no es JSON",
-            "El cuerpo debe ser JSON estricto en UTF-8: sin nombres repetidos, sin NaN, sin "
-            "caracteres nulos y sin anidar demasiado.",
+            "El cuerpo debe ser JSON estricto en UTF-8: sin marca de orden de bytes (BOM), sin "
+            "nombres repetidos, sin NaN, sin caracteres nulos y sin anidar demasiado.",
         ),
         Text(
             "The body is not JSON",
-            "The body must be strict JSON in UTF-8: no repeated names, no NaN, no null "
-            "characters, no deep nesting.",
+            "The body must be strict JSON in UTF-8: no byte order mark (BOM), no repeated names, "
+            "no NaN, no null characters, no deep nesting.",
         ),
     ),
     "forbidden": Message(
