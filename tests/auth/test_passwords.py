@@ -195,6 +195,50 @@ def test_the_accounts_own_words_count_only_for_its_owner() -> None:
     assert not is_guessable("zxolotlqueh77", ["Ana", "ana@example.com"])
 
 
+@pytest.mark.parametrize(
+    ("nombre", "password"),
+    [
+        ("Ñandú", "Ñandú-Ñandú"),
+        ("Ñandú", "ñandú.ÑANDÚ.Ñandú!"),
+        ("Ñandú", "Nandu-Nandu-Nandu"),
+        ("Nandu", "Ñandú-Ñandú"),
+        ("Ñandú", "údnañ údnañ"),
+        ("Ñandú", "Ñ4ndú_2024_Ñ4ndú"),
+        (unicodedata.normalize("NFD", "Ñandú"), "Ñandú-Ñandú"),
+        ("Maximiliano Echeverría", "Echeverria;Maximiliano;1"),
+        ("Li", "Li-Li-Li-Li"),
+        ("\u674e\u660e", "\u674e\u660e-\u674e\u660e-2024"),
+        ("Ana", "max.echeverria+max.echeverria"),
+        ("Ana", "Token-Service 2024"),
+        ("Ana", "example.com-ana-max"),
+        ("Sen", "contraSenseña"),
+    ],
+)
+def test_what_is_left_without_the_owners_words_is_strong(nombre: str, password: str) -> None:
+    """Guard: ``without``. zxcvbn takes any three words in a row for 10^8 guesses."""
+    assert is_guessable(password, [nombre, CORREO])
+
+
+@pytest.mark.parametrize(
+    ("nombre", "password"),
+    [
+        ("Ana", "anaconda verde y bicicleta"),
+        ("Ñandú", "Ñandú sobre el tejado de zinc"),
+        ("Li", "correcto caballo batería grapa"),
+        ("A B C", "abecedario de cactus azul"),
+        ("\u674e\u660e", "\u6b63\u786e\u7684\u9a6c\u7535\u6c60\u8ba2\u4e66\u9489"),
+        ("\uae40", "\uac00\ub098\ub2e4\ub77c\ub9c8\ubc14\uc0ac\uc544"),
+    ],
+)
+def test_a_strong_password_may_hold_a_word_of_its_owner(nombre: str, password: str) -> None:
+    """The twin: what is left decides, and a single letter is no word."""
+    assert not is_guessable(password, [nombre, CORREO])
+
+
+def test_a_password_of_the_own_name_twice_is_refused(client: FlaskClient) -> None:
+    assert register(client, "Ñandú-Ñandú", nombre="Ñandú")[0] == 422
+
+
 def test_a_refusal_gives_its_reason_and_not_the_password(client: FlaskClient) -> None:
     password = "contraseña123"
     account = {"nombre": NOMBRE, "correo": new_correo(), "password": password}

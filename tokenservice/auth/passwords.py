@@ -50,7 +50,8 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
     """Tell whether 10^8 guesses find it, given ``context`` (names, addresses).
 
     10^8 is zxcvbn's score of 3 (ASVS 5.0 V6.2.4, V6.2.11). Only the first 72 characters are scored:
-    more cannot make them weaker, and scoring slows with length.
+    more cannot make them weaker, and scoring slows with length. What is left without the words of
+    the context is scored too: zxcvbn takes any three words in a row for 10^8 guesses.
     """
     scored = password[:72]
     # zxcvbn tries every reading of every look-alike, and a hostile text has thousands, which take
@@ -59,7 +60,7 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
     if math.prod(map(len, readings.values())) > MOST_READINGS:
         scored = zxcvbn.matching.translate(scored, PLAIN)
     known = {"token-service", "tokenservice"}
-    for text in (text.lower() for text in context):
+    for text in (normalized(text).lower() for text in context):
         parts = [part for part in re.split(r"[\W_]+", text) if part]
         local = re.split(r"[\W_]+", text.partition("@")[0])
         known |= {text, "".join(local), *parts}
@@ -68,9 +69,45 @@ def is_guessable(password: str, context: Iterable[str]) -> bool:
         **zxcvbn.matching.RANKED_DICTIONARIES,
         "user_inputs": zxcvbn.matching.build_ranked_dict(known),
     }
-    found = zxcvbn.matching.omnimatch(scored, dictionaries)
-    return bool(
-        zxcvbn.scoring.most_guessable_match_sequence(scored, found)["guesses"] < FEW_GUESSES
+    texts = {scored, without(scored, known)}
+    return any(guesses(text, dictionaries) < FEW_GUESSES for text in texts)
+
+
+def guesses(text: str, dictionaries: dict[str, dict[str, int]]) -> float:
+    if not text:  # zxcvbn cannot score it.
+        return 1.0
+    found = zxcvbn.matching.omnimatch(text, dictionaries)
+    return float(zxcvbn.scoring.most_guessable_match_sequence(text, found)["guesses"])
+
+
+def without(text: str, words: Iterable[str]) -> str:
+    """What is left of ``text`` without ``words``.
+
+    They count in any case, reversed, with look-alikes, and with or without accents. A single letter
+    is no word.
+    """
+    own = [unaccented(word) for word in words if len(word) > 1]
+    dictionary = {"own": zxcvbn.matching.build_ranked_dict(own)}
+    matchers = (
+        zxcvbn.matching.dictionary_match,
+        zxcvbn.matching.reverse_dictionary_match,
+        zxcvbn.matching.l33t_match,
+    )
+    taken = {
+        place
+        for matcher in matchers
+        for match in matcher(unaccented(text), dictionary)
+        for place in range(match["i"], match["j"] + 1)
+    }
+    return "".join(letter for place, letter in enumerate(text) if place not in taken)
+
+
+def unaccented(text: str) -> str:
+    """``text`` with as many characters, letters without their accents."""
+    apart = [(letter, unicodedata.normalize("NFKD", letter)) for letter in text]
+    return "".join(
+        parts[0] if all(map(unicodedata.combining, parts[1:])) else letter
+        for letter, parts in apart
     )
 
 
