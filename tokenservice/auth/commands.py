@@ -136,7 +136,10 @@ def seed(file: Path | None, count: int | None, password_stdin: bool, dry_run: bo
     # Hashing takes long. Until it is done, no transaction blocks other registrations, and the
     # hashes wait in a file because memory may not hold them.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
-        with click.progressbar(length=total, label="Hashing", file=sys.stderr) as bar:
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(
+            length=total, label="Hashing", file=sys.stderr, hidden=hidden
+        ) as bar:
             for batch in batches(lines):
                 kept.writelines(json.dumps(row) + "\n" for row in hashed(missing(batch)))
                 bar.update(len(batch))

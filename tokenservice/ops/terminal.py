@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from typing import Any
 
 import click
+from flask import Flask
 from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
 
+from tokenservice.postgres.breaker import is_outage
+from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
+
+LOGIN = "Check database_url, or db_user and db_password"
+#: What to do about a kind of failure that is no outage, or none of the address.
+REMEDIES = {
+    "missing table": 'Run "flask db upgrade"',
+    "no permission": LOGIN,
+    "wrong user or password": LOGIN,
+    "unknown role": LOGIN,
+    "not allowed by pg_hba.conf": LOGIN,
+    "missing database": "Check database_url, or db_name",
+    "TLS mismatch": "Check the options of database_url",
+}
+ADDRESS = "Check database_url, or db_host and db_port"
+
+
+class Command(click.Command):
+    """A command that takes text alone: Python passes other bytes on as lone surrogates."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            for text in given if isinstance(given, tuple) else (given,):
+                try:
+                    str(text).encode()
+                except UnicodeEncodeError:
+                    hint = parameter.get_error_hint(ctx)
+                    raise click.ClickException(f"{hint} is not in UTF-8") from None
+        return super().invoke(ctx)
 
 
 class Commands(AppGroup):
-    """A group of commands whose error messages may quote their input."""
+    """A group of commands that fail with one line, which may quote their input."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -21,7 +57,36 @@ class Commands(AppGroup):
             lines = error.message.split("\n")
             error.message = "\n".join(map(escaped, lines))  # type: ignore[misc]
             raise
+        except SQLAlchemyError as error:
+            name = kind(error)
+            if not is_outage(error) and name not in REMEDIES:
+                raise
+            remedy = REMEDIES.get(name, ADDRESS)
+            raise click.ClickException(f"Postgres: {name}. {remedy}.") from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click ends the command, as others end in a pipe.
+                raise
+            raise click.ClickException(error.strerror or type(error).__name__) from None
 
 
 def show_line(value: dict[str, Any]) -> None:
-    click.echo(escaped(json.dumps(value, ensure_ascii=False)))
+    line = escaped(json.dumps(value, ensure_ascii=False))
+    try:
+        line.encode(getattr(sys.stdout, "encoding", "utf-8"))  # It may be closed.
+    except UnicodeEncodeError:
+        line = json.dumps(value)
+    click.echo(line)
+
+
+def init_app(app: Flask) -> None:
+    """Let the commands of Flask-Migrate fail as our own do."""
+    theirs = app.cli.commands["db"]
+    assert isinstance(theirs, click.Group)
+    ours = Commands(
+        "db",
+        commands=theirs.commands,
+        params=theirs.params,
+        callback=theirs.callback,
+        help=theirs.help,
+    )
+    app.cli.add_command(ours)
