@@ -21,7 +21,7 @@ from config import Config
 from tests.stage.paths import ROOT
 from tests.stage.people import PASSWORD, new_correo
 from tests.stage.waiting import until
-from tokenservice.auth.commands import BATCH
+from tokenservice.auth.seeding import BATCH
 
 Seed = Callable[[Path], subprocess.Popen[str]]
 
@@ -90,7 +90,7 @@ def test_seed_holds_no_lock_and_writes_nothing_while_it_hashes(
     app: Flask, postgres: dev.Postgres, seed: Seed, correos: list[str], tmp_path: Path
 ) -> None:
     """Not even the lock of a SELECT, for which a migration would wait. Guard: ``rollback`` in
-    ``commands.missing``."""
+    ``seeding.missing``."""
     watch = psycopg2.connect(postgres.url)
     watch.autocommit = True
     try:
