@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
@@ -34,3 +35,10 @@ class Password(fields.String):
             # From a command, whose input Python decodes leniently in some locales.
             raise ValidationError("Not a valid utf-8 string.") from None
         return passwords.normalized(text)
+
+
+class Moment(fields.DateTime):
+    """A time in UTC. Postgres gives it in the time zone of the server, or of PGTZ."""
+
+    def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> Any:
+        return super()._serialize(value and value.astimezone(UTC), *args, **kwargs)

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from tokenservice.auth import passwords
-from tokenservice.auth.fields import Correo, Password
+from tokenservice.auth.fields import Correo, Moment, Password
 from tokenservice.web.fields import Text
 from tokenservice.web.schemas import Response
 
@@ -60,7 +60,7 @@ class AccountResponse(Response):
     nombre = fields.String()
     correo = fields.String()
     is_active = fields.Boolean()
-    created_at = fields.DateTime()
+    created_at = Moment()
 
 
 class LoginResponse(Response):
