@@ -240,6 +240,7 @@ class Config:
     rate_limit_create: str = text("60 per minute", rate)
     rate_limit_validate: str = text("600 per minute", rate)
     trusted_proxies: int = whole(0, 0, 10)
+    local_domains: bool = setting(fields.Boolean(load_default=False))
 
     cors_origins: tuple[str, ...] = setting(Origins(load_default=()))
     log_level: str = text(

@@ -46,6 +46,7 @@ READ: dict[str, tuple[str, Any]] = {
     "rate_limit_create": ("10/second", "10/second"),
     "rate_limit_validate": ("off", "off"),
     "trusted_proxies": ("1", 1),
+    "local_domains": ("yes", True),
     "cors_origins": (
         "https://a.example, http://localhost:3000",
         ("https://a.example", "http://localhost:3000"),
@@ -66,6 +67,7 @@ BAD: dict[str, str] = {
     "redis_url": "http://localhost:6379",
     "rate_limit_login": "unlimited",
     "trusted_proxies": "-42",
+    "local_domains": "perhaps",
     "cors_origins": r"https://trusted\.com",
     "log_level": "verbose",
     "metrics_token": "tooshort",

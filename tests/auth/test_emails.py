@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
+
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.stage.people import PASSWORD
 from tokenservice.auth.emails import MAX_LENGTH, canonical, masked
 
 LETTERS = st.characters(codec="utf-8")
@@ -116,6 +121,60 @@ def test_canonical_raises_nothing_but_value_error(text: str) -> None:
 def test_canonical_is_idempotent_for_letters_that_change_when_lowered(text: str) -> None:
     once = canonical(text)
     assert canonical(once) == once
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("Ana@Printer.LOCAL", "ana@printer.local"),
+        ("ana@app.test", "ana@app.test"),
+        ("ana@EXÁMPLE.local", "ana@exámple.local"),
+        ("ana@printer。local", "ana@printer.local"),
+        ("ana@local", None),
+        ("ana@test", None),
+        ("ana@localhost", None),
+        ("ana@my.localhost", None),
+        ("ana@my.invalid", None),
+        ("ana@my.onion", None),
+        ("ana@my.home.arpa", None),
+        ("ana@-.local", None),
+    ],
+)
+def test_local_domains_are_for_closed_networks(given: str, stored: str | None) -> None:
+    """Red without the check of the last label. Other names that lead nowhere stay refused."""
+    assert spelling(given) is None
+    if stored is None:
+        with pytest.raises(ValueError, match="not an e-mail address"):
+            canonical(given, local_domains=True)
+    else:
+        assert canonical(given, local_domains=True) == stored
+
+
+@pytest.mark.parametrize("domain", ["local", "test"])
+def test_an_account_at_a_local_domain_needs_the_setting(
+    make_app: Callable[..., Flask], app: Flask, domain: str
+) -> None:
+    """In every place that reads an address."""
+    correo = f"ana@{secrets.token_hex(4)}.{domain}"
+    account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
+    credentials = {"correo": correo, "password": PASSWORD}
+    closed = make_app(local_domains=True, rate_limit_login="5 per minute")
+
+    assert app.test_client().post("/auth/register", json=account).status_code == 422
+    client = closed.test_client()
+    assert client.post("/auth/register", json=account).status_code == 201
+    login = client.post("/auth/login", json={**credentials, "correo": correo.upper()})
+    assert login.status_code == 200
+    jwt = {"Authorization": f"Bearer {login.json['access_token']}"}
+    token = client.post("/token/create", json={"audience": [correo]}, headers=jwt)
+    assert token.status_code == 201
+    listed = closed.test_cli_runner().invoke(args=["tokens", "list", correo.upper()])
+    assert token.json["id"] in listed.stdout
+
+    assert app.test_client().post("/auth/login", json=credentials).status_code == 422
+    # An operator can still shut it out.
+    disabled = app.test_cli_runner().invoke(args=["users", "disable", correo])
+    assert disabled.exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tokenservice.auth import emails, seeding
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
-from tokenservice.extensions import db
+from tokenservice.extensions import config, db
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.web.plaintext import escaped
 
@@ -58,7 +58,7 @@ def checked(given: dict[str, Any], schema: Schema = seeding.REGISTRATION) -> dic
 def account(correo: str) -> User:
     """:raises click.ClickException: there is no such account"""
     try:
-        spelling = emails.canonical(correo)
+        spelling = emails.canonical(correo, local_domains=config.local_domains)
     except ValueError:
         spelling = correo
     user = db.session.scalar(select(User).where(User.correo == spelling))

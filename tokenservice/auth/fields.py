@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from tokenservice.auth import emails, passwords
+from tokenservice.extensions import config
 
 
 class Correo(fields.String):
@@ -15,7 +16,8 @@ class Correo(fields.String):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         try:
-            return emails.canonical(super()._deserialize(value, *args, **kwargs))
+            text = super()._deserialize(value, *args, **kwargs)
+            return emails.canonical(text, local_domains=config.local_domains)
         except ValueError:
             raise ValidationError("Not an e-mail address.") from None
 

@@ -73,7 +73,8 @@ def account() -> str | None:
     try:
         form = request.mimetype == FORM
         given = request.form["username"] if form else request.get_json()["correo"]
-        return counters.pseudonym(emails.canonical(given))
+        spelling = emails.canonical(given, local_domains=config.local_domains)
+        return counters.pseudonym(spelling)
     except (HTTPException, KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from tokenservice.auth import emails
+from tokenservice.extensions import config
 from tokenservice.web.fields import matching
 
 MAX_DATA_BYTES = 4096
@@ -40,7 +41,9 @@ class Member(fields.String):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, *args, **kwargs)
         try:
-            return emails.canonical(text) if "@" in text else str(uuid.UUID(text))
+            if "@" in text:
+                return emails.canonical(text, local_domains=config.local_domains)
+            return str(uuid.UUID(text))
         except ValueError:
             raise ValidationError("Not a user id or an e-mail address.") from None
 
