@@ -1,20 +1,83 @@
-"""docs/operations.md: the commands of ``flask``, in both languages."""
+"""The commands of ``flask`` in the pages: those of docs/operations.md, in both languages."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import click
+import pytest
 from flask import Flask
 
-from tests.docs.pages import either_language, read, table
+from config import Config
+from tests.docs.pages import CODE, ENGLISH_ONLY, TWINS, either_language, read, table
+from tests.stage.commands import flask
+from tests.stage.people import PASSWORD, Person, new_correo
+
+PAGE = "docs/operations.md"
+PAGES = [*TWINS, *TWINS.values(), *ENGLISH_ONLY, "CONTRIBUTING.md", "deploy/README.md"]
+COMMAND = re.compile(r"\bflask ((?:db|users|tokens) [a-z][^`\n]*)")
 
 
-@either_language("docs/operations.md")
+def calls() -> set[str]:
+    """Every call in the pages, and those of the table once more with each of their options."""
+    found = {call.strip() for page in PAGES for call in COMMAND.findall(read(page))}
+    for called, text in table(read(PAGE), "`flask db upgrade`"):
+        for command in COMMAND.findall(called):
+            options = [code for code in CODE.findall(text) if code.startswith("-")]
+            found |= {f"{command} {option}" for option in options}
+    return found
+
+
+def words(call: str, values: dict[str, str]) -> list[str]:
+    """The arguments of a call, with values for what a page writes in capitals.
+
+    FILE gives way to an option that stands in its place.
+    """
+    if " --count" in call or call.endswith(" -"):
+        call = call.replace(" FILE", "")
+    return [values.get(word, word) for word in call.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", sorted(calls()))
+def test_a_call_of_the_pages_ends_with_0(
+    config: Config, person: Person, tmp_path: Path, call: str
+) -> None:
+    """By the real command. One that needs a password reads it from standard input."""
+    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
+    text = PASSWORD
+    if call.startswith("users seed"):
+        lines = json.dumps(account)
+        (tmp_path / "people.jsonl").write_text(lines)
+        text = lines if call.endswith(" -") else text
+    elif call.startswith(("users create", "users set-password")):
+        call += " --password-stdin"
+    values = {"NOMBRE": "Ana", "FILE": "people.jsonl", "N": "60", "P": "pay", "S": "active"}
+    values |= dict.fromkeys(("CORREO", "A"), person.correo)
+    values["1000"] = "10"  # A thousand hashes take long.
+    if call.startswith("users create"):
+        values["CORREO"] = new_correo()
+    if " ID" in call:
+        made = flask(
+            config, "tokens", "create", person.correo, "--expires-in", "600", folder=tmp_path
+        )
+        values["ID"] = json.loads(made.stdout)["id"]
+    done = flask(config, *words(call, values), folder=tmp_path, text=text.encode())
+    assert done.returncode == 0, done.stderr
+
+
+def test_calls_are_found_in_the_pages() -> None:
+    """Without them the test above would prove nothing."""
+    assert len(calls()) > 20
+    assert {"users list", "tokens create CORREO --audience A", "users seed FILE -"} <= calls()
+
+
+@either_language(PAGE)
 def test_commands_exist(page: str, app: Flask) -> None:
     """A command or option that is added to these groups, or dropped, turns this red."""
-    rows = table(read(page), "`flask db upgrade`")
-    written = " ".join(f"{called} {text}" for called, text in rows)
+    written = read(page).partition("`flask db upgrade`")[2]
     known: set[str] = set()
     for name in ("users", "tokens"):
         group = app.cli.commands[name]
@@ -22,4 +85,4 @@ def test_commands_exist(page: str, app: Flask) -> None:
         assert set(re.findall(rf"flask {name} ([a-z-]+)[ `]", written)) == set(group.commands)
         for command in group.commands.values():
             known.update(*(parameter.opts for parameter in command.params))
-    assert set(re.findall(r"--[a-z-]+", written)) <= known
+    assert set(re.findall(r"--[a-z-]+", written)) == {name for name in known if name[:2] == "--"}
