@@ -73,7 +73,6 @@ class Site:
         path, body, headers = {
             "create": ("/token/create", {"expires_in": 3600}, known.headers),
             "create by a stranger": ("/token/create", {}, self.stranger.headers),
-            "create for an address": ("/token/create", {"audience": [known.correo]}, known.headers),
             "validate": ("/token/validate", {"token": token}, known.headers),
             "login": ("/auth/login", {"correo": known.correo, "password": PASSWORD}, {}),
             "register": ("/auth/register", account, {}),

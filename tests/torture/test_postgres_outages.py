@@ -47,10 +47,7 @@ def read_only(site: Site) -> Iterator[None]:
 
 #: Longer than a worker caches an account.
 STALE = 1.6
-LOCKED = dict.fromkeys(
-    ("create by a stranger", "create for an address", "login", "register", "me"),
-    "database_unavailable",
-)
+LOCKED = dict.fromkeys(("create by a stranger", "login", "register", "me"), "database_unavailable")
 AWAY = LOCKED | {"readyz": "not_ready"}
 NO_WRITES = {"register": "database_unavailable", "readyz": "not_ready"}
 # One call at a time waits for Postgres, and finds out for all whether it is back.
