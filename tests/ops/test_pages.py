@@ -14,9 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, expect
 
-from tests.stage.browsing import Visit, chromium, execute, log_in
+from tests.stage.browsing import Visit, chromium, execute, sign_up
 from tests.stage.catalogue import PROBLEMS
-from tests.stage.people import PASSWORD, new_correo
 from tests.stage.service import Service
 from tokenservice.token.schemas import TOKEN_VALID
 from tokenservice.web import texts
@@ -40,14 +39,7 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     page = visit.page
     page.goto("/")
     expect(page).to_have_url(re.compile(r"/docs$"))
-    expect(page.get_by_role("heading", name="Token Service API")).to_be_visible()
-
-    correo = new_correo()
-    account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
-    status, _ = execute(page, "auth-register", account)
-    expect(status).to_have_text("201")
-
-    log_in(page, correo, PASSWORD)
+    sign_up(page)
 
     status, response = execute(page, "token-createToken", {"expires_in": 120})
     expect(status).to_have_text("201")

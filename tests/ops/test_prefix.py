@@ -14,8 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import expect
 
-from tests.stage.browsing import Visit, chromium, execute, log_in
-from tests.stage.people import PASSWORD, new_correo
+from tests.stage.browsing import Visit, chromium, execute, sign_up
 from tests.stage.service import Service
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy
 
@@ -55,12 +54,7 @@ def test_the_docs_work_below_a_prefix(serve: Callable[..., Service], tmp_path: P
         page = visit.page
         page.goto("/tokens/")
         expect(page).to_have_url(re.compile(r"/tokens/docs$"))
-        expect(page.get_by_role("heading", name="Token Service API")).to_be_visible()
-        correo = new_correo()
-        account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
-        status, _ = execute(page, "auth-register", account)
-        expect(status).to_have_text("201")
-        log_in(page, correo, PASSWORD)
+        sign_up(page)
         status, _ = execute(page, "token-createToken", {"expires_in": 120})
         expect(status).to_have_text("201")
         paths = {urlsplit(url).path for url in visit.requested}

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import psycopg2
 import pytest
 from flask import Flask
-from sqlalchemy import event, text
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 import dev
 from tests.stage.faults import locked
 from tests.stage.people import PASSWORD, Person, enrol, new_correo
 from tests.stage.proxy import Proxy
+from tests.stage.queries import recorded
 from tests.stage.readiness import readiness
 from tests.stage.waiting import until
 from tokenservice.extensions import db
@@ -87,22 +88,6 @@ def site(app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]) -> 
         proxy.mend()
         with made.app_context():
             db.engine.dispose()
-
-
-@contextlib.contextmanager
-def queries(app: Flask, beginning: str) -> Iterator[list[str]]:
-    """The queries of ``app`` in the block that start with ``beginning``."""
-    seen: list[str] = []
-
-    def note(*call: Any) -> None:
-        if call[2].startswith(beginning):
-            seen.append(call[2])
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def test_no_route_waits_for_a_postgres_that_just_failed(site: Site) -> None:
@@ -197,7 +182,7 @@ def test_a_crowd_of_one_caller_queries_once_for_each_place(site: Site) -> None:
     """Guard: the second look into the cache in ``Callers.find``."""
     stranger = enrol(site.app.test_client().post)
     site.proxy.slow(0.02)
-    with queries(site.app, "SELECT users") as seen:
+    with recorded(site.app, "SELECT users") as seen:
         responses = site.at_once(8, lambda: site.create(stranger))
     assert {response.status for response in responses} == {201}
     assert 1 <= len(seen) <= 2
@@ -282,7 +267,7 @@ def test_an_old_look_is_not_reported(site: Site) -> None:
 
 
 def test_a_crowd_at_readyz_is_one_look(site: Site) -> None:
-    with queries(site.app, "SHOW") as looks:
+    with recorded(site.app, "SHOW") as looks:
         started = time.monotonic()
         for _ in range(5):
             responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))

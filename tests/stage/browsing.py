@@ -9,6 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+from tests.stage.people import PASSWORD, new_correo
 from tests.stage.programs import program
 
 # A name, because Swagger UI holds back some requests where the address is loopback.
@@ -72,6 +73,16 @@ def log_in(page: Page, correo: str, password: str) -> None:
     dialog.locator("button.authorize").click()
     expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
     dialog.locator("button.btn-done").click()
+
+
+def sign_up(page: Page) -> None:
+    """Register an account on the page of the documentation, and authorize as it."""
+    expect(page.get_by_role("heading", name="Token Service API")).to_be_visible()
+    correo = new_correo()
+    account = {"nombre": "Ana", "correo": correo, "password": PASSWORD}
+    status, _ = execute(page, "auth-register", account)
+    expect(status).to_have_text("201")
+    log_in(page, correo, PASSWORD)
 
 
 def execute(page: Page, operation: str, body: dict[str, Any]) -> tuple[Locator, Locator]:

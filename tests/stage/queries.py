@@ -1,11 +1,17 @@
-"""Single queries of a Postgres or a Redis."""
+"""Single queries of a Postgres or a Redis, and the queries of an app."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import redis
+from flask import Flask
+from sqlalchemy import event
+
+from tokenservice.extensions import db
 
 
 def query(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -19,3 +25,19 @@ def query(url: str, sql: str) -> list[tuple[object, ...]]:
 def ping(url: str) -> bool:
     with contextlib.closing(redis.from_url(url)) as client:
         return bool(client.ping())
+
+
+@contextlib.contextmanager
+def recorded(app: Flask, beginning: str = "") -> Iterator[list[str]]:
+    """The queries of ``app`` to Postgres in the block that start with ``beginning``."""
+    seen: list[str] = []
+
+    def note(*call: Any) -> None:
+        if call[2].startswith(beginning):
+            seen.append(call[2])
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event, update
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 import dev
@@ -16,6 +16,7 @@ from tests.stage.callers import Caller, body_of
 from tests.stage.people import PASSWORD, Person, enrol, new_correo
 from tests.stage.problems import problem_in, refusal_of_field
 from tests.stage.proxy import Proxy
+from tests.stage.queries import recorded
 from tokenservice.auth.models import User
 from tokenservice.extensions import db
 
@@ -96,7 +97,7 @@ def test_an_address_without_an_account_is_refused(
     assert ana.post(verb, "k", audience=[berta.id], **count).status_code == 201
 
 
-def test_an_unregistered_address_that_is_allowed_is_for_whoever_registers_it_first(
+def test_an_unregistered_address_that_is_allowed_is_for_the_account_that_registers_it_first(
     ana: Caller, berta: Caller
 ) -> None:
     correo = new_correo()
@@ -143,17 +144,8 @@ def test_only_a_caller_learns_whether_an_address_has_an_account(ana: Caller) -> 
 
 @pytest.fixture
 def queries(app: Flask) -> Iterator[list[str]]:
-    """The queries of ``app`` to Postgres."""
-    seen: list[str] = []
-
-    def note(*call: Any) -> None:
-        seen.append(call[2])
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
+    with recorded(app) as seen:
+        yield seen
 
 
 def test_only_an_address_costs_a_query(ana: Caller, queries: list[str]) -> None:
