@@ -134,7 +134,7 @@ def test_every_response_varies_by_origin(
 
 @pytest.mark.parametrize("path", ["/nowhere", "/token/x/y", "/static/nothing"])
 def test_a_page_may_read_that_a_path_does_not_exist(path: str, browser: FlaskClient) -> None:
-    """A preflight with a 404 would be a network error. Guard: ``headers.answer_preflight``."""
+    """A preflight with a 404 would be a network error. Guard: ``headers.allow_preflight``."""
     preflight = browser.options(path, headers={"Origin": ORIGIN, **PREFLIGHT})
     assert preflight.status_code == 200
     assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN

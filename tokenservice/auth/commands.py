@@ -52,7 +52,7 @@ def checked(given: dict[str, Any], schema: Schema = seeding.REGISTRATION) -> dic
     try:
         return dict(schema.load(given))
     except ValidationError as error:
-        raise click.ClickException(seeding.mistakes_of(error)) from None
+        raise click.ClickException(seeding.mistakes_of(error.messages_dict)) from None
 
 
 def account(correo: str) -> User:

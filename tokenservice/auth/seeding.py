@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -73,7 +73,7 @@ class SeedFile:
             try:
                 given = REGISTRATION.load(values)
             except ValidationError as error:
-                mistakes.append(f"line {number}: {mistakes_of(error)}")
+                mistakes.append(f"line {number}: {mistakes_of(error.messages_dict)}")
                 given = error.valid_data
             correo = given.get("correo")
             if correo and (first := seen.setdefault(correo, number)) != number:
@@ -185,10 +185,11 @@ def cells_of(line: str, **form: Any) -> list[str]:
     return next(csv.reader([line], **form))
 
 
-def mistakes_of(error: ValidationError) -> str:
+def mistakes_of(errors: Mapping[str, Any]) -> str:
+    """The mistakes of each field, in one line."""
     return "; ".join(
         f"{field}: {' '.join(why) if isinstance(why, list) else why}"
-        for field, why in error.messages_dict.items()
+        for field, why in errors.items()
     )
 
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import click
 
 from tokenservice.auth.commands import account, checked
+from tokenservice.auth.seeding import mistakes_of
 from tokenservice.extensions import tokens
 from tokenservice.onetime.errors import OneTimeError
-from tokenservice.onetime.values import Party, Receipt, Terms
+from tokenservice.onetime.values import Party, Receipt
 from tokenservice.ops.terminal import Commands, show_line
-from tokenservice.token.audience import audience_of
+from tokenservice.token.creation import terms_of
 from tokenservice.token.schemas import STATES, CreateTokenRequest, ReceiptResponse
 from tokenservice.web.problems import Problem
 from tokenservice.web.texts import catalogue
@@ -31,7 +32,7 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.
 @click.option(
     "--allow-unregistered",
     is_flag=True,
-    help="The audience may name an address without an account, for whoever registers it first.",
+    help="Accept an address without an account, for the account that registers it first.",
 )
 @click.option("--subject", help="The party it speaks for.")
 def create_token(
@@ -49,13 +50,11 @@ def create_token(
         "purpose": purpose,
         "audience": list(audience),
         "allow_unregistered": allow_unregistered,
-        "subject": subject or owner,
+        "subject": subject,
     }
     given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
     with reported():
-        members, _ = audience_of(given)
-        terms = Terms(given.get("purpose", ""), members, given["subject"])
-        token = tokens.create(owner, life_seconds=given["expires_in"], terms=terms)
+        token = tokens.create(owner, life_seconds=given["expires_in"], terms=terms_of(given))
     show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
 
 
@@ -102,10 +101,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except Problem as refusal:
-        mistakes = (refusal.errors or {}).items()
-        raise click.ClickException(
-            "; ".join(f"{field}: {why}" for field, why in mistakes)
-        ) from None
+        raise click.ClickException(mistakes_of(refusal.errors or {})) from None
     except OneTimeError as error:
         detail = catalogue.problems[error.code].en.detail
         raise click.ClickException(f"{error.code}: {detail}") from None

@@ -64,7 +64,7 @@ def terms_of(given: dict[str, Any]) -> Terms:
     return Terms(
         purpose=given.get("purpose", ""),
         audience=audience,
-        subject=given.get("subject", caller().id),
+        subject=given.get("subject", ""),
         data=given.get("data", ""),
         bind=given.get("bind", ""),
         asked=asked,
@@ -86,7 +86,7 @@ def issued(created: list[Created], terms: Terms) -> list[dict[str, Any]]:
             "server_time": token.now,
             "purpose": terms.purpose,
             "audience": list(token.audience) or None,
-            "subject": terms.subject,
+            "subject": terms.subject or caller().id,
             "state": token.state,
             "replayed": token.replayed,
         }

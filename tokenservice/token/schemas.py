@@ -41,7 +41,7 @@ class CreateTokenRequest(Schema):
         load_default=False,
         metadata={
             "description": "its audience may name an address without an account, "
-            "for whoever registers that address first"
+            "for the account that registers it first"
         },
     )
     subject = Text(

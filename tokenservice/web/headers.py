@@ -45,7 +45,7 @@ def exactly(origin: str) -> re.Pattern[str]:
     return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE | re.ASCII)
 
 
-def answer_preflight() -> Response | None:
+def allow_preflight() -> Response | None:
     """Respond to the preflight of a path that does not exist, so that a page can read its 404."""
     if request.method != "OPTIONS" or not isinstance(request.routing_exception, NotFound):
         return None
@@ -61,7 +61,7 @@ def vary_by_origin(response: Response) -> Response:
 def init_app(app: Flask, config: Config) -> None:
     app.after_request(secure)
     if config.cors_origins:
-        app.before_request(answer_preflight)
+        app.before_request(allow_preflight)
         app.after_request(vary_by_origin)
         cors.init_app(
             app,
