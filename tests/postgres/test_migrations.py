@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import flask_migrate
 import psycopg2
@@ -16,6 +18,9 @@ from psycopg2 import sql
 from sqlalchemy import inspect, make_url, text
 
 import dev
+from config import Config
+from tests.stage.entries import run
+from tests.stage.paths import ROOT
 from tests.stage.readiness import readiness
 from tokenservice.extensions import db
 
@@ -130,3 +135,17 @@ def test_readiness_reports_a_schema_not_at_head(empty: Flask) -> None:
     after = readiness(client)
     assert after.status_code == 200
     assert set(after.json["checks"].values()) == {"ok"}
+
+
+@pytest.mark.parametrize("name", ["feature%2Flogin", "100%", "%(here)s"])
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -> None:
+    """Jenkins names folders like this; a "%" is a sign to alembic's parser."""
+    root = tmp_path / name
+    root.mkdir()
+    for part in ("tokenservice", "migrations", "config.py", "wsgi.py"):
+        source = ROOT / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / part)
+    given = {"secret_key": secrets.token_urlsafe(48), "database_url": str(config.database_url)}
+    for words in (["db", "upgrade"], ["db", "current"], ["users", "list"]):
+        done = run(["-m", "flask", *words], root, {"PYTHONPATH": "", **given})
+        assert done.returncode == 0, done.stderr
