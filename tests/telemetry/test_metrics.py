@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.stage.entries import settings
 from tests.stage.people import Person, enrol
 from tests.stage.service import Service
 
@@ -212,3 +214,16 @@ def test_times_are_measured_for_requests_and_both_stores(
     assert calls >= {"create", "limit"}
     assert seen["postgres_query_seconds_count", frozenset()] > 0
     assert measured.value("http_request_seconds_count", endpoint="token.create") > 0
+
+
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+@pytest.mark.parametrize("entry", ["flask", "gunicorn"])
+def test_the_metrics_of_another_program_stay_as_they_are(
+    entry: str, name: str, tmp_path: Path
+) -> None:
+    """Its folder got files of ours, and a command without it ended in a traceback."""
+    given = {"secret_key": secrets.token_urlsafe(48)}
+    (tmp_path / "metrics").mkdir()
+    settings(entry, tmp_path, {**given, name: "metrics"})
+    assert not list((tmp_path / "metrics").iterdir())
+    settings(entry, tmp_path, {**given, name: "missing"})

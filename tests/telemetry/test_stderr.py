@@ -340,6 +340,7 @@ def test_a_fork_repeats_no_line_and_writes_its_own() -> None:
 
 FORKS = """
 import os, signal, threading
+os.environ["METRICS_MASTER"] = str(os.getpid())  # as gunicorn.conf.py does
 from tokenservice.telemetry import logs, metrics
 
 logs.configure("info")
