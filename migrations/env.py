@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from alembic import context
@@ -10,10 +11,16 @@ from psycopg2.errors import LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from config import Config
+
 # Every other query of a table queues behind a waiting ALTER TABLE. So a migration waits for a lock
 # for less time than a request does, lets the requests pass, and tries again.
 LOCK_TIMEOUT = "300ms"
 TRIES, PAUSE_SECONDS = 30, 1.0
+
+# FLASK_APP may name another application, with a database of its own.
+if Config.__name__ not in current_app.extensions:
+    sys.exit("This application is not the token service. Take FLASK_APP out of the environment.")
 
 database = current_app.extensions["migrate"].db
 

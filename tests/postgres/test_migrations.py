@@ -137,6 +137,22 @@ def test_readiness_reports_a_schema_not_at_head(empty: Flask) -> None:
     assert set(after.json["checks"].values()) == {"ok"}
 
 
+def test_migrations_refuse_another_application(tmp_path: Path) -> None:
+    """FLASK_APP of another project, found before any code of this one, would migrate its
+    database."""
+    (tmp_path / "alien.py").write_text(
+        "import flask, flask_migrate, flask_sqlalchemy\n"
+        "app = flask.Flask(__name__)\n"
+        "app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite://'\n"
+        f"folder = {str(ROOT / 'migrations')!r}\n"
+        "database = flask_sqlalchemy.SQLAlchemy(app)\n"
+        "migrate = flask_migrate.Migrate(app, database, folder)\n"
+    )
+    done = run(["-m", "flask", "db", "upgrade"], tmp_path, {"FLASK_APP": "alien"})
+    assert done.returncode == 1
+    assert "is not the token service" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["feature%2Flogin", "100%", "%(here)s"])
 def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -> None:
     """Jenkins names folders like this; a "%" is a sign to alembic's parser."""
