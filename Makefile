@@ -4,6 +4,12 @@ PYTHON ?=
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
+# A shell may carry these for other programs: where pip installs to, and what it is to install; the
+# application of flask; the files of somebody's metrics.
+export PIP_USER := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE
+unexport FLASK_APP FLASK_ENV_FILE FLASK_DEBUG PROMETHEUS_MULTIPROC_DIR prometheus_multiproc_dir
+
 help: ## List the commands
 	@sed -n 's/^\([a-z.]*\):.*## /\1\t/p' Makefile | expand -t 10
 .PHONY: help

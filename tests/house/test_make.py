@@ -47,3 +47,19 @@ def test_check_runs_the_same_tests_and_then_the_slow_ones() -> None:
     *_, first, second = recipe("check", "")
     assert [first] == recipe("test", "")
     assert second == first.replace(NOT_SLOW, "-m slow")
+
+
+def test_make_hands_nothing_foreign_on() -> None:
+    """PIP_USER=1 ended every installation; FLASK_APP chose another application."""
+    foreign = ["PIP_USER", "PIP_TARGET", "FLASK_APP", "FLASK_ENV_FILE", "PROMETHEUS_MULTIPROC_DIR"]
+    done = subprocess.run(
+        [program("make"), "--eval=show: ; @env", "show"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PIP_INDEX_URL": "kept", **dict.fromkeys(foreign, "1")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {line.partition("=")[0]: line.partition("=")[2] for line in done.stdout.splitlines()}
+    assert {name: found[name] for name in foreign if name in found} == {"PIP_USER": "0"}
+    assert found["PIP_INDEX_URL"] == "kept"
