@@ -7,10 +7,11 @@ FROM python:3.11-slim
 # Nothing is written but to /tmp and /dev/shm, so the root file system can be read-only.
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    FLASK_SKIP_DOTENV=1
 COPY --from=build /venv /venv
 WORKDIR /app
-COPY config.py wsgi.py gunicorn.conf.py ./
+COPY config.py environment.py wsgi.py gunicorn.conf.py ./
 COPY migrations migrations
 COPY tokenservice tokenservice
 USER 10001:10001

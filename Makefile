@@ -18,6 +18,10 @@ run: .venv/.run ## Serve on this machine, with a real Postgres and a real Redis:
 	@$(PY) -m dev
 .PHONY: run
 
+flask: .venv/.run ## Run a command on the service of make run: make flask ARGS="users list"
+	@$(PY) -m dev flask $(ARGS)
+.PHONY: flask
+
 PYTEST = $(PY) -m pytest -n 2 --dist worksteal
 # Where ARGS selects tests by name, mark or path, the slow ones among them run too.
 CHOOSES = $(filter -k% -m% --lf --last-failed tests/%,$(ARGS))

@@ -1,28 +1,26 @@
 """Every setting of the service: read once, typed, and all mistakes reported together.
 
-A setting comes from the environment or from ``.env``, in lower or upper case; the
-environment wins. What never takes two real values is a constant beside its use, not a
-setting.
+What never takes two real values is a constant beside its use, not a setting.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import SplitResult, urlsplit
 
-import dotenv
 import limits
 import psycopg2.extensions
 import redis
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 from redis.connection import parse_url
+
+from environment import ENV_FILE, ConfigError, read
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
@@ -45,10 +43,6 @@ PROPORTIONS = (
     ("onetime_token_expire_seconds", "onetime_token_max_seconds"),
     ("idempotency_window_seconds", "receipt_seconds"),
 )
-
-
-class ConfigError(Exception):
-    """One or more settings are missing or wrong; the text names each, never its value."""
 
 
 def strong_key(key: str) -> None:
@@ -148,6 +142,13 @@ def is_origin(text: str) -> bool:
         return False
 
 
+class Word(fields.String):
+    """Text in lower case: ``LOG_LEVEL=INFO`` is what other programs call it."""
+
+    def _deserialize(self, value: Any, *more: Any, **options: Any) -> Any:
+        return str(super()._deserialize(value, *more, **options)).strip().lower()
+
+
 class Origins(fields.Field[tuple[str, ...]]):
     """Exact CORS origins, comma separated.
 
@@ -194,6 +195,10 @@ def text(default: str | None = None, *checks: Any) -> Any:
     return setting(fields.String(load_default=default, allow_none=True, validate=list(checks)))
 
 
+def word(default: str, check: Any) -> Any:
+    return setting(Word(load_default=default, validate=check))
+
+
 def whole(default: int, low: int, high: int) -> Any:
     in_range = validate.Range(low, high, error=f"is not from {low} to {high}")
     return setting(fields.Integer(load_default=default, validate=in_range))
@@ -235,15 +240,15 @@ class Config:
     redis_timeout_ms: int = whole(100, 1, 10_000)
     redis_shards: int = whole(1, 1, 3844)
 
-    rate_limit_register: str = text("5 per minute", rate)
-    rate_limit_login: str = text("5 per minute", rate)
-    rate_limit_create: str = text("60 per minute", rate)
-    rate_limit_validate: str = text("600 per minute", rate)
+    rate_limit_register: str = word("5 per minute", rate)
+    rate_limit_login: str = word("5 per minute", rate)
+    rate_limit_create: str = word("60 per minute", rate)
+    rate_limit_validate: str = word("600 per minute", rate)
     trusted_proxies: int = whole(0, 0, 10)
     local_domains: bool = setting(fields.Boolean(load_default=False))
 
     cors_origins: tuple[str, ...] = setting(Origins(load_default=()))
-    log_level: str = text(
+    log_level: str = word(
         "info",
         validate.OneOf(
             ["debug", "info", "warning", "error"],
@@ -260,29 +265,37 @@ class Config:
     drain_seconds: int = whole(3, 0, 300)
 
     @classmethod
-    def from_env(cls, env_file: Path = Path(".env")) -> Self:
+    def from_env(cls, env_file: Path = ENV_FILE) -> Self:
         """Read the environment and ``.env``.
 
         :raises ConfigError: naming every setting that is missing or wrong
         """
-        given: dict[str, str | None] = {}
-        for source in (dotenv.dotenv_values(env_file, interpolate=False), os.environ):
-            given |= {name.lower(): value for name, value in source.items() if value}
-        return cls.from_mapping(given)
+        return cls.from_mapping(*read(cls.names(), env_file))
 
     @classmethod
-    def from_mapping(cls, given: Mapping[str, str | None]) -> Self:
+    def names(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+    @classmethod
+    def from_mapping(
+        cls, given: Mapping[str, str | None], mistakes: Mapping[str, list[str]] | None = None
+    ) -> Self:
         """Parse text values; names in any case, unknown names ignored.
 
+        :param mistakes: of settings that are not among them
         :raises ConfigError: naming every setting that is missing or wrong
         """
+        wrong: dict[str, list[str]] = dict(mistakes or {})
         known = {field.name: field.metadata["field"] for field in dataclasses.fields(cls)}
         schema = Settings.from_dict(known)()
         try:
-            return cls(**schema.load({name.lower(): value for name, value in given.items()}))
+            values = schema.load({name.lower(): value for name, value in given.items()})
         except ValidationError as error:
-            mistakes = [f"  {name}: {'; '.join(why)}" for name, why in error.messages_dict.items()]
-            raise ConfigError("Settings to correct:\n" + "\n".join(sorted(mistakes))) from None
+            wrong = error.messages_dict | wrong
+        if wrong:
+            lines = sorted(f"  {name}: {'; '.join(why)}" for name, why in wrong.items())
+            raise ConfigError("Settings to correct:\n" + "\n".join(lines))
+        return cls(**values)
 
     def __repr__(self) -> str:
         # A dataclass prints its fields, and these hold secrets.

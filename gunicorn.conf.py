@@ -17,7 +17,8 @@ from typing import Any
 from gunicorn.glogging import Logger
 from prometheus_client import multiprocess, values
 
-from config import Config, ConfigError
+from config import Config
+from environment import ConfigError
 
 # Directory for files in memory. On a disk they could stall or fill it up, and a /tmp cleaner would
 # delete the files of a long-running service.

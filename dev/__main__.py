@@ -1,21 +1,33 @@
-"""``make run``: the whole service on this machine, with a demo account, until Ctrl-C."""
+"""``make run``: the whole service on this machine, with a demo account, until Ctrl-C.
+
+``python -m dev flask users list`` (``make flask``) runs a command on that service.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from dev import given, servers
-from dev.server import CannotStart, Server, is_free, kept_secret, tail
+from dev.postgres import Postgres
+from dev.redis import Redis
+from dev.server import CannotStart, Server, is_free, kept_secret, private, tail
+from environment import ConfigError, read
 
 DIRECTORY = Path(".local")
+#: Where the running service leaves, for commands, the settings that they share with it.
+SETTINGS = DIRECTORY / "settings.json"
+SHARED = ("database_url", "redis_url", "secret_key")
+#: Variables for other programs: they would choose the application, or the server of a database.
+FOREIGN = ("FLASK_", "GUNICORN_", "PG")
 DEMO = "demo@example.com"
 WELCOME = """\
 Token service: {url}
@@ -71,6 +83,8 @@ def main() -> int:
         service cannot start
     """
     try:
+        if sys.argv[1:2] == ["flask"]:
+            run_command(sys.argv[2:])
         port = chosen_port(*sys.argv[1:2])
         service = Service(DIRECTORY, port)
         # A flag, checked between the steps: an exception from a handler could come when a server
@@ -82,17 +96,29 @@ def main() -> int:
             other = 9000 if port != 9000 else 9001
             raise CannotStart(f"Port {port} is taken. Choose another: make run PORT={other}")
         return serve(service)
-    except (CannotStart, OSError) as error:
+    except (CannotStart, ConfigError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
 def serve(service: Service) -> int:
-    with servers(DIRECTORY, throwaway=False) as settings:
-        settings["secret_key"] = given("secret_key") or kept_secret(DIRECTORY / "secret_key", 48)
-        others = {key: value for key, value in os.environ.items() if key.lower() not in settings}
-        # No balancer stands in front of it that must notice its end.
-        service.environment = {"drain_seconds": "0"} | others | settings
+    given = chosen(*SHARED, "drain_seconds")
+    with contextlib.ExitStack() as running:
+        own = {}
+        if "database_url" not in given:
+            own["database_url"] = running.enter_context(Postgres(DIRECTORY)).url
+        if "redis_url" not in given:
+            own["redis_url"] = running.enter_context(Redis(DIRECTORY)).url
+        if "secret_key" not in given:
+            own["secret_key"] = kept_secret(DIRECTORY / "secret_key", 48)
+        running.callback(SETTINGS.unlink, missing_ok=True)
+        SETTINGS.unlink(missing_ok=True)
+        with open(SETTINGS, "x", opener=private) as file:
+            json.dump({name: (given | own)[name] for name in SHARED}, file)
+        if "drain_seconds" not in given:
+            # No balancer stands in front of it that must notice its end.
+            own["drain_seconds"] = "0"
+        service.environment = environment(own)
         password = kept_secret(DIRECTORY / "demo_password", 12)
         seed = ["users", "create", "--nombre", "Demo", DEMO, "--password-stdin", "--if-missing"]
         for step, text in ((["db", "upgrade"], ""), (seed, password)):
@@ -106,6 +132,62 @@ def serve(service: Service) -> int:
                 words = {"url": url, "demo": DEMO, "password": password, "directory": DIRECTORY}
                 print(WELCOME.format(**words), flush=True)
             return attend(service)
+
+
+def chosen(*names: str) -> dict[str, str]:
+    """The settings that the environment or ``.env`` gives.
+
+    :raises ConfigError: one of them is wrong
+    """
+    given, mistakes = read(names)
+    for name, [mistake] in mistakes.items():
+        raise ConfigError(f"{name} {mistake}.")
+    return given
+
+
+def environment(own: dict[str, str]) -> dict[str, str]:
+    """The environment of the service and of its commands.
+
+    :param own: settings that nobody has given
+    """
+    foreign = FOREIGN if "database_url" in own else FOREIGN[:-1]
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and name.lower() not in own
+    }
+    return kept | own | {"FLASK_SKIP_DOTENV": "1"}
+
+
+def run_command(words: list[str]) -> NoReturn:
+    """Become a ``flask`` command with the settings of the running service.
+
+    :raises CannotStart: there is none, and not all settings are given
+    :raises ConfigError: a setting is another one here
+    """
+    given = chosen(*SHARED)
+    shared = json.loads(SETTINGS.read_text()) if is_running() else {}
+    if missing := set(SHARED) - set(given | shared):
+        names = ", ".join(sorted(missing))
+        raise CannotStart(f"make run does not run in this folder, and these are not set: {names}")
+    for name in shared.keys() & given.keys():
+        if given[name] != shared[name]:
+            raise ConfigError(f"{name} is not that of the running service.")
+    own = {name: value for name, value in shared.items() if name not in given}
+    command = [sys.executable, "-m", "flask", *words]
+    os.execve(sys.executable, command, environment(own))  # noqa: S606 - no shell is the point
+
+
+def is_running() -> bool:
+    """Whether ``make run``, which holds the lock of this log, is there and has its servers."""
+    try:
+        with (DIRECTORY / f"{Service.name}.log").open() as log:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return SETTINGS.exists()
+    return False
 
 
 def flask(words: list[str], text: str, environment: dict[str, str]) -> None:

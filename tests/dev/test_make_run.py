@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -11,9 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
+from flask import Flask
 
-from dev import CannotStart, Postgres, given, servers
+from config import Config
+from dev import CannotStart, Postgres
 from dev.__main__ import chosen_port
 from dev.server import free_port
 from tests.stage.paths import ROOT
@@ -22,6 +27,10 @@ from tests.stage.programs import needs_program
 from tests.stage.queries import query
 
 LOCAL = [sys.executable, "-m", "dev"]
+CODE = (
+    *("tokenservice", "dev", "migrations"),
+    *("config.py", "environment.py", "wsgi.py", "gunicorn.conf.py"),
+)
 
 
 @pytest.fixture
@@ -32,41 +41,6 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     return
-
-
-@pytest.mark.usefixtures("no_settings")
-@pytest.mark.parametrize("case", [str.lower, str.upper])
-def test_given_servers_are_not_started(
-    case: type[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(case("database_url"), "postgresql://elsewhere/x")
-    Path(".env").write_text(f"{case('redis_url')}=redis://elsewhere:6379/0\n")
-
-    with servers(tmp_path / "data", throwaway=True) as settings:
-        assert settings == {
-            "database_url": "postgresql://elsewhere/x",
-            "redis_url": "redis://elsewhere:6379/0",
-        }
-
-    assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.usefixtures("no_settings")
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("redis_url=a", "a"),
-        ("export REDIS_URL = 'a b#c' # why", "a b#c"),
-        ('redis_url="a"\nredis_url=b # last', "b"),
-        ("# redis_url=a", ""),
-        ("redis_url=\nother=a", ""),
-        ("my_redis_url=a", ""),
-    ],
-)
-def test_env_file_is_read_as_the_service_reads_it(text: str, value: str) -> None:
-    Path(".env").write_text(text)
-
-    assert given("redis_url") == value
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -89,23 +63,113 @@ def test_make_run_refuses_an_invalid_port(port: str) -> None:
         chosen_port(port)
 
 
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The code in a folder of its own, below that of another project."""
+    folder = tmp_path / "feature%2Flogin"
+    folder.mkdir()
+    for name in CODE:
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture
+def alien(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The database of another project, named above the clone, in a shell full of its variables."""
+    url = f"{postgres.url.rpartition('/')[0]}/alien"
+    for name in (".env", ".flaskenv"):
+        (tmp_path / name).write_text(f"DATABASE_URL={url}\nFLASK_APP=alien\nPGPORT=1\n")
+    (tmp_path / "metrics").mkdir()
+    for name, value in {
+        "FLASK_APP": "alien",
+        "FLASK_ENV_FILE": "missing.env",
+        "GUNICORN_CMD_ARGS": "--config missing.conf.py",
+        "LOG_LEVEL": "INFO",
+        "PGSSLMODE": "require",
+        "PIP_USER": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+        "rate_limit_login": "OFF",
+        "REDIS_PORT": "tcp://10.96.3.4:6379",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with contextlib.closing(psycopg2.connect(postgres.url, sslmode="prefer")) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE alien")
+        yield url
+        connection.cursor().execute("DROP DATABASE alien WITH (FORCE)")
+
+
+def printed(run: subprocess.Popen[str]) -> list[str]:
+    """The lines of ``make run``, up to the last one before its end."""
+    assert run.stdout
+    lines: list[str] = []
+    while not lines or "Ctrl-C" not in lines[-1]:
+        lines.append(run.stdout.readline())
+        assert lines[-1], "it ended"
+    return lines
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run ``make flask`` without make."""
+    return subprocess.run(
+        [*LOCAL, "flask", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @needs_program("curl")
 @pytest.mark.usefixtures("no_settings")
-def test_make_run_serves_the_tour_it_prints_and_ends_quietly(tmp_path: Path) -> None:
-    for name in ("tokenservice", "dev", "migrations", "config.py", "wsgi.py", "gunicorn.conf.py"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    with running([*LOCAL, str(free_port())], tmp_path) as run:
+def test_make_run_serves_the_tour_it_prints_and_ends_quietly(
+    clone: Path, alien: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running([*LOCAL, str(free_port())], clone) as run:
         assert run.stdout
-        lines = []
-        while not lines or "Ctrl-C" not in lines[-1]:
-            lines.append(run.stdout.readline())
-            assert lines[-1], "it ended"
-        tour = "".join(line for line in lines if line.startswith("  "))
+        tour = "".join(line for line in printed(run) if line.startswith("  "))
         output = subprocess.check_output(["/bin/sh", "-ec", tour], text=True)
+        listed = command(clone, "users", "list")
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
         rest = run.stdout.read()
 
     assert '"valid":true' in re.sub(r"\s", "", output)
     assert (run.returncode, rest) == (0, "")
-    with Postgres(tmp_path / ".local", durable=False) as kept:
+    assert (listed.returncode, json.loads(listed.stdout)["nombre"]) == (0, "Demo"), listed.stderr
+    monkeypatch.delenv("PGSSLMODE")
+    with Postgres(clone / ".local", durable=False) as kept:
         assert query(kept.url, "SELECT nombre FROM users") == [("Demo",)]
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert query(alien, tables) == [(0,)]
+    assert not list((tmp_path / "metrics").iterdir())
+    after = command(clone, "users", "list")
+    assert after.returncode == 1
+    assert after.stderr == (
+        "make run does not run in this folder, and these are not set: "
+        "database_url, redis_url, secret_key\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_settings")
+def test_make_run_uses_the_servers_that_are_given(
+    clone: Path, app: Flask, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a command reaches them too, or none."""
+    (clone / ".env").write_text(f"export REDIS_URL = '{config.redis_url}' # why\n")
+    monkeypatch.setenv("DATABASE_URL", str(config.database_url))
+    with running([*LOCAL, str(free_port())], clone) as run:
+        printed(run)
+        monkeypatch.delenv("DATABASE_URL")
+        listed = command(clone, "users", "list")
+        monkeypatch.setenv("database_url", "postgresql://hunter2@other/d")
+        refused = command(clone, "users", "list")
+        os.killpg(run.pid, signal.SIGINT)
+    assert '"demo@example.com"' in listed.stdout, listed.stderr
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "database_url is not that of the running service.\n",
+    )
+    assert not (clone / ".local" / "postgres").exists()
+    assert not (clone / ".local" / "redis.conf").exists()

@@ -58,3 +58,22 @@ def test_a_reload_with_an_invalid_setting_changes_nothing(service: Service) -> N
     write(service, app_name="New")
     service.reload()
     assert names(service) == {"New"}
+
+
+@pytest.mark.slow
+def test_a_reload_with_an_unreadable_file_changes_nothing(service: Service) -> None:
+    """Each kind ended the service. Guard: ``lines_of`` in environment.py."""
+    before = names(service)
+    file = service.log.parent / ".env"
+    for text in ("app_name=Señales", "app_name=New"):
+        file.write_bytes(text.encode("latin-1" if "ñ" in text else "utf-16"))
+        service.reload()
+    file.unlink()
+    file.symlink_to(file.name)  # as unreadable to root as to anybody
+    service.reload()
+    assert names(service) == before
+    assert service.log.read_text().count("The settings stay as they were. .env cannot be read") == 3
+    file.unlink()
+    write(service, app_name="New")
+    service.reload()
+    assert names(service) == {"New"}

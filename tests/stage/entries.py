@@ -22,6 +22,8 @@ CONFIG = str(ROOT / "gunicorn.conf.py")
 ENTRIES = {
     "gunicorn": ["-m", "gunicorn", "-c", CONFIG, "--check-config", "show:app"],
     "flask": ["-m", "flask", "--app", "wsgi", "shell"],
+    "flask, told to skip": ["-m", "flask", "--app", "wsgi", "shell"],
+    "make flask": ["-m", "dev", "flask", "--app", "wsgi", "shell"],
 }
 
 
@@ -46,7 +48,8 @@ def start(
 ) -> subprocess.CompletedProcess[str]:
     """Run an entry point in ``folder``."""
     (folder / "show.py").write_text(APP, encoding="utf-8")
-    return run(ENTRIES[entry], folder, environment, SHOW + "\n")
+    skip = {"FLASK_SKIP_DOTENV": "1"} if "skip" in entry else {}
+    return run(ENTRIES[entry], folder, {**skip, **environment}, SHOW + "\n")
 
 
 def settings(entry: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
