@@ -38,14 +38,14 @@ def run() -> None:
 
 def migrate() -> None:
     with database.engine.connect() as connection:
-        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-        # Building an index may take long.
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.commit()
         context.configure(
             connection=connection, target_metadata=database.metadata, compare_type=True
         )
         with context.begin_transaction():
+            # A pooler may give the next transaction another session.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+            # Building an index may take long.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             # Two hosts that deploy at once run one after the other; the second has nothing to do.
             connection.execute(text("SELECT pg_advisory_xact_lock(7305812664)"))
             context.run_migrations()

@@ -23,6 +23,7 @@ PACKAGES = {
     "ip": "iproute2",
     "make": "make",
     "openssl": "openssl",
+    "pgbouncer": "pgbouncer",
     "redis-cli": "redis-tools",
 }
 MISSING = " is not installed"

@@ -24,7 +24,7 @@ from tests.torture.children import child
 from tests.torture.ledger import record, trials
 from tests.torture.load import Plan, crowd
 
-GUARD = "SET lock_timeout = '{LOCK_TIMEOUT}'"
+GUARD = "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
 # A plausible next migration: a column and an index, both of which lock the table.
 NEXT = """
 import sqlalchemy as sa
@@ -157,7 +157,7 @@ def test_without_the_lock_timeout_requests_fail(
     service: Service, server: dev.Postgres, operator: Flask, someone: Person, tmp_path: Path
 ) -> None:
     """The twin: the same reader blocks the same logins, so the test above can fail."""
-    directory = str(migrations(tmp_path, (GUARD, "SET lock_timeout = 0")))
+    directory = str(migrations(tmp_path, (GUARD, "SET LOCAL lock_timeout = 0")))
     with LogIns(service, someone) as logins, reader(server, 2.5):
         flask_migrate.upgrade(directory)
     flask_migrate.downgrade(directory)

@@ -51,7 +51,6 @@ def init_app(app: Flask, config: Config) -> None:
         "pool_timeout": 1,
         "pool_pre_ping": True,
         "hide_parameters": True,
-        "connect_args": timeouts.SERVER_LIMITS,
     }
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
@@ -62,4 +61,5 @@ def init_app(app: Flask, config: Config) -> None:
     app.teardown_appcontext(end_session)
     with app.app_context():
         event.listen(db.engine, "do_connect", timeouts.connect)
+        event.listen(db.engine, "begin", timeouts.begin_transaction)
         event.listen(db.engine, "handle_error", leave_read_only_server)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import sqlalchemy.engine
 from psycopg2 import OperationalError
 from psycopg2.extensions import POLL_OK, POLL_READ
 from psycopg2.extensions import connection as Connection
@@ -24,8 +25,9 @@ from sqlalchemy.engine import Dialect
 REQUEST_SECONDS = 0.9
 #: A command or a migration, without a request, waits this long for a connection, and no more.
 CONNECT_SECONDS = 2.0
-#: The server's own limits end first: the connection stays usable after them.
-SERVER_LIMITS = {"options": "-c statement_timeout=800 -c lock_timeout=700"}
+#: The server's own limits end first: the connection stays usable after them. Each transaction has
+#: its own: a pooler takes no start-up options, and may give each transaction another session.
+SERVER_LIMITS = "SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 700"
 
 
 class Patience(threading.local):
@@ -67,6 +69,10 @@ def wait(connection: Connection) -> None:
         patience.seconds -= time.monotonic() - started
         if not answered:
             raise OperationalError("Postgres did not answer in time")
+
+
+def begin_transaction(connection: sqlalchemy.engine.Connection) -> None:
+    connection.exec_driver_sql(SERVER_LIMITS)
 
 
 def connect(dialect: Dialect, _: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
