@@ -8,27 +8,19 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import SplitResult, urlsplit
 
 import limits
-import psycopg2.extensions
-import redis
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
-from redis.connection import parse_url
 
+import addresses
 from environment import ENV_FILE, ConfigError, read
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
-POSTGRES_SCHEMES = {"postgres", "postgresql", "postgresql+psycopg2"}
-REDIS_SCHEMES = {"redis", "rediss", "unix"} | {
-    f"{scheme}+{kind}" for scheme in ("redis", "rediss") for kind in ("sentinel", "cluster")
-}
-SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 LONGEST_WINDOW_SECONDS = 366 * 86_400
 # A page of the web, of an app with a scheme of its own, or of a browser's extension.
 ORIGIN = re.compile(
@@ -63,72 +55,6 @@ def rate(words: str) -> None:
         raise ValidationError("is more than one rate")
     if any(one.amount < 1 or one.get_expiry() > LONGEST_WINDOW_SECONDS for one in given):
         raise ValidationError("does not allow at least one call, within a year at most")
-
-
-def address(url: str, usual: str, schemes: Collection[str]) -> SplitResult:
-    """Take a URL of one of ``schemes``, which may name several hosts, apart."""
-    try:
-        parts = urlsplit(url)
-        for host in hosts(parts):
-            _ = host.port  # Reading it is what checks it.
-    except ValueError:
-        raise ValidationError("is not a URL") from None
-    if parts.scheme not in schemes:
-        raise ValidationError(f"does not begin with {usual}://")
-    return parts
-
-
-def hosts(parts: SplitResult) -> list[SplitResult]:
-    return [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
-
-
-def postgres_address(url: str) -> None:
-    """What libpq cannot read would else be found out at the first query."""
-    address(url, "postgresql", POSTGRES_SCHEMES)
-    try:
-        psycopg2.extensions.parse_dsn(f"postgresql://{url.partition('://')[2]}")
-    except psycopg2.ProgrammingError:
-        raise ValidationError("is not an address that Postgres takes") from None
-
-
-def redis_servers(url: str) -> dict[str, Any]:
-    """The servers of a Redis address, as arguments of the engine's ``Connection``.
-
-    ``redis://``, ``rediss://`` and ``unix://`` as redis-py reads them, and with several hosts
-    ``redis+sentinel://[user:password@]host:port,host:port/service[/db]`` and
-    ``redis+cluster://[user:password@]host:port,host:port``, or ``rediss+…`` with TLS; all with
-    options of redis-py behind a "?", and ``sentinel_username`` and ``sentinel_password``.
-
-    :raises ValidationError: the client cannot read it, and would fail at the first call
-    """
-    parts = address(url, "redis", REDIS_SCHEMES)
-    scheme, _, kind = parts.scheme.partition("+")
-    servers: dict[str, Any] = {}
-    if kind:
-        named = hosts(parts)
-        if not all(host.hostname and host.port for host in named):
-            raise ValidationError("does not name each host with its port")
-        service, _, db = parts.path.strip("/").partition("/")
-        if kind == "sentinel" and not re.fullmatch(r"/[^/]+(/\d*)?", parts.path):
-            raise ValidationError("does not end in the name of a service")
-        # An IPv6 address is written in brackets, and connected to without.
-        servers["nodes"] = [(host.hostname, host.port) for host in named]
-        servers["service"] = service if kind == "sentinel" else ""
-        credentials = parts.netloc.rpartition("@")[0]
-        url = f"{scheme}://{credentials}@/{db}?{parts.query}"
-    try:
-        options: dict[str, Any] = dict(parse_url(url))
-        own = [name for name in SENTINEL_OPTIONS if kind and name in options]
-        servers["sentinel_options"] = {name[len("sentinel_") :]: options.pop(name) for name in own}
-        pool = redis.ConnectionPool(**options)
-        pool.connection_class(**pool.connection_kwargs)  # It connects to nothing yet.
-    except (ValueError, TypeError, redis.RedisError):
-        raise ValidationError("is not an address that Redis takes") from None
-    return servers | {"options": options}
-
-
-def redis_address(url: str) -> None:
-    redis_servers(url)
 
 
 def is_origin(text: str) -> bool:
@@ -225,14 +151,14 @@ class Config:
     idempotency_window_seconds: int = whole(60, 1, 86_400)
     max_active: int = whole(1000, 1, 1_000_000)
 
-    database_url: str | None = text(None, postgres_address)
+    database_url: str | None = text(None, addresses.postgres_url)
     db_user: str = text("postgres")
     db_password: str = text("postgres")
     db_host: str = text("localhost")
     db_port: int = whole(5432, 1, 65_535)
     db_name: str = text("token_service")
 
-    redis_url: str | None = text(None, redis_address)
+    redis_url: str | None = text(None, addresses.redis_servers)
     redis_host: str = text("localhost")
     redis_port: int = whole(6379, 1, 65_535)
     redis_db: int = whole(0, 0, 1_000_000)
@@ -316,22 +242,10 @@ class Config:
                 self.db_port,
                 self.db_name,
             )
-        parts = urlsplit(self.database_url)._replace(scheme="postgresql+psycopg2")
-        named = hosts(parts)
-        if len(named) == 1:
-            return sqlalchemy.engine.make_url(parts.geturl())
-        # SQLAlchemy takes several hosts as parameters, and libpq then looks for the primary.
-        credentials, at, _ = parts.netloc.rpartition("@")
-        one = parts._replace(netloc=credentials + at, path=parts.path or "/")
-        several = {
-            "host": ",".join(host.hostname or "" for host in named),
-            "port": ",".join(str(host.port or 5432) for host in named),
-            "target_session_attrs": "read-write",
-        }
-        url = sqlalchemy.engine.make_url(one.geturl())
-        return url.set(query={**several, **url.query})
+        return addresses.postgres_url(self.database_url)
 
     @property
     def redis_address(self) -> str:
         """The Redis address as one URL."""
-        return self.redis_url or f"redis://{self.redis_host}:{self.redis_port}/{self.redis_db}"
+        host = addresses.bracketed(self.redis_host)
+        return self.redis_url or f"redis://{host}:{self.redis_port}/{self.redis_db}"

@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from config import Config, redis_servers
+from addresses import redis_servers
+from config import Config
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import psycopg2
 
 import dev
+from addresses import redis_servers
 from benchmarks import turns
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 from benchmarks.wrk import LIFE
-from config import redis_servers
 from dev.__main__ import flask
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore

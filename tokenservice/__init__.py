@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Flask
 
-from config import Config, redis_servers
+from addresses import redis_servers
+from config import Config
 from tokenservice import auth, ops, postgres, telemetry, token, web
 from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db

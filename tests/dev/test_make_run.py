@@ -29,7 +29,7 @@ from tests.stage.queries import query
 LOCAL = [sys.executable, "-m", "dev"]
 CODE = (
     *("tokenservice", "dev", "migrations"),
-    *("config.py", "environment.py", "wsgi.py", "gunicorn.conf.py"),
+    *("addresses.py", "config.py", "environment.py", "wsgi.py", "gunicorn.conf.py"),
 )
 
 

@@ -83,6 +83,45 @@ def test_a_silent_host_leaves_time_for_the_next(
         db.engine.dispose()
 
 
+def test_hosts_with_addresses_of_their_own_are_tried_in_turn(
+    mute: int, postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Red where ``hostaddr`` is not divided among the hosts as their names are."""
+    credentials = postgres.url.partition("@")[0]
+    hosts = f"one.invalid:{mute},two.invalid:{postgres.port}"
+    url = f"{credentials}@{hosts}/token_service?hostaddr=127.0.0.1,127.0.0.1"
+    app = make_app(database_url=url)
+    assert app.test_client().get("/readyz").status_code == 200
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_an_address_has_a_time_limit_of_its_own_for_a_connection(
+    mute: int, make_app: Callable[..., Flask]
+) -> None:
+    """libpq's own is not in force where psycopg2 waits with a callback."""
+    app = make_app(database_url=f"postgresql://ana@127.0.0.1:{mute}/x?connect_timeout=1")
+    with took(0.9, 1.9), app.app_context(), pytest.raises(sqlalchemy.exc.OperationalError):
+        db.session.execute(text("SELECT 1"))
+
+
+def test_an_address_may_ask_for_hosts_in_any_order(
+    postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    with Proxy(postgres.port) as proxy:
+        hosts = f"127.0.0.1:{proxy.port},127.0.0.1:{postgres.port}"
+        url = postgres.url.replace(f"127.0.0.1:{postgres.port}", hosts)
+        app = make_app(database_url=f"{url}?load_balance_hosts=random")
+        used = set()
+        with app.app_context():
+            for _ in range(20):
+                connection = db.engine.raw_connection()
+                used.add(connection.driver_connection.info.port)
+                connection.close()
+                db.engine.dispose()
+    assert used == {proxy.port, postgres.port}
+
+
 def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) -> None:
     """Each wait is short enough, and their sum is not."""
     with Proxy(postgres.port) as proxy:

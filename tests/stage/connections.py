@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config import redis_servers
+from addresses import redis_servers
 from tokenservice.onetime.connection import Connection
 
 

@@ -7,6 +7,7 @@ each call would keep its thread for ever, until no thread is left for the probes
 from __future__ import annotations
 
 import math
+import secrets
 import select
 import threading
 import time
@@ -28,6 +29,8 @@ CONNECT_SECONDS = 2.0
 #: The server's own limits end first: the connection stays usable after them. Each transaction has
 #: its own: a pooler takes no start-up options, and may give each transaction another session.
 SERVER_LIMITS = "SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 700"
+#: The options of libpq that are lists, with an item for each host.
+EACH = ("host", "hostaddr", "port")
 
 
 class Patience(threading.local):
@@ -81,7 +84,8 @@ def connect(dialect: Dialect, _: Any, args: tuple[Any, ...], options: dict[str, 
     libpq bounds the time of each host only in its own waits.
     """
     servers = each_host(options)
-    share = min(CONNECT_SECONDS, patience.seconds / len(servers))
+    most = float(options.get("connect_timeout", CONNECT_SECONDS))
+    share = min(most, patience.seconds / len(servers))
     for server in servers[:-1]:
         with suppress(OperationalError), waiting(share):
             return dialect.connect(*args, **server)
@@ -91,11 +95,14 @@ def connect(dialect: Dialect, _: Any, args: tuple[Any, ...], options: dict[str, 
 
 def each_host(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Copies of the options, one for each host in them."""
-    hosts, ports = (str(options.get(name, "")).split(",") for name in ("host", "port"))
-    if len(hosts) == 1:
+    lists = {name: str(options[name]).split(",") for name in EACH if options.get(name)}
+    count = max(map(len, lists.values()), default=1)
+    if count == 1:
         return [options]
-    ports *= 1 if len(ports) > 1 else len(hosts)
-    return [
-        {**options, "host": host, "port": port or None}
-        for host, port in zip(hosts, ports, strict=True)
+    servers = [
+        options | {name: (many * count)[n] or None for name, many in lists.items()}
+        for n in range(count)
     ]
+    if options.get("load_balance_hosts") == "random":
+        secrets.SystemRandom().shuffle(servers)
+    return servers
