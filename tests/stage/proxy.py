@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses replies, or is slow, hangs or refuses, on command.
+"""A TCP proxy on loopback that loses replies, or is slow, hangs, refuses or forgets, on command.
 
     with Proxy(server.port) as proxy:
         ...                         # connect to proxy.port: everything passes
@@ -7,6 +7,8 @@
         proxy.hang()                # connections open, and nothing passes either way
         proxy.refuse()              # connections are reset, and new ones refused
         proxy.mend()                # the end of slow, hang and refuse
+    proxy.forget()              # as a firewall: nothing passes on the connections that are open
+    proxy.answer(b"INFO", b"")  # each request with these bytes in it gets this reply
 
 A command is in force when the call returns, also for open connections.
 """
@@ -49,6 +51,8 @@ class Proxy:
         self._passing = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._lines: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._answers: dict[bytes, bytes] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
 
@@ -65,6 +69,18 @@ class Proxy:
 
     def refuse(self) -> None:
         self._do(self._set(listening=False))
+
+    def forget(self) -> None:
+        """Drop whatever comes on the connections that are open, and tell neither side."""
+
+        async def drop() -> None:
+            self._forgotten.update(self._lines.values())
+
+        self._do(drop())
+
+    def answer(self, mark: bytes, reply: bytes) -> None:
+        """Reply to each request with ``mark`` in it in place of the server, from now on."""
+        self._answers[mark] = reply
 
     def mend(self) -> None:
         self._do(self._set())
@@ -107,7 +123,7 @@ class Proxy:
         asked = bytearray()  # since the last reply
         with contextlib.suppress(OSError, asyncio.CancelledError):
             replies, server = await asyncio.open_connection("127.0.0.1", self.target)
-            there = asyncio.ensure_future(self._ask(asks, server, asked))
+            there = asyncio.ensure_future(self._ask(asks, server, asked, client))
             back = asyncio.ensure_future(self._reply(replies, client, asked))
             try:
                 await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
@@ -118,12 +134,22 @@ class Proxy:
                 await asyncio.gather(there, back, return_exceptions=True)
         client.close()
         del self._lines[line]
+        self._forgotten.discard(client)
 
     async def _ask(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, asked: bytearray
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        asked: bytearray,
+        client: asyncio.StreamWriter,
     ) -> None:
         while part := await source.read(65536):
             await self._passing.wait()
+            if client in self._forgotten:
+                continue
+            if replies := [reply for mark, reply in self._answers.items() if mark in part]:
+                client.write(replies[0])
+                continue
             asked += part
             sink.write(part)
             await sink.drain()
@@ -141,7 +167,7 @@ class Proxy:
             if kind == CUT:
                 reset(sink)
                 return
-            swallowing = swallowing or kind == SWALLOW
+            swallowing = swallowing or kind == SWALLOW or sink in self._forgotten
             if not swallowing:
                 sink.write(part)
                 await sink.drain()

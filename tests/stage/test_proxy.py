@@ -52,6 +52,22 @@ def test_a_late_reply_arrives(proxy: Proxy, redis_server: dev.Redis) -> None:
         assert time.monotonic() - started >= 2 * WAIT
 
 
+def test_an_open_connection_is_forgotten_and_a_new_one_is_not(
+    proxy: Proxy, client: redis.Redis
+) -> None:
+    assert client.ping()
+    proxy.forget()
+    with pytest.raises(redis.TimeoutError):
+        client.ping()
+    assert client.ping()  # on a new connection
+
+
+def test_a_request_is_answered_in_place_of_the_server(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.answer(b"ECHO", b"+other\r\n")
+    assert client.echo("same") == b"other"
+    assert client.ping()
+
+
 def test_a_server_is_slow_hangs_refuses_and_is_mended(proxy: Proxy, client: redis.Redis) -> None:
     assert client.ping()
     proxy.slow(0.1)

@@ -44,13 +44,17 @@ def end_session(_: BaseException | None) -> None:
 def init_app(app: Flask, config: Config) -> None:
     breaker = Breaker(config.web_threads)
     add(app, breaker)
-    app.config["SQLALCHEMY_DATABASE_URI"] = config.sqlalchemy_url
+    url = config.sqlalchemy_url
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "pool_size": breaker.places + 1,  # One connection more is for /readyz.
         "max_overflow": 0,
         "pool_timeout": 1,
-        "pool_pre_ping": True,
         "hide_parameters": True,
+        # Arguments here would replace those of the address.
+        "connect_args": {
+            name: value for name, value in timeouts.KEEP_ALIVE.items() if name not in url.query
+        },
     }
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
@@ -62,4 +66,6 @@ def init_app(app: Flask, config: Config) -> None:
     with app.app_context():
         event.listen(db.engine, "do_connect", timeouts.connect)
         event.listen(db.engine, "begin", timeouts.begin_transaction)
+        event.listen(db.engine, "checkin", timeouts.given_back)
+        event.listen(db.engine, "checkout", timeouts.taken)
         event.listen(db.engine, "handle_error", leave_read_only_server)

@@ -1,4 +1,4 @@
-"""Time limits of every wait for Postgres.
+"""Time limits of every wait for Postgres, and the renewal of idle connections.
 
 A server that hangs sends nothing, and its own timeouts end nothing: without a limit on this side
 each call would keep its thread for ever, until no thread is left for the probes.
@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg2
 import sqlalchemy.engine
 from psycopg2 import OperationalError
 from psycopg2.extensions import POLL_OK, POLL_READ
 from psycopg2.extensions import connection as Connection
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 #: The time that one request may wait for Postgres, over all its queries. Password hashing does not
 #: count, and the look-up of a host name has the resolver's own timeouts.
@@ -29,6 +32,13 @@ CONNECT_SECONDS = 2.0
 #: The server's own limits end first: the connection stays usable after them. Each transaction has
 #: its own: a pooler takes no start-up options, and may give each transaction another session.
 SERVER_LIMITS = "SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 700"
+#: A middlebox forgets a connection without traffic, and then drops whatever it sends.
+KEEP_ALIVE = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+#: A connection that was idle for longer is renewed.
+RENEW_SECONDS = 30.0
+#: The time limit of the ping of a connection that was idle for less. A new one must fit into the
+#: rest of the request's time.
+PING_SECONDS = 0.4
 #: The options of libpq that are lists, with an item for each host.
 EACH = ("host", "hostaddr", "port")
 
@@ -76,6 +86,30 @@ def wait(connection: Connection) -> None:
 
 def begin_transaction(connection: sqlalchemy.engine.Connection) -> None:
     connection.exec_driver_sql(SERVER_LIMITS)
+
+
+def given_back(_: Any, entry: ConnectionPoolEntry) -> None:
+    entry.info["idle since"] = time.monotonic()
+
+
+def taken(connection: Connection, entry: ConnectionPoolEntry, _: Any) -> None:
+    """Renew a connection that may be gone, instead of waiting for it.
+
+    SQLAlchemy's own ping waits for as long as the request may.
+    """
+    idle_since = entry.info.pop("idle since", None)
+    if idle_since is None:
+        return  # A new one.
+    if time.monotonic() - idle_since > RENEW_SECONDS:
+        raise DisconnectionError
+    try:
+        with waiting(PING_SECONDS):
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            connection.autocommit = False
+    except psycopg2.Error:
+        raise InvalidatePoolError from None
 
 
 def connect(dialect: Dialect, _: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
