@@ -9,9 +9,12 @@ that Redis did not run, because its slot is elsewhere or migrates, is repeated h
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +38,10 @@ from redis.sentinel import Sentinel
 
 from tokenservice.onetime.errors import StoreUnavailable
 
-SENTINEL_OPTIONS = ("socket_connect_timeout", "socket_timeout", "retry")
+SENTINEL_OPTIONS = (
+    *("socket_connect_timeout", "socket_timeout", "retry"),
+    *("socket_keepalive", "socket_keepalive_options"),
+)
 #: redis-py raises an IndexError where no node of a cluster serves a slot.
 FAILURES = (redis.RedisError, RedisClusterException, OSError, IndexError)
 #: The longest wait of a call for a migrating slot, and the pause between its attempts.
@@ -43,6 +49,14 @@ MOVING_SECONDS, ASK_EVERY_SECONDS = 0.5, 0.02
 #: Redis ran nothing. An ASK is not followed: it leads to a server that only imports the slot, whose
 #: term is fresh only once the slot has arrived (docs/engine.md, "Slot migration").
 MOVING = (AskError, TryAgainError, ClusterDownError)
+#: A middlebox forgets a connection without traffic, and then drops whatever it sends: a command
+#: would cost a 503. So idle connections have some traffic, and are renewed after this time.
+RENEW_SECONDS = 30.0
+KEEP_ALIVE = {
+    getattr(socket, name): seconds
+    for name, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
 
 
 class Connection:
@@ -80,10 +94,16 @@ class Connection:
             "retry": Retry(NoBackoff(), 0),
             **options,
         }
+        if "path" not in options:  # of a socket of Unix
+            self._options = {"socket_keepalive": True, **self._options}
+            self._options["socket_keepalive_options"] = KEEP_ALIVE
+        self._sentinels: Sequence[redis.Redis] = ()
         self._client: redis.Redis | RedisCluster | None = None
         self._lock = threading.Lock()
-        # The idle sockets.
-        self._idle: deque[redis.Connection] = deque()
+        # The idle connections to each server, and the time of their last use.
+        self._idle: weakref.WeakKeyDictionary[
+            redis.ConnectionPool, deque[tuple[redis.Connection, float]]
+        ] = weakref.WeakKeyDictionary()
         # Two processes on one socket would read each other's replies.
         os.register_at_fork(after_in_child=self._idle.clear)
 
@@ -98,9 +118,10 @@ class Connection:
         try:
             client = self.client
             if isinstance(client, RedisCluster):
-                found = client.info(target_nodes=RedisCluster.PRIMARIES)
-                return [found] if "role" in found else list(found.values())
-            return [client.info()]
+                masters = [client.get_redis_connection(node) for node in client.get_primaries()]
+            else:
+                masters = [client]
+            return [info_of(master, self._ask_one(master, "INFO")) for master in masters]
         except FAILURES as error:
             raise StoreUnavailable(f"info: {type(error).__name__}") from error
 
@@ -133,7 +154,7 @@ class Connection:
         while True:
             try:
                 node = client.get_redis_connection(client.get_node_from_key(key))
-                return node.execute_command(*command)
+                return self._ask_one(node, *command)
             except MovedError as error:
                 client.nodes_manager.move_slot(error)
                 refusal: Exception = error
@@ -155,17 +176,21 @@ class Connection:
         the command itself.
         """
         pool = client.connection_pool
+        idle = self._idle.setdefault(pool, deque())
         try:
-            connection = self._idle.pop()
+            connection, used_at = idle.pop()
         except IndexError:
             connection = pool.connection_class(**pool.connection_kwargs)
+            used_at = math.inf
         try:
+            if time.monotonic() - used_at > RENEW_SECONDS:
+                connection.disconnect()
             if not pool.owns_connection(connection):
                 connection.disconnect()  # The sentinels name another master.
-            connect(connection)
+            self._open(connection)
             connection.send_command(*command, check_health=False)
             return connection.read_response()
-        except NoScriptError:
+        except (NoScriptError, *MOVING):
             raise
         except BaseException:
             # A late reply must not be taken for that of the next command, and a server that became
@@ -173,7 +198,21 @@ class Connection:
             connection.disconnect()
             raise
         finally:
-            self._idle.append(connection)
+            idle.append((connection, time.monotonic()))
+
+    def _open(self, connection: redis.Connection) -> None:
+        """Connect, unless the connection is up; again, if the server has closed it meanwhile.
+
+        Otherwise a restart would cost the next caller of each socket a 503.
+        """
+        if connection.is_connected:
+            with suppress(*FAILURES):
+                if not connection.can_read():
+                    return
+            connection.disconnect()
+        for sentinel in self._sentinels:
+            sentinel.connection_pool.disconnect(inuse_connections=False)
+        connection.connect()
 
     @property
     def client(self) -> redis.Redis | RedisCluster:
@@ -199,28 +238,21 @@ class Connection:
             if name in SENTINEL_OPTIONS or name.startswith("ssl")
         }
         sentinels = Sentinel(self._nodes, sentinel_kwargs=alike | dict(self._sentinel_options))
+        self._sentinels = sentinels.sentinels
         return cast(redis.Redis, sentinels.master_for(self._service, **options))
+
+
+def info_of(server: redis.Redis, reply: Any) -> dict[str, Any]:
+    """Parse the reply to INFO; some servers have few fields or none."""
+    if not isinstance(reply, bytes):
+        raise redis.ResponseError("The reply to INFO is no text.")
+    return dict(server.response_callbacks["INFO"](reply))
 
 
 def look_again(client: RedisCluster) -> None:
     """Ask the cluster for its map: another node may be the master by now."""
     with suppress(*FAILURES):
         client.nodes_manager.initialize()
-
-
-def connect(connection: redis.Connection) -> None:
-    """Connect, unless the connection is up; again, if the server has closed it meanwhile.
-
-    Otherwise a restart would cost the next caller of each socket a 503.
-    """
-    connection.connect()
-    try:
-        if not connection.can_read():
-            return
-    except FAILURES:
-        pass
-    connection.disconnect()
-    connection.connect()
 
 
 class Script:
