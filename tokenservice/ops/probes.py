@@ -158,9 +158,10 @@ def check_redis() -> str:
     except StoreUnavailable:
         return "unavailable"
     for info in masters:
-        if info["role"] != "master" or info["loading"]:
+        if info.get("role") != "master" or info.get("loading"):
             return "not a master"
-        if info["maxmemory"] and info["maxmemory_policy"] != "noeviction":
+        # What a server does not say is not taken for granted.
+        if info.get("maxmemory") != 0 and info.get("maxmemory_policy") != "noeviction":
             return "evicts keys"
     try:
         tokens.probe()

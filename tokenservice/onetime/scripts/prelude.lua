@@ -25,11 +25,13 @@ local now = math.floor(now_us / 1000)
 -- master_replid at each promotion: a process that is demoted, takes another's data and is promoted
 -- again keeps the first and changes the second. (master_replid also changes when a first replica
 -- attaches, and when the last one has been gone for long. Outstanding tokens are lost then, which
--- is the safe direction.) 96 bits of each keep records small.
+-- is the safe direction.) 96 bits of each keep records small. Where INFO has less, the script ends
+-- in an error: a term that is not new at each start would honour a token twice.
 local server, replication = redis.call('INFO', 'server'), redis.call('INFO', 'replication')
+local hex = '^' .. string.rep('%x', 24)
 local function begin(info, name)
   local _, last = string.find(info, name, 1, true)
-  return string.sub(info, last + 1, last + 24)
+  return string.match(info, hex, last + 1)
 end
 local term_now = begin(server, '\nrun_id:') .. begin(replication, '\nmaster_replid:')
 
