@@ -118,6 +118,23 @@ def bracketed(name: str) -> str:
     return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
+def lone_host(text: str) -> None:
+    """Refuse what is more than one host, or less: it would become another part of an address."""
+    try:
+        name, port = host(bracketed(text))
+    except ValueError:
+        name, port = "", None
+    if not name or port or re.search(r"[\s/?#@,%]", name.partition("%")[0]):
+        raise ValidationError("is not the name or the address of a host")
+
+
+def postgres_hosts(text: str) -> None:
+    """Refuse what is no list of hosts, or of folders of a socket."""
+    for part in text.split(","):
+        if not part.startswith("/"):
+            lone_host(part)
+
+
 def once(names: Iterable[str], known: Collection[str]) -> None:
     """Refuse what is said twice: a client would drop one of the two.
 

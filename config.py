@@ -154,12 +154,12 @@ class Config:
     database_url: str | None = text(None, addresses.postgres_url)
     db_user: str = text("postgres")
     db_password: str = text("postgres")
-    db_host: str = text("localhost")
+    db_host: str = text("localhost", addresses.postgres_hosts)
     db_port: int = whole(5432, 1, 65_535)
     db_name: str = text("token_service")
 
     redis_url: str | None = text(None, addresses.redis_servers)
-    redis_host: str = text("localhost")
+    redis_host: str = text("localhost", addresses.lone_host)
     redis_port: int = whole(6379, 1, 65_535)
     redis_db: int = whole(0, 0, 1_000_000)
     redis_connect_timeout_ms: int = whole(50, 1, 10_000)
@@ -238,7 +238,7 @@ class Config:
                 "postgresql+psycopg2",
                 self.db_user,
                 self.db_password,
-                self.db_host,
+                re.sub(r"[][]", "", self.db_host),
                 self.db_port,
                 self.db_name,
             )

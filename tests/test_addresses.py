@@ -190,6 +190,37 @@ def test_a_redis_host_may_be_an_ipv6_address(host: str) -> None:
     assert servers["options"] == {"host": "::1", "port": 6379, "db": 0}
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_postgres_host_may_be_an_ipv6_address(host: str) -> None:
+    assert Config(secret_key=SECRET_KEY, db_host=host).sqlalchemy_url.host == "::1"
+
+
+@pytest.mark.parametrize("name", ["redis_host", "db_host"])
+@pytest.mark.parametrize(
+    "host",
+    ["h:6380", "tcp://h", "h/3", "h?db=3", "u@h", "h#", "h ", "[h]", "[::1]:1", "::g", "h/3?x=%31"],
+)
+def test_a_host_is_a_host_and_nothing_more(name: str, host: str) -> None:
+    """It would become another part of the address, or fail at each call."""
+    with pytest.raises(ConfigError, match=f"{name}: is not the name or the address of a host"):
+        Config.from_mapping({"secret_key": SECRET_KEY, name: host})
+
+
+@pytest.mark.parametrize("host", ["db", "db.example.com", "192.0.2.1", "::1", "fe80::1%eth0"])
+@pytest.mark.parametrize("name", ["redis_host", "db_host"])
+def test_a_host_may_be_a_name_or_an_address(name: str, host: str) -> None:
+    config = Config.from_mapping({"secret_key": SECRET_KEY, name: host})
+    assert config.sqlalchemy_url
+    assert addresses.redis_servers(config.redis_address)
+
+
+@pytest.mark.parametrize("host", ["one,two", "/run/postgresql", "one,::1"])
+def test_postgres_may_have_several_hosts_or_a_socket(host: str) -> None:
+    config = Config.from_mapping({"secret_key": SECRET_KEY, "db_host": host})
+    (_, options) = PGDialect_psycopg2().create_connect_args(config.sqlalchemy_url)
+    assert options["host"] == host
+
+
 def test_the_schema_that_an_address_names_is_used(
     postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
