@@ -69,10 +69,13 @@ class Service(Server):
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             with contextlib.closing(connection):
-                connection.request("GET", "/readyz")
-                response = connection.getresponse()
-                self.reason = f"/readyz returns {response.read().decode(errors='replace')}\n"
-                return response.status == http.HTTPStatus.OK
+                for path in ("/readyz/postgres", "/readyz/redis"):
+                    connection.request("GET", path)
+                    response = connection.getresponse()
+                    self.reason = f"{path} returns {response.read().decode(errors='replace')}\n"
+                    if response.status != http.HTTPStatus.OK:
+                        return False
+                return True
         return False
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
+import click
 from alembic import context
 from flask import current_app
 from psycopg2.errors import LockNotAvailable
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from config import Config
+from tokenservice.postgres import schema
 
 # Every other query of a table queues behind a waiting ALTER TABLE. So a migration waits for a lock
 # for less time than a request does, lets the requests pass, and tries again.
@@ -48,7 +50,22 @@ def migrate() -> None:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             # Two hosts that deploy at once run one after the other; the second has nothing to do.
             connection.execute(text("SELECT pg_advisory_xact_lock(7305812664)"))
+            if is_upgrade() and is_newer(connection):
+                click.echo("The schema is newer than this code: nothing to do.")
+                return
             context.run_migrations()
+
+
+def is_upgrade() -> bool:
+    """Whether this is ``flask db upgrade``. Any other command needs the newer code."""
+    command = click.get_current_context(silent=True)
+    return command is not None and command.info_name == "upgrade"
+
+
+def is_newer(connection: Connection) -> bool:
+    found = context.get_context().get_current_heads()
+    head = context.script.get_current_head() or ""
+    return schema.compare(connection, found, head) == schema.NEWER
 
 
 if context.is_offline_mode():

@@ -22,9 +22,11 @@ from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.programs import needs
 from tests.stage.readiness import readiness
 from tests.stage.service import Service
+from tests.stage.waiting import until
 from tokenservice.extensions import db
 
-GOOD = {"postgres": "ok", "schema": "ok", "redis": "ok"}
+PARTS = {"postgres": {"postgres": "ok", "schema": "ok"}, "redis": {"redis": "ok"}}
+GOOD = PARTS["postgres"] | PARTS["redis"]
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +68,32 @@ def sql(server: dev.Postgres, *statements: str) -> None:
                 cursor.execute(statement)
 
 
-def assert_not_ready(response: TestResponse, **failing: str) -> None:
+def assert_not_ready(response: TestResponse, part: str = "", **failing: str) -> None:
     """Assert a 503 that names the state of each part in a word or two, and nothing more."""
     assert response.status_code == 503
     assert response.headers["Content-Type"] == "application/problem+json"
     assert int(response.headers["Retry-After"]) >= 1
     body = response.get_json()
     assert body["code"] == "not_ready"
-    assert body["checks"] == {**GOOD, **failing}
+    assert body["checks"] == {**PARTS.get(part, GOOD), **failing}
     members = {"type", "title", "status", "detail", "code", "request_id", "checks"}
     assert set(body) == members
     for detail in ("127.0.0.1", "refused", "Error", "token_service", "alembic", "SELECT"):
         assert detail not in response.text
 
 
+def assert_alarm(probe: FlaskClient, part: str, **failing: str) -> None:
+    """Assert that one part fails, that the other does not, and that requests are still welcome."""
+    [other] = PARTS.keys() - {part}
+    assert_not_ready(readiness(probe, part), part, **failing)
+    assert probe.get(f"/readyz/{other}").get_json() == {"status": "ready", "checks": PARTS[other]}
+    response = probe.get("/readyz")
+    assert response.status_code == 200
+    assert response.get_json() == {"status": "ready", "checks": {**GOOD, **failing}}
+
+
 def until_ready(probe: FlaskClient) -> None:
-    deadline = time.monotonic() + 10
-    while probe.get("/readyz").status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: set(probe.get("/readyz").get_json()["checks"].values()) == {"ok"}, seconds=10)
 
 
 def test_a_healthy_service_is_ready_and_alive(probe: FlaskClient) -> None:
@@ -92,12 +101,16 @@ def test_a_healthy_service_is_ready_and_alive(probe: FlaskClient) -> None:
     assert response.status_code == 200
     assert response.get_json() == {"status": "ready", "checks": GOOD}
     assert probe.get("/healthz").get_json() == {"status": "alive"}
+    for part, checks in PARTS.items():
+        response = probe.get(f"/readyz/{part}")
+        assert response.status_code == 200
+        assert response.get_json() == {"status": "ready", "checks": checks}
 
 
 def test_postgres_down(probe: FlaskClient, own_postgres: dev.Postgres) -> None:
     own_postgres.stop()
     try:
-        assert_not_ready(readiness(probe), postgres="unavailable", schema="unknown")
+        assert_alarm(probe, "postgres", postgres="unavailable", schema="unknown")
         assert probe.get("/healthz").status_code == 200
     finally:
         own_postgres.start()
@@ -107,14 +120,14 @@ def test_postgres_down(probe: FlaskClient, own_postgres: dev.Postgres) -> None:
 def test_redis_down(probe: FlaskClient, own_redis: dev.Redis) -> None:
     own_redis.stop()
     try:
-        assert_not_ready(readiness(probe), redis="unavailable")
+        assert_alarm(probe, "redis", redis="unavailable")
         assert probe.get("/healthz").status_code == 200
     finally:
         own_redis.start()
     until_ready(probe)
 
 
-def test_a_service_without_stores_is_still_alive(
+def test_a_service_without_stores_is_alive_and_gets_no_requests(
     probe: FlaskClient, own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
     """A liveness probe that checked them would get every process killed in an outage."""
@@ -140,6 +153,28 @@ def test_a_service_without_stores_is_still_alive(
             "UPDATE alembic_version SET version_num = substr(version_num, 6)",
         ),
         (
+            "UPDATE alembic_version SET version_num = '0000'",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ),
+        (
+            "UPDATE alembic_version SET version_num = '00002'",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ),
+        (
+            "INSERT INTO alembic_version VALUES ('0002')",
+            "DELETE FROM alembic_version WHERE version_num = '0002'",
+        ),
+        (
+            "UPDATE alembic_version SET version_num = '0002'; "
+            "ALTER TABLE users RENAME COLUMN nombre TO name",
+            "UPDATE alembic_version SET version_num = '0001'; "
+            "ALTER TABLE users RENAME COLUMN name TO nombre",
+        ),
+        (
+            "UPDATE alembic_version SET version_num = '0002'; ALTER TABLE users RENAME TO others",
+            "UPDATE alembic_version SET version_num = '0001'; ALTER TABLE others RENAME TO users",
+        ),
+        (
             "INSERT INTO alembic_version VALUES ('another')",
             "DELETE FROM alembic_version WHERE version_num = 'another'",
         ),
@@ -152,16 +187,51 @@ def test_a_service_without_stores_is_still_alive(
             "INSERT INTO alembic_version TABLE kept; DROP TABLE kept",
         ),
     ],
-    ids=["another revision", "a second head", "no table", "no row"],
+    ids=[
+        "another revision",
+        "an older one",
+        "a number of another length",
+        "two numbers",
+        "a higher number without a column",
+        "a higher number without the table",
+        "a second head",
+        "no table",
+        "no row",
+    ],
 )
-def test_a_schema_not_at_head_is_not_ready(
+def test_a_schema_that_is_older_or_of_another_program_is_not_ready(
     spoil: str, mend: str, probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
+    """Guard: ``schema.compare``. Other programs number their migrations too."""
     sql(own_postgres, spoil)
     try:
         assert_not_ready(readiness(probe), schema="not at head")
+        assert_not_ready(probe.get("/readyz/postgres"), "postgres", schema="not at head")
     finally:
         sql(own_postgres, mend)
+    until_ready(probe)
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        "UPDATE alembic_version SET version_num = '0002'",
+        "UPDATE alembic_version SET version_num = '0010'",
+        "UPDATE alembic_version SET version_num = '9999'",
+    ],
+)
+def test_a_newer_schema_is_ready_and_says_so(
+    newer: str, probe: FlaskClient, own_postgres: dev.Postgres
+) -> None:
+    """As for the old instances of a deployment, and after a rollback: all their calls work."""
+    sql(own_postgres, newer)
+    try:
+        response = readiness(probe)
+        assert response.status_code == 200
+        assert response.get_json()["checks"] == {**GOOD, "schema": "newer"}
+        assert probe.get("/readyz/postgres").status_code == 200
+    finally:
+        sql(own_postgres, "UPDATE alembic_version SET version_num = '0001'")
     until_ready(probe)
 
 
@@ -181,10 +251,10 @@ def test_a_read_only_postgres_refuses_registrations_and_nothing_else(
     )
     try:
         deadline = time.monotonic() + 10
-        while probe.get("/readyz").status_code == 200:  # The reload takes a moment.
+        while probe.get("/readyz/postgres").status_code == 200:  # The reload takes a moment.
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert_not_ready(readiness(probe), postgres="read-only")
+        assert_alarm(probe, "postgres", postgres="read-only")
         refused = probe.post("/auth/register", json=account)
         assert refused.status_code == 503
         assert refused.get_json()["code"] == "database_unavailable"
@@ -202,44 +272,43 @@ def test_a_read_only_postgres_refuses_registrations_and_nothing_else(
     assert probe.post("/auth/register", json=account).status_code == 201
 
 
-def test_a_redis_replica_is_not_ready(probe: FlaskClient, admin: redis.Redis) -> None:
+def test_a_redis_replica_raises_the_alarm(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.replicaof("127.0.0.1", "1")
     try:
-        assert_not_ready(readiness(probe), redis="not a master")
+        assert_alarm(probe, "redis", redis="not a master")
     finally:
         admin.replicaof("NO", "ONE")
     until_ready(probe)
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
-def test_an_evicting_redis_is_not_ready(
+def test_an_evicting_redis_raises_the_alarm(
     policy: str, probe: FlaskClient, admin: redis.Redis
 ) -> None:
     """An evicted counter is a limit that does not hold."""
     admin.config_set("maxmemory-policy", policy)
     try:
-        assert_not_ready(readiness(probe), redis="evicts keys")
+        assert_alarm(probe, "redis", redis="evicts keys")
     finally:
         admin.config_set("maxmemory-policy", "noeviction")
     until_ready(probe)
 
 
-def test_a_full_redis_is_not_ready(probe: FlaskClient, admin: redis.Redis) -> None:
+def test_a_full_redis_raises_the_alarm(probe: FlaskClient, admin: redis.Redis) -> None:
     admin.config_set("maxmemory", "1")
     try:
-        assert_not_ready(readiness(probe), redis="full")
+        assert_alarm(probe, "redis", redis="full")
     finally:
         admin.config_set("maxmemory", "128mb")
     until_ready(probe)
 
 
-def test_a_redis_with_another_password_is_not_ready(
+def test_a_redis_with_another_password_raises_the_alarm(
     make_app: Callable[..., Flask], own_postgres: dev.Postgres, own_redis: dev.Redis
 ) -> None:
     wrong = f"redis://:{secrets.token_urlsafe(12)}@127.0.0.1:{own_redis.port}/0"
     app = make_app(database_url=own_postgres.url, redis_url=wrong)
-    response = app.test_client().get("/readyz")
-    assert_not_ready(response, redis="unavailable")
+    assert_alarm(app.test_client(), "redis", redis="unavailable")
     with app.app_context():
         db.engine.dispose()
 

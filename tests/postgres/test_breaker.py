@@ -105,7 +105,7 @@ def test_no_route_waits_for_a_postgres_that_just_failed(site: Site) -> None:
         url = rule.build(dict.fromkeys(rule.arguments, "x" * 18), append_unknown=False)
         assert url
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            if rule.endpoint != "ops.readyz":
+            if rule.endpoint not in {"ops.readyz", "ops.readyz_postgres"}:
                 response = site.ask(method, url[1], headers=site.known.headers)
                 assert response.seconds < AT_ONCE, (method, rule.rule)
                 assert response.status != 500
@@ -213,7 +213,7 @@ def test_locked_accounts_hold_one_request_and_leave_the_service_ready(
     with locked(SimpleNamespace(postgres=postgres)):
         assert site.login().seconds > LONG
         assert site.login().seconds < AT_ONCE
-        assert readiness(site.app.test_client()).status_code == 200
+        assert readiness(site.app.test_client(), "postgres").status_code == 200
     until(lambda: site.login().status == 401, seconds=1)
 
 
@@ -221,7 +221,7 @@ def test_a_lock_on_another_table_is_no_outage(site: Site, postgres: dev.Postgres
     """Only /readyz reads it. Guard: ``breaker.is_away``."""
     with contextlib.closing(psycopg2.connect(postgres.url)) as elsewhere:
         elsewhere.cursor().execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
-        assert readiness(site.app.test_client()).status_code == 503
+        assert readiness(site.app.test_client(), "postgres").status_code == 503
         assert site.login().status == 401
 
 
@@ -238,39 +238,63 @@ def test_no_connection_is_held_after_asking(site: Site) -> None:
 
 
 def test_one_request_waits_for_the_first_look(site: Site) -> None:
-    """Its response is true, the others report that nothing is known. Guard: ``Readiness``."""
+    """Its response is true, the others report that nothing is known. Guard: ``Look``."""
     site.proxy.hang()
-    responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+    responses = site.at_once(8, lambda: site.ask("GET", "/readyz/postgres"))
     assert {response.status for response in responses} == {503}
     [looked] = [response for response in responses if response.seconds > LONG]
-    assert looked.body["checks"] == {"postgres": "unavailable", "schema": "unknown", "redis": "ok"}
+    assert looked.body["checks"] == {"postgres": "unavailable", "schema": "unknown"}
     for response in responses:
-        assert response is looked or response.body["checks"] == probes.UNKNOWN
+        unknown = {"postgres": "unknown", "schema": "unknown"}
+        assert response is looked or response.body["checks"] == unknown
+
+
+def test_requests_are_welcome_while_postgres_hangs(site: Site) -> None:
+    """In each of many probes at once, whose own look is old. Guard: ``last`` in ``readyz``."""
+    assert site.ask("GET", "/readyz").status == 200
+    site.proxy.hang()
+    for _ in range(2):
+        time.sleep(1.5)
+        responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+        assert {response.status for response in responses} == {200}
+        assert {response.body["checks"]["redis"] for response in responses} == {"ok"}
+
+
+def test_a_postgres_that_hangs_delays_no_look_at_redis(site: Site) -> None:
+    """Guard: a look of its own for each store."""
+    site.proxy.hang()
+    with ThreadPoolExecutor(1) as thread:
+        looking = thread.submit(site.ask, "GET", "/readyz/postgres")
+        time.sleep(0.1)
+        response = site.ask("GET", "/readyz/redis")
+        assert not looking.done()
+    assert (response.status, response.body["checks"]) == (200, {"redis": "ok"})
+    assert response.seconds < AT_ONCE
 
 
 def test_the_last_look_is_reported_during_the_next(site: Site) -> None:
-    assert site.ask("GET", "/readyz").status == 200
+    assert site.ask("GET", "/readyz/postgres").status == 200
     site.proxy.hang()
     time.sleep(probes.LOOK_AGAIN_SECONDS)
-    responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+    responses = site.at_once(8, lambda: site.ask("GET", "/readyz/postgres"))
     assert sorted(response.status for response in responses) == [200] * 7 + [503]
     assert len([response for response in responses if response.seconds > AT_ONCE]) == 1
-    assert {a.status for a in site.at_once(8, lambda: site.ask("GET", "/readyz"))} == {503}
+    assert {a.status for a in site.at_once(8, lambda: site.ask("GET", "/readyz/postgres"))} == {503}
 
 
 def test_an_old_look_is_not_reported(site: Site) -> None:
     """Guard: ``probes.OLD_SECONDS``."""
-    assert site.ask("GET", "/readyz").status == 200
+    assert site.ask("GET", "/readyz/postgres").status == 200
     site.proxy.hang()
     time.sleep(1.5)
-    assert {a.status for a in site.at_once(8, lambda: site.ask("GET", "/readyz"))} == {503}
+    assert {a.status for a in site.at_once(8, lambda: site.ask("GET", "/readyz/postgres"))} == {503}
 
 
 def test_a_crowd_at_readyz_is_one_look(site: Site) -> None:
     with recorded(site.app, "SHOW") as looks:
         started = time.monotonic()
         for _ in range(5):
-            responses = site.at_once(8, lambda: site.ask("GET", "/readyz"))
+            responses = site.at_once(8, lambda: site.ask("GET", "/readyz/postgres"))
             assert {response.status for response in responses} == {200}
         seconds = time.monotonic() - started
     assert len(looks) <= 1 + seconds / probes.LOOK_AGAIN_SECONDS
@@ -279,5 +303,5 @@ def test_a_crowd_at_readyz_is_one_look(site: Site) -> None:
 def test_a_failed_look_spares_the_callers(site: Site) -> None:
     """Guard: ``learn`` in ``probes.check_postgres``."""
     site.proxy.hang()
-    assert site.ask("GET", "/readyz").status == 503
+    assert site.ask("GET", "/readyz/postgres").status == 503
     assert site.login().seconds < AT_ONCE < REQUEST_SECONDS

@@ -78,7 +78,7 @@ def test_a_silent_host_leaves_time_for_the_next(
     url = postgres.url.replace("@", f"@{silent},")
     app = make_app(database_url=url)
     with took(0.3, 3):
-        assert app.test_client().get("/readyz").status_code == 200
+        assert app.test_client().get("/readyz/postgres").status_code == 200
     with app.app_context():
         db.engine.dispose()
 
@@ -128,12 +128,12 @@ def test_waits_add_up(postgres: dev.Postgres, make_app: Callable[..., Flask]) ->
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
         app = make_app(database_url=url)
         client = app.test_client()
-        assert client.get("/readyz").status_code == 200
+        assert client.get("/readyz/postgres").status_code == 200
         proxy.slow(0.4)
         with took(0.8, 3):
             assert client.post("/auth/login", json=LOGIN).status_code == 503
         proxy.mend()
-        assert client.get("/readyz").status_code == 200
+        assert client.get("/readyz/postgres").status_code == 200
         with app.app_context():
             db.engine.dispose()
 

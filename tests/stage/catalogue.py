@@ -17,6 +17,8 @@ PUBLIC = frozenset(
         "ops.home",
         "ops.healthz",
         "ops.readyz",
+        "ops.readyz_postgres",
+        "ops.readyz_redis",
         "ops.metrics",  # guarded by its own bearer, or open to loopback only
         "ops.openapi",
         "ops.docs",

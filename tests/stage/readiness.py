@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from tokenservice.ops import probes
 
 
-def readiness(client: FlaskClient) -> TestResponse:
-    """The response of /readyz after a new look at its stores."""
+def readiness(client: FlaskClient, part: str = "") -> TestResponse:
+    """The response of /readyz, or of one ``part``, after a new look at its stores."""
     time.sleep(probes.LOOK_AGAIN_SECONDS)
-    return client.get("/readyz")
+    return client.get(f"/readyz/{part}" if part else "/readyz")

@@ -41,6 +41,8 @@ STALL_SECONDS = 0.0 if FULL else 0.5
 #: The part of the calls that may fail because Redis missed its 100 ms in such a stall.
 STALLS = 0.1
 OK = "ok"
+#: Where to send requests, and the alarm about each store.
+PROBES = ("readyz", "readyz/postgres", "readyz/redis")
 addresses = itertools.count()
 
 
@@ -77,7 +79,7 @@ class Site:
             "login": ("/auth/login", {"correo": known.correo, "password": PASSWORD}, {}),
             "register": ("/auth/register", account, {}),
             "me": ("/auth/me", None, known.headers),
-            "readyz": ("/readyz", None, {}),
+            **{probe: (f"/{probe}", None, {}) for probe in PROBES},
             "healthz": ("/healthz", None, {}),
         }[name]
         n = next(addresses)
@@ -127,7 +129,7 @@ class Site:
         while time.monotonic() - started < 15:
             created = self.call("create")
             calls = [created, self.call("validate", created.body.get("token", ""))]
-            calls += [self.call(name) for name in ("login", "register", "readyz")]
+            calls += [self.call(name) for name in ("login", "register", *PROBES)]
             if {call.outcome for call in calls} == {OK}:
                 return time.monotonic() - started
         raise AssertionError(f"the site did not recover: {calls}")
@@ -201,7 +203,7 @@ def check_row(site: Site, words: str, row: Row, full: int = 250) -> None:
     tokens = [site.settled("create").body["token"] for _ in range(trials(full, 5))]
     keys = [secrets.token_hex(8) for _ in tokens]
     workers = site.service.workers()
-    names = ("create", "validate", "healthz", "login", "register", "me", "readyz")
+    names = ("create", "validate", "healthz", "login", "register", "me", *PROBES)
     calls: dict[str, list[Call]] = {name: [] for name in (*names, *row.codes)}
     with row.fault(site), ThreadPoolExecutor() as threads:
         time.sleep(row.last)

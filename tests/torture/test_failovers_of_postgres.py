@@ -160,12 +160,13 @@ def test_a_pool_leaves_a_demoted_server(pinned: tuple[FlaskClient, Any]) -> None
 
 
 def test_a_probe_alone_restores_readiness(pinned: tuple[FlaskClient, Any]) -> None:
-    """A service that is not ready gets no writes, and would keep its pool.
+    """A service that gets no writes would keep its pool.
 
     Guard: ``probes.check_postgres``.
     """
     client, _ = pinned
-    assert [readiness(client).status_code for _ in range(3)] == [503, 200, 200]
+    statuses = [readiness(client, "postgres").status_code for _ in range(3)]
+    assert statuses == [503, 200, 200]
 
 
 def test_without_the_guard_the_pool_stays(pinned: tuple[FlaskClient, Any]) -> None:

@@ -30,7 +30,7 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "next", "0001"
+revision, down_revision = "0002", "0001"
 branch_labels = depends_on = None
 
 
@@ -79,7 +79,7 @@ def migrations(directory: Path, *changes: tuple[str, str]) -> Path:
     """The project's migrations and one more, with some text of their env.py changed."""
     copy = directory / "migrations"
     shutil.copytree(ROOT / "migrations", copy)
-    (copy / "versions" / "next.py").write_text(NEXT)
+    (copy / "versions" / "0002_next.py").write_text(NEXT)
     env = (copy / "env.py").read_text()
     for old, new in changes:
         assert old in env

@@ -39,7 +39,7 @@ def read_only(site: Site) -> Iterator[None]:
 
         apply("ALTER SYSTEM SET default_transaction_read_only = on")
         try:
-            until(lambda: site.call("readyz").outcome != OK)
+            until(lambda: site.call("readyz/postgres").outcome != OK)
             yield
         finally:
             apply("ALTER SYSTEM RESET default_transaction_read_only")
@@ -48,10 +48,14 @@ def read_only(site: Site) -> Iterator[None]:
 #: Longer than a worker caches an account.
 STALE = 1.6
 LOCKED = dict.fromkeys(("create by a stranger", "login", "register", "me"), "database_unavailable")
-AWAY = LOCKED | {"readyz": "not_ready"}
-NO_WRITES = {"register": "database_unavailable", "readyz": "not_ready"}
+ALARM = {"readyz/postgres": "not_ready"}
+AWAY = LOCKED | ALARM
+NO_WRITES = {"register": "database_unavailable"} | ALARM
 # One call at a time waits for Postgres, and finds out for all whether it is back.
-SOON = {"create": 1.0, "validate": 1.0, "login": 1.0, "me": 1.0, "readyz": 1.0, "healthz": 0.05}
+SOON = {
+    **dict.fromkeys(("create", "validate", "login", "me", "readyz", "readyz/postgres"), 1.0),
+    **{"healthz": 0.05, "readyz/redis": 0.5},
+}
 ROWS = {
     "Postgres refuses": Row(on_the_way("to_postgres", Proxy.refuse), AWAY, SOON, last=STALE),
     "Postgres hangs": Row(on_the_way("to_postgres", Proxy.hang), AWAY, SOON, last=STALE),

@@ -92,8 +92,9 @@ def restarted(site: Site) -> Iterator[None]:
     yield
 
 
-AWAY = {"create": "store_unavailable", "validate": "store_unavailable", "readyz": "not_ready"}
-NO_ROOM = {"create": "store_unavailable", "readyz": "not_ready"}
+ALARM = {"readyz/redis": "not_ready"}
+AWAY = {"create": "store_unavailable", "validate": "store_unavailable"} | ALARM
+NO_ROOM = {"create": "store_unavailable"} | ALARM
 LOST = "token_lost"
 SOON = {"create": 0.25, "validate": 0.25, "login": 1.0, "healthz": 0.05}
 ROWS = {
@@ -103,9 +104,7 @@ ROWS = {
     ),
     "Redis is 50 ms slow": Row(on_the_way("to_redis", lambda proxy: proxy.slow(0.05)), {}, SOON),
     "Redis is full": Row(configured("maxmemory", "1"), NO_ROOM, SOON),
-    "Redis evicts keys": Row(
-        configured("maxmemory-policy", "allkeys-lru"), {"readyz": "not_ready"}, SOON
-    ),
+    "Redis evicts keys": Row(configured("maxmemory-policy", "allkeys-lru"), ALARM, SOON),
     "Redis is read-only": Row(orphan_replica, AWAY, SOON, LOST),
     "Redis has no master": Row(without_master, AWAY, SOON, LOST),
     "Redis is loading": Row(loads, AWAY, SOON | {"create": 0.4, "validate": 0.4}, LOST),

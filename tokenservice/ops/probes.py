@@ -8,6 +8,8 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,27 @@ from sqlalchemy import text
 from tokenservice.extensions import config, db, part, tokens
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.ops.blueprint import blueprint
+from tokenservice.postgres import schema
 from tokenservice.postgres.breaker import breaker
 from tokenservice.telemetry import metrics
-from tokenservice.telemetry.logs import quiet
+from tokenservice.telemetry.failures import kind
+from tokenservice.telemetry.logs import log, quiet
 from tokenservice.web import addresses
 from tokenservice.web.problems import RETRY_SOON, Problem
 from tokenservice.web.views import public
 
 FORWARDED = {"Forwarded", "X-Forwarded-For"}
-#: The age up to which a look at the stores is reported without a new one.
+#: The age up to which a look at a store is reported without a new one.
 LOOK_AGAIN_SECONDS = 0.25
 #: The age up to which it is reported while another request looks: the longest that a look takes.
 OLD_SECONDS = 1.25
 #: The duration of a look from which requests without a recent one stop waiting for it.
 LONG_LOOK_SECONDS = 0.1
-UNKNOWN = dict.fromkeys(("postgres", "schema", "redis"), "unknown")
+UNKNOWN = "unknown"
+#: The states in which a store serves some calls, and those that raise no alarm.
+SERVING = {"ok", "read-only", "full", "evicts keys"}
+RIGHT = {schema.OK, schema.NEWER}
+Checks = dict[str, str]
 
 
 @blueprint.route("/healthz")
@@ -49,13 +57,44 @@ def healthz() -> dict[str, str]:
 @public
 @quiet
 def readyz() -> dict[str, Any]:
-    """Name each part and its state; the cause of a failure is for the log alone."""
+    """Whether to send requests here. One store alone serves much, and all instances miss it alike.
+
+    The response names each part and its state; the cause of a failure is for the log alone.
+    """
     if is_stopping():
-        raise Problem("not_ready", headers=RETRY_SOON, checks={"service": "stopping"})
-    checks = readiness.checks()
-    if set(checks.values()) != {"ok"}:
+        return report({"service": "stopping"}, ready=False)
+    looks = (readiness.postgres, readiness.redis)
+    checks = {name: state for look in looks for name, state in look.checks().items()}
+    # While another request looks, its last look decides, however old.
+    postgres, redis = (look.last for look in looks)
+    serves = postgres["postgres"] in SERVING or redis["redis"] in SERVING
+    return report(checks, ready=serves and postgres["schema"] != schema.NOT_AT_HEAD)
+
+
+@blueprint.route("/readyz/postgres")
+@public
+@quiet
+def readyz_postgres() -> dict[str, Any]:
+    """For the alarm about Postgres."""
+    return report(checks := readiness.postgres.checks(), ready=are_right(checks))
+
+
+@blueprint.route("/readyz/redis")
+@public
+@quiet
+def readyz_redis() -> dict[str, Any]:
+    """For the alarm about Redis."""
+    return report(checks := readiness.redis.checks(), ready=are_right(checks))
+
+
+def report(checks: Checks, *, ready: bool) -> dict[str, Any]:
+    if not ready:
         raise Problem("not_ready", headers=RETRY_SOON, checks=checks)
     return {"status": "ready", "checks": checks}
+
+
+def are_right(checks: Checks) -> bool:
+    return set(checks.values()) <= RIGHT
 
 
 @blueprint.route("/metrics", endpoint="metrics")
@@ -86,78 +125,99 @@ def is_stopping() -> bool:
     return directory is not None and not Path(directory, "accepting").exists()
 
 
-class Readiness:
-    """The state of the stores a moment ago.
+class Look:
+    """The state of one store a moment ago.
 
     One request looks at a time, and the others report its last look: a store that hangs holds one
     thread, however many probes come.
+
+    :param check: looks, and returns the state of each part and the kind of failure, or ""
+    :ivar last: the last look, however old
     """
 
-    def __init__(self, app: Flask) -> None:
-        scripts = ScriptDirectory(app.extensions["migrate"].directory)
-        self._heads = set(scripts.get_heads())
+    def __init__(self, check: Callable[[], tuple[Checks, str]], *parts: str) -> None:
+        self._check = check
         self._looking = threading.Lock()
         self._began_at = self._seen_at = -math.inf
-        self._seen = UNKNOWN
+        self._unknown = self.last = dict.fromkeys(parts, UNKNOWN)
+        self._logged = (dict.fromkeys(parts, "ok"), "")
 
-    def checks(self) -> dict[str, str]:
+    def checks(self) -> Checks:
         """The state of each part by its name."""
         now = time.monotonic()
         age = now - self._seen_at
         if age < LOOK_AGAIN_SECONDS:
-            return self._seen
+            return self.last
         if self._looking.acquire(timeout=self._patience(now) if age > OLD_SECONDS else 0):
             try:
                 if now > self._seen_at + LOOK_AGAIN_SECONDS:  # No other request looked meanwhile.
                     self._began_at = now
-                    self._seen = {**check_postgres(self._heads), "redis": check_redis()}
+                    self.last, why = self._check()
                     self._seen_at = time.monotonic()
+                    self._log(self.last, why)
             finally:
                 self._looking.release()
         elif age > OLD_SECONDS:
-            return UNKNOWN
-        return self._seen
+            return self._unknown
+        return self.last
 
     def _patience(self, now: float) -> float:
         """The seconds to wait for the look under way: until it takes longer than it should."""
         taken = now - self._began_at
         return max(0.0, LONG_LOOK_SECONDS - taken if taken < OLD_SECONDS else LONG_LOOK_SECONDS)
 
+    def _log(self, checks: Checks, why: str) -> None:
+        """Write a line when the state or its cause differs from the line before."""
+        if (checks, why) != self._logged:
+            self._logged = (checks, why)
+            write = log.info if are_right(checks) else log.warning
+            write("readiness.changed", **checks, **({"why": why} if why else {}))
+
+
+class Readiness:
+    """The looks at the stores. They are apart, so that a store that hangs delays no other's."""
+
+    def __init__(self, app: Flask) -> None:
+        head = ScriptDirectory(app.extensions["migrate"].directory).get_current_head()
+        self.postgres = Look(partial(check_postgres, head or ""), "postgres", "schema")
+        self.redis = Look(check_redis, "redis")
+
 
 readiness = part(Readiness)
 
 
-def check_postgres(heads: set[str]) -> dict[str, str]:
-    """Postgres responds, takes writes, and has the schema of this code."""
+def check_postgres(head: str) -> tuple[Checks, str]:
+    """Postgres responds, takes writes, and has the schema of this code or a newer one."""
     try:
         with db.engine.connect() as connection:
             read_only = connection.scalar(text("SHOW transaction_read_only")) == "on"
-            found = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
-    except database.ProgrammingError:
-        return {"postgres": "ok", "schema": "not at head"}
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+            state = schema.compare(connection, found, head)
+    except database.ProgrammingError as error:
+        return {"postgres": "ok", "schema": schema.NOT_AT_HEAD}, kind(error)
     except database.SQLAlchemyError as error:
         breaker.learn(error)
-        return {"postgres": "unavailable", "schema": "unknown"}
+        return {"postgres": "unavailable", "schema": UNKNOWN}, kind(error)
     if read_only:
         # The pool may hold connections to a standby while the name already leads to the new
-        # primary. A write would notice, but an instance that is not ready gets none.
+        # primary. A write would notice, but nobody may write for long.
         db.engine.dispose()
-    return {
-        "postgres": "read-only" if read_only else "ok",
-        "schema": "ok" if found == heads else "not at head",
-    }
+    return {"postgres": "read-only" if read_only else "ok", "schema": state}, ""
 
 
-def check_redis() -> str:
+def check_redis() -> tuple[Checks, str]:
+    try:
+        return {"redis": state_of_redis()}, ""
+    except StoreUnavailable as error:
+        return {"redis": "unavailable"}, kind(error)
+
+
+def state_of_redis() -> str:
     """Redis is a master that evicts nothing and runs every command of the engine.
 
     An evicted token is only refused, but an evicted counter is a limit that does not hold.
     """
-    try:
-        masters = tokens.masters()
-    except StoreUnavailable:
-        return "unavailable"
-    for info in masters:
+    for info in tokens.masters():
         if info.get("role") != "master" or info.get("loading"):
             return "not a master"
         # What a server does not say is not taken for granted.
@@ -166,5 +226,7 @@ def check_redis() -> str:
     try:
         tokens.probe()
     except StoreUnavailable as error:
-        return "full" if re.search("OOM|OutOfMemory", str(error)) else "unavailable"
+        if re.search("OOM|OutOfMemory", str(error)):
+            return "full"
+        raise
     return "ok"

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from tokenservice.postgres.breaker import is_outage
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.failures import kind
 from tokenservice.web import texts
 
 MEDIA_TYPE = "application/problem+json"
@@ -111,7 +112,7 @@ def on_http(error: HTTPException) -> Response | HTTPException:
 def on_database(error: SQLAlchemyError) -> Response:
     if not is_outage(error):
         return on_unexpected(error)
-    logs.note("database.unavailable", why=type(error).__name__)
+    logs.note("database.unavailable", why=kind(error))
     return respond(Problem("database_unavailable", headers=RETRY_SOON))
 
 
