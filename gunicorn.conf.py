@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 import shutil
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
-from prometheus_client import multiprocess, values
+from prometheus_client import values
 
 from config import Config
 from environment import ConfigError
@@ -23,27 +25,68 @@ from environment import ConfigError
 # Directory for files in memory. On a disk they could stall or fill it up, and a /tmp cleaner would
 # delete the files of a long-running service.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-
-# Metrics are files that the workers write and any worker sums up. They are named by worker number,
-# not by pid, or each dead worker would leave its files behind. Directory and naming must be set
-# before the package, and with it each metric, is imported. SIGHUP reads this file again, into
-# another module of the same name: both stay as set, and the number is looked up in that module.
-slot: int | str = "master"
-if os.environ.get("METRICS_MASTER") != str(os.getpid()):
-    os.environ["METRICS_MASTER"] = str(os.getpid())
-    files = tempfile.mkdtemp(prefix="token-service-metrics-", dir=MEMORY)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = files
-    values.ValueClass = values.MultiProcessValue(lambda: sys.modules[__name__].slot)
-    Path(files, "accepting").touch()
-
-from tokenservice.telemetry import logs  # noqa: E402
+FOLDER = "token-service-files-"
+# A folder is not locked yet at the moment when it is made.
+NEW_SECONDS = 60
+# The files of one worker and their size, which no set of labels outgrows. A written page without
+# room in memory would end the process by SIGBUS, so all of them are taken when a service starts.
+METRICS = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 17}
 
 
-class OwnLines(Logger):
-    """gunicorn's logger without its access log."""
+def take_room(directory: str, number: int | str) -> None:
+    """Fill the files of a worker's metrics with zeros, which are read as no metrics.
 
-    def access(self, *_: Any) -> None:
-        """Do nothing: the service logs each response itself."""
+    :raises OSError: there is no room
+    """
+    for kind, size in METRICS.items():
+        path = Path(directory, f"{kind}_{number}.db")
+        try:
+            with path.open("ab") as file:
+                file.write(bytes(max(0, size - file.tell())))
+        except OSError:
+            path.unlink(missing_ok=True)  # A part of a file could not be read as metrics.
+            raise
+
+
+def take_folder(workers: int) -> str:
+    """A folder with room for all workers, and for as many new ones beside them at a reload."""
+    places = dict.fromkeys([MEMORY or tempfile.gettempdir(), tempfile.gettempdir()])
+    for place in places:
+        directory = None
+        try:
+            remove_leftovers(place)
+            directory = tempfile.mkdtemp(prefix=FOLDER, dir=place)
+            atexit.register(remove, directory, os.getpid())
+            # Held until the last process of this service ends.
+            fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH)
+            for number in ("master", *range(2 * workers)):
+                take_room(directory, number)
+        except OSError:
+            if directory:
+                shutil.rmtree(directory, ignore_errors=True)
+        else:
+            return directory
+    sys.exit(
+        f"No room for the files of {workers} workers, {sum(METRICS.values()) >> 10} KiB for each "
+        f"and as much for a reload, in {' nor in '.join(places)}."
+    )
+
+
+def remove_leftovers(place: str) -> None:
+    """Remove the folders of services that were killed: no process holds their lock."""
+    for folder in Path(place).glob(FOLDER + "*"):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            opened.callback(os.close, lock)
+            if time.time() - os.fstat(lock).st_mtime > NEW_SECONDS:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+
+
+def remove(directory: str, pid: int) -> None:
+    """Remove a folder at the end of its process, but not at the end of a fork."""
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 # Argon2 allocates 19 MiB for each hash. glibc returns them to the system once and keeps them, in
@@ -61,9 +104,39 @@ except ConfigError as error:
     logging.getLogger("gunicorn.error").error("The settings stay as they were. %s", error)
 settings = Config.in_force
 
+# Metrics are files that the workers write and any worker sums up. They are named by worker number,
+# not by pid, or each dead worker would leave its files behind. Directory and naming must be set
+# before the package, and with it each metric, is imported. SIGHUP reads this file again, into
+# another module of the same name: both stay as set, and the number is looked up in that module.
+slot: int | str = "master"
+workers = settings.web_concurrency
+if os.environ.get("METRICS_MASTER") != str(os.getpid()):
+    os.environ["METRICS_MASTER"] = str(os.getpid())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = take_folder(workers)
+    values.ValueClass = values.MultiProcessValue(lambda: sys.modules[__name__].slot)
+    Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").touch()
+else:
+    try:
+        for number in range(2 * workers):
+            take_room(os.environ["PROMETHEUS_MULTIPROC_DIR"], number)
+    except OSError as error:
+        workers = number // 2
+        logging.getLogger("gunicorn.error").error(
+            "There is room for the files of %s workers and no more. %s", workers, error.strerror
+        )
+
+from tokenservice.telemetry import logs  # noqa: E402
+
+
+class OwnLines(Logger):
+    """gunicorn's logger without its access log."""
+
+    def access(self, *_: Any) -> None:
+        """Do nothing: the service logs each response itself."""
+
+
 wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
-workers = settings.web_concurrency
 worker_class = "tokenservice.server.worker.Worker"
 threads = settings.web_threads
 timeout = 30
@@ -88,10 +161,14 @@ def when_ready(server: Any) -> None:
     Otherwise requests that a proxy sends in between are reset.
     """
 
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if MEMORY and not directory.is_relative_to(MEMORY):
+        server.log.warning("%s has no room: the files are in %s", MEMORY, directory)
+
     def announce(*_: Any) -> None:
         signal.signal(signal.SIGTERM, server.signal)  # A second SIGTERM stops at once.
         # A file is removed, not created, because that works on a full disk too.
-        Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], "accepting").unlink(missing_ok=True)
+        Path(directory, "accepting").unlink(missing_ok=True)
         signal.alarm(settings.drain_seconds)
 
     if settings.drain_seconds:
@@ -126,7 +203,10 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    multiprocess.mark_process_dead(worker.slot)
+    """Forget what a dead worker had in use, and keep its room for the next one."""
+    gauge = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], f"gauge_livesum_{worker.slot}.db")
+    with contextlib.suppress(OSError), gauge.open("r+b") as file:
+        file.write(bytes(os.fstat(file.fileno()).st_size))
 
 
 def on_exit(server: Any) -> None:

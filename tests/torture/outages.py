@@ -211,10 +211,13 @@ def check_row(site: Site, words: str, row: Row, full: int = 250) -> None:
             for name in names[:3]:
                 calls[name].append(site.call(name, token, key))
         # A call may take a second, so they run at the same time.
-        rest = [name for name in calls if not calls[name]]
+        rest = [name for name in calls if not calls[name] and name not in PROBES]
         for _ in range(trials(full // 5, 2)):
             for name, call in zip(rest, threads.map(site.call, rest), strict=True):
                 calls[name].append(call)
+            # Of probes at the same time one looks, and another may report that it does not know.
+            for name in PROBES:
+                calls[name].append(site.call(name))
     back = site.seconds_until_recovered()
     repeated = [site.settled("validate", *pair).outcome for pair in zip(tokens, keys, strict=True)]
     by_another = [site.settled("validate", token, "another").outcome for token in tokens]
