@@ -20,8 +20,9 @@ from tests.stage.service import Service
 
 WORKERS = 3
 LIMIT = 40
-# A file for each kind of metric, for each worker and for their parent.
-MOST_FILES = 3 * (WORKERS + 1)
+# A file for each kind of metric, for each worker, for each new one of a reload and for their
+# parent; and one file that says that the service accepts requests.
+MOST_FILES = 3 * (2 * WORKERS + 1) + 1
 
 Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
