@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.parse import quote
 
 import limits
 import sqlalchemy.engine
@@ -162,6 +163,8 @@ class Config:
     redis_host: str = text("localhost", addresses.lone_host)
     redis_port: int = whole(6379, 1, 65_535)
     redis_db: int = whole(0, 0, 1_000_000)
+    redis_user: str | None = text(None)
+    redis_password: str | None = text(None)
     redis_connect_timeout_ms: int = whole(50, 1, 10_000)
     redis_timeout_ms: int = whole(100, 1, 10_000)
     redis_shards: int = whole(1, 1, 3844)
@@ -247,5 +250,9 @@ class Config:
     @property
     def redis_address(self) -> str:
         """The Redis address as one URL."""
+        if self.redis_url:
+            return self.redis_url
+        login = ":".join(quote(part or "", "") for part in (self.redis_user, self.redis_password))
+        login = "" if login == ":" else f"{login}@"
         host = addresses.bracketed(self.redis_host)
-        return self.redis_url or f"redis://{host}:{self.redis_port}/{self.redis_db}"
+        return f"redis://{login}{host}:{self.redis_port}/{self.redis_db}"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from config import SAMPLE_SECRET_KEY, Config, ConfigError
+from config import SAMPLE_SECRET_KEY, Config, ConfigError, redis_servers
 from tests.stage.paths import ROOT
 
 SECRET_KEY = secrets.token_urlsafe(48)
@@ -37,6 +37,8 @@ READ: dict[str, tuple[str, Any]] = {
     "db_name": ("vales", "vales"),
     "redis_url": ("redis://cache:6380/2", "redis://cache:6380/2"),
     "redis_host": ("cache", "cache"),
+    "redis_user": ("service", "service"),
+    "redis_password": ("guess: me@once", "guess: me@once"),
     "redis_port": ("6380", 6380),
     "redis_db": ("3", 3),
     "redis_connect_timeout_ms": ("70", 70),
@@ -425,10 +427,17 @@ def test_options_of_an_address_without_a_database_are_kept() -> None:
     assert not url.database
 
 
+@pytest.mark.parametrize("user", [None, "service", "a:b@c/d"])
+@pytest.mark.parametrize("password", [None, "p", "p:w@x/y?z#%20 {}"])
+def test_the_login_at_redis_is_passed_on_as_it_is(user: str | None, password: str | None) -> None:
+    config = Config(secret_key=SECRET_KEY, redis_user=user, redis_password=password)
+    options = redis_servers(config.redis_address)["options"]
+    assert (options.get("username"), options.get("password")) == (user, password)
+    assert (options["host"], options["port"], options["db"]) == ("localhost", 6379, 0)
+
+
 def test_env_example_names_every_setting() -> None:
     text = (ROOT / ".env.example").read_text()
     names = re.findall(r"^#?([a-z][a-z0-9_]*)=", text, re.MULTILINE)
 
-    assert sorted(names) == sorted(
-        [field.name for field in dataclasses.fields(Config)] + ["redis_password"]
-    )
+    assert sorted(names) == sorted(field.name for field in dataclasses.fields(Config))

@@ -41,7 +41,6 @@ def in_the_example() -> Listed:
     return [
         (name, (value.strip("'") or "none") if commented else None)
         for commented, name, value in lines
-        if name != "redis_password"  # for docker compose alone
     ]
 
 
