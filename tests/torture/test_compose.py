@@ -6,6 +6,7 @@ containers on real servers.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from config import Config
 from tests.stage.paths import ROOT
 from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
@@ -40,12 +42,17 @@ def compose(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def services() -> dict[str, Service]:
-    done = compose("config", "--format", "json", **SECRETS)
+def read(**settings: str) -> dict[str, Service]:
+    """The services, as docker-compose reads them."""
+    done = compose("config", "--format", "json", **(SECRETS | settings))
     assert done.returncode == 0, done.stderr
     found: dict[str, Service] = json.loads(done.stdout)["services"]
     return found
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Service]:
+    return read()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def weaknesses(name: str, service: Service, user_of_image: str) -> list[str]:
             mount["type"] != "bind" or mount.get("read_only") for mount in mounts
         ),
         "it controls the engine": not any("docker.sock" in mount["source"] for mount in mounts),
-        "it has no health check": service.get("restart") == "no"
+        "it has no health check": service.get("restart") == "on-failure:5"  # It ends.
         or "test" in service.get("healthcheck", {})
         or "build" in service,
     }
@@ -109,9 +116,83 @@ def test_only_the_service_is_reachable(services: dict[str, Service]) -> None:
 
 def test_each_container_connects_with_the_least_privileges(services: dict[str, Service]) -> None:
     app, migrate = services["app"]["environment"], services["migrate"]["environment"]
-    assert app["db_user"] == APP
-    assert app["redis_url"].startswith(f"redis://{REDIS_USER}:")
-    assert migrate["database_url"].startswith(f"postgresql://{OWNER}@127.0.0.1/")
+    assert (app["db_user"], app["redis_user"]) == (APP, REDIS_USER)
+    assert migrate == {
+        **{name: value for name, value in app.items() if name != "trusted_proxies"},
+        "owner_database_url": "",
+    }
+
+
+def migrated(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of the service ``migrate`` with a ``flask`` that prints its database."""
+    flask = tmp_path / "flask"
+    flask.write_text('#!/bin/sh\necho "$* $database_url $db_user@$db_host:$db_port/$db_name"\n')
+    flask.chmod(0o755)
+    migrate = read(**settings)["migrate"]
+    return subprocess.run(
+        [word.replace("$$", "$") for word in migrate["command"]],
+        env=migrate["environment"] | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_owner_migrates(tmp_path: Path) -> None:
+    for settings, wanted in [
+        ({}, f" {OWNER}@127.0.0.1:5432/token_service"),
+        ({"db_port": "6000", "db_name": "x"}, f" {OWNER}@127.0.0.1:5432/x"),
+        ({"database_url": "postgresql://a@h/x"}, f" {OWNER}@127.0.0.1:5432/token_service"),
+        (
+            {"owner_database_url": "postgresql://o:p@h/x"},
+            f"postgresql://o:p@h/x {OWNER}@127.0.0.1:5432/token_service",
+        ),
+    ]:
+        assert migrated(tmp_path, **settings).stdout == f"db upgrade {wanted}\n"
+
+
+def test_every_setting_reaches_the_service() -> None:
+    """A setting of config.py that the file does not pass on turns this red."""
+    names = {field.name for field in dataclasses.fields(Config)}
+    given = {name: f"the-{name}" for name in names}
+    app = read(**given)["app"]["environment"]
+    assert app == given | {"trusted_proxies": "1"}
+    # Without a value the service has its own default, or that of the containers.
+    config = Config.from_mapping(
+        {
+            name: value
+            for name, value in read(secret_key="k" * 32)["app"]["environment"].items()
+            if value  # As from_env does.
+        }
+    )
+    assert config.redis_address == "redis://token_service:the-redis_password@redis:6379/0"
+    assert (config.db_host, config.db_port, config.web_threads) == ("db", 5432, 8)
+
+
+def test_the_settings_of_the_seed_get_a_clear_answer(tmp_path: Path) -> None:
+    """Its .env names the superuser, whom pg_hba.conf refuses from outside of the container."""
+    seed = {
+        "db_user": "postgres",
+        "db_password": "postgres",
+        "db_host": "db",
+        "redis_host": "redis",
+    }
+    sample = compose("config", "--quiet", secret_key="k" * 32, **seed)
+    assert sample.returncode != 0
+    assert "redis_password is not set in .env" in sample.stderr
+    assert "make .env" in sample.stderr
+
+    for user, host, url, migrates in [
+        ("postgres", "db", "", False),
+        ("ana", "db", "", False),
+        (APP, "db", "", True),
+        ("", "", "", True),
+        ("ana", "db.example.com", "", True),
+        ("postgres", "db", "postgresql://ana@elsewhere/x", True),
+    ]:
+        done = migrated(tmp_path, db_user=user, db_host=host, database_url=url)
+        assert (done.returncode == 0, done.stdout != "") == (migrates, migrates)
+        assert migrates or done.stderr.startswith("db_user in .env is not token_service_app")
 
 
 def test_proxy_lists_the_origins_of_the_service() -> None:
