@@ -16,7 +16,7 @@ from tests.stage.service import Service
 
 #: Runs in a mount namespace with a /dev/shm of its own.
 BEGIN = """
-import contextlib, json, os, signal, subprocess, sys, time
+import contextlib, json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 import httpx
 from tests.stage.service import Service
@@ -38,9 +38,14 @@ def folders():
     return sorted(path for path in MEMORY.iterdir() if path.name.startswith("token-service"))
 
 def fill():
-    with contextlib.suppress(OSError), (MEMORY / "other").open("wb", buffering=0) as file:
+    with contextlib.suppress(OSError), (MEMORY / "other").open("ab", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
+
+def fill_for_ever():
+    while True:
+        fill()
+        time.sleep(0.001)
 
 def call_everything():
     with httpx.Client(base_url=service.url, timeout=30) as http:
@@ -83,10 +88,15 @@ def idle(serve: Callable[..., Service]) -> Service:
 
 @pytest.mark.slow
 def test_a_full_memory_ends_no_worker(idle: Service) -> None:
-    """Nor a replaced one, nor those of a reload. Guard: ``take_room`` in gunicorn.conf.py."""
+    """Nor a replaced one, nor those of a reload.
+
+    Guards: ``take_room`` and ``child_exit`` in gunicorn.conf.py.
+    """
     script = """
 with service:
     fill()
+    # Another program takes whatever room a dead worker leaves.
+    threading.Thread(target=fill_for_ever, daemon=True).start()
     before = service.workers()
     call_everything()
     assert service.workers() == before
