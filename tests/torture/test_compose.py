@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from config import Config
+from config import Config, redis_servers
 from tests.stage.paths import ROOT
 from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
@@ -165,7 +165,9 @@ def test_every_setting_reaches_the_service() -> None:
             if value  # As from_env does.
         }
     )
-    assert config.redis_address == "redis://token_service:the-redis_password@redis:6379/0"
+    redis = redis_servers(config.redis_address)["options"]
+    assert (redis["username"], redis["password"]) == (REDIS_USER, SECRETS["redis_password"])
+    assert (redis["host"], redis["port"], redis["db"]) == ("redis", 6379, 0)
     assert (config.db_host, config.db_port, config.web_threads) == ("db", 5432, 8)
 
 
