@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -108,11 +109,12 @@ def test_an_awkward_file_and_environment_mean_the_same_everywhere(entry: str, fo
 def test_compose_passes_an_awkward_file_on_as_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but what docker-compose.yml sets itself: the addresses."""
+    """All but the addresses, which docker-compose.yml sets itself. Names are in lower case."""
     compose = Path(sys.prefix, "bin", "docker-compose")
     if not compose.exists():
         lacks("docker-compose is not installed")
-    (tmp_path / ".env").write_bytes((AWKWARD + "redis_password='r'\n").encode())
+    awkward = re.sub("[A-Z_]+ ?=", lambda name: name[0].lower(), AWKWARD)
+    (tmp_path / ".env").write_bytes((awkward + "redis_password='r'\n").encode())
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     done = subprocess.run(
         [compose, "config", "--format", "json", "--no-interpolate=false"],

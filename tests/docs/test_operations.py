@@ -27,7 +27,8 @@ def calls() -> set[str]:
         for command in COMMAND.findall(called):
             options = [code for code in CODE.findall(text) if code.startswith("-")]
             found |= {f"{command} {option}" for option in options}
-    return found
+    # It would drop the tables of the other tests; tests/postgres/test_migrations.py runs it.
+    return found - {"db downgrade"}
 
 
 def words(call: str, values: dict[str, str]) -> list[str]:
@@ -77,7 +78,7 @@ def test_calls_are_found_in_the_pages() -> None:
 @either_language(PAGE)
 def test_commands_exist(page: str, app: Flask) -> None:
     """A command or option that is added to these groups, or dropped, turns this red."""
-    written = read(page).partition("`flask db upgrade`")[2]
+    written = read(page).partition("\n| `flask db upgrade` |")[2]
     known: set[str] = set()
     for name in ("users", "tokens"):
         group = app.cli.commands[name]

@@ -156,7 +156,7 @@ def test_only_an_address_costs_a_query(ana: Caller, queries: list[str]) -> None:
         ana.create(**fields)
     assert queries == []
     ana.create(audience=[ana.person.correo, f"{ana.person.correo}.mx", UNKNOWN_ID], **fields)
-    assert len(queries) == 1
+    assert len([query for query in queries if "SET LOCAL" not in query]) == 1
 
 
 def test_without_postgres_only_an_address_is_refused(

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from config import Config, redis_servers
+from addresses import redis_servers
+from config import Config
 from tests.stage.paths import ROOT
 from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
