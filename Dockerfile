@@ -11,7 +11,8 @@ ENV PATH=/venv/bin:$PATH \
     FLASK_SKIP_DOTENV=1
 COPY --from=build /venv /venv
 WORKDIR /app
-COPY addresses.py config.py environment.py wsgi.py gunicorn.conf.py ./
+COPY config.py wsgi.py gunicorn.conf.py ./
+COPY settings settings
 COPY migrations migrations
 COPY tokenservice tokenservice
 USER 10001:10001

@@ -17,8 +17,8 @@ import limits
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
-import addresses
-from environment import ENV_FILE, ConfigError, read
+from settings import addresses
+from settings.environment import ENV_FILE, ConfigError, read
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32

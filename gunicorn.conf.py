@@ -20,7 +20,7 @@ from gunicorn.glogging import Logger
 from prometheus_client import values
 
 from config import Config
-from environment import ConfigError
+from settings.environment import ConfigError
 
 # Directory for files in memory. On a disk they could stall or fill it up, and a /tmp cleaner would
 # delete the files of a long-running service.

@@ -3,7 +3,7 @@
 import sys
 
 from config import Config
-from environment import ConfigError, forget_what_flask_read
+from settings.environment import ConfigError, forget_what_flask_read
 from tokenservice import create_app
 
 try:

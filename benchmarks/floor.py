@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from addresses import redis_servers
 from config import Config
+from settings.addresses import redis_servers
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import psycopg2
 
 import dev
-from addresses import redis_servers
 from benchmarks import turns
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 from benchmarks.wrk import LIFE
 from dev.__main__ import flask
+from settings.addresses import redis_servers
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Terms

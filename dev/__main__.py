@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from dev.postgres import Postgres
 from dev.redis import Redis
 from dev.server import CannotStart, Server, is_free, kept_secret, private, tail
-from environment import ConfigError, read
+from settings.environment import ConfigError, read
 
 DIRECTORY = Path(".local")
 #: Where the running service leaves, for commands, the settings that they share with it.

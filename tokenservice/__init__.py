@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Flask
 
-from addresses import redis_servers
 from config import Config
+from settings.addresses import redis_servers
 from tokenservice import auth, ops, postgres, telemetry, token, web
 from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db

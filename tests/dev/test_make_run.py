@@ -28,8 +28,8 @@ from tests.stage.queries import query
 
 LOCAL = [sys.executable, "-m", "dev"]
 CODE = (
-    *("tokenservice", "dev", "migrations"),
-    *("addresses.py", "config.py", "environment.py", "wsgi.py", "gunicorn.conf.py"),
+    *("tokenservice", "settings", "dev", "migrations"),
+    *("config.py", "wsgi.py", "gunicorn.conf.py"),
 )
 
 

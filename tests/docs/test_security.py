@@ -57,8 +57,8 @@ def test_an_answer_names_existing_tests(requirement: str) -> None:
 
 def test_an_absent_test_is_noticed() -> None:
     """The check of the test above finds names that do not exist."""
-    absent = ["test_config.py::test_nothing", "test_nothing.py", "test_config.py"]
-    existing = "test_config.py::test_a_weak_secret_key_is_refused"
+    absent = ["settings/test_config.py::test_nothing", "test_nothing.py", "settings/test_config.py"]
+    existing = "settings/test_config.py::test_a_weak_secret_key_is_refused"
     assert missing(" ".join(f"`{name}`" for name in (*absent, existing))) == absent
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from addresses import REDIS_SCHEMES
 from config import Config
+from settings.addresses import REDIS_SCHEMES
 from tests.docs.pages import CODE, IN_ENGLISH, TWINS, either_language, read, table
 
 PAGE = "docs/settings.md"

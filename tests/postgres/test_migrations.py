@@ -137,7 +137,7 @@ def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -
     """Jenkins names folders like this; a "%" is a sign to alembic's parser."""
     root = tmp_path / name
     root.mkdir()
-    for part in ("tokenservice", "migrations", *(path.name for path in ROOT.glob("*.py"))):
+    for part in ("tokenservice", "settings", "migrations", "config.py", "wsgi.py"):
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / part)
     given = {"secret_key": secrets.token_urlsafe(48), "database_url": str(config.database_url)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from addresses import redis_servers
+from settings.addresses import redis_servers
 from tokenservice.onetime.connection import Connection
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from addresses import redis_servers
 from config import Config
+from settings.addresses import redis_servers
 from tests.stage.paths import ROOT
 from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER

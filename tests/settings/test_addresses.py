@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import OperationalError
 
-import addresses
 import dev
 from config import Config, ConfigError
+from settings import addresses
 from tests.stage.queries import query
 from tests.stage.readiness import readiness
 from tokenservice.extensions import db

@@ -17,7 +17,7 @@ import pytest
 
 from config import Config
 from dev.server import free_port
-from environment import ConfigError
+from settings.environment import ConfigError
 from tests.stage.entries import ENTRIES, SHOW, run, settings, start
 from tests.stage.paths import ROOT
 from tests.stage.programs import lacks, needs

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from addresses import redis_servers
 from config import SAMPLE_SECRET_KEY, Config, ConfigError
+from settings.addresses import redis_servers
 from tests.stage.paths import ROOT
 
 SECRET_KEY = secrets.token_urlsafe(48)

@@ -1,0 +1,1 @@
+"""The parts of config.py: where settings come from, and the grammar of addresses."""
