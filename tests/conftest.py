@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -19,7 +20,7 @@ import dev
 from config import Config
 from tests.stage.paths import ROOT
 from tests.stage.people import Person, enrol
-from tests.stage.programs import summary
+from tests.stage.programs import servers, summary
 from tests.stage.service import Service
 from tokenservice import create_app
 
@@ -49,8 +50,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
     text = summary([reason.removeprefix("Skipped: ") for reason in skipped])
     if config.option.markexpr == "not slow":
         text += f"\n{config.stash.get(SLOW_LEFT, 0)} slow tests were left to make check."
-    if text:
-        terminalreporter.write_line(text.strip())
+    with contextlib.suppress(dev.CannotStart):
+        text += f"\n{servers()}"
+    terminalreporter.write_line(text.strip())
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
+
+from dev import find_redis
+from dev.postgres import find_postgres, unprivileged_account
 
 #: Set where nothing may be missing: a test that would be skipped then fails.
 COMPLETE = "COMPLETE_MACHINE" in os.environ
@@ -53,6 +58,17 @@ def program(name: str) -> str:
 def lacks_program(name: str) -> NoReturn:
     assert name in PACKAGES
     lacks(name + MISSING)
+
+
+def servers() -> str:
+    """The servers that the tests run on, with their versions and places."""
+    redis = find_redis()
+    said = subprocess.run([redis, "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"v=([\d.]+)", said)
+    folder, postgres = find_postgres(unprivileged_account())
+    name = "Valkey" if said.startswith("Valkey") else "Redis"
+    found = version[1] if version else "of an unknown version"
+    return f"Servers: {name} {found} ({redis}), PostgreSQL {postgres} ({folder})."
 
 
 def summary(reasons: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.stage.paths import ROOT
-from tests.stage.programs import MISSING, PACKAGES, summary
+from tests.stage.programs import MISSING, PACKAGES, servers, summary
 
 
 def test_a_summary_names_the_programs_that_are_missing() -> None:
@@ -36,3 +36,9 @@ def test_ci_installs_every_program() -> None:
         # It runs in bash and calls make, and Redis comes as a wheel.
         if program not in {"bash", "make", "redis-cli"}:
             assert (program if program == package else f"{program}:{package}") in named
+
+
+def test_servers_are_named_with_their_versions() -> None:
+    """Guard: the last line of ``make test``, from which a report of a failure can quote them."""
+    named = r"Servers: (Redis|Valkey) [\d.]+ \(/.+\), PostgreSQL \d+ \(/.+\)\."
+    assert re.fullmatch(named, servers())
