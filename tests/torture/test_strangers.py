@@ -30,11 +30,11 @@ def site(
 
 
 def strangers(site: Site) -> list[Load]:
-    """32 connections on /readyz, 20 logins a second, and callers that no worker has seen."""
+    """32 connections on /readyz/postgres, 20 logins a second, and callers that no worker has seen."""
     login = {"correo": new_correo(), "password": PASSWORD}
     unseen = [enrol(site.http.post).headers for _ in range(4)]
     return [
-        Load(32, 0.05, "/readyz"),
+        Load(32, 0.05, "/readyz/postgres"),
         Load(20, 1.0, "/auth/login", login),
         *(Load(1, 0.1, "/token/create", {}, headers) for headers in unseen),
     ]
