@@ -75,7 +75,7 @@ def test_nothing_is_routed_to_a_service_without_stores(site: Site, http: httpx.C
     site.to_redis.refuse()
     site.to_postgres.refuse()
     try:
-        until(lambda: code(http.get("/healthz")) == "busy")
+        until(lambda: code(http.get("/healthz")) == "not_ready")
         assert http.get("/healthz").headers["Retry-After"] == "1"
     finally:
         site.to_redis.mend()

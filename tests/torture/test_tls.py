@@ -161,7 +161,7 @@ def cluster(certificate: Path, directory: Path) -> Iterator[str]:
             client = node.client()
             client.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
             until(lambda: client.cluster("info")["cluster_state"] == "ok")
-            yield f"rediss+cluster://:{password}@127.0.0.1:{port}?"
+            yield f"rediss+cluster://:{password}@127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("deployed", [sentinel, cluster])
@@ -174,7 +174,7 @@ def test_sentinels_and_clusters_need_a_trusted_certificate(
     seen = {}
     with deployed(certificates / "ours.pem", tmp_path) as url:
         for trusted in ("ours", "theirs"):
-            address = f"{url}&ssl_ca_certs={certificates / trusted}.pem"
+            address = f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={certificates / trusted}.pem"
             connection = connect(address, connect_ms=2000, read_ms=5000, connections=1)
             try:
                 seen[trusted] = connection.script("return KEYS[1]")(["key"]).decode()
