@@ -45,8 +45,15 @@ class Exposed:
         return response
 
     def given(self, method: str, path: str, field: str, **options: Any) -> str:
-        """Send a request whose response holds a secret, once; "" if it holds none now."""
-        response = self.http.request(method, path, **options)
+        """Send a request whose response holds a secret, until a store answers it in time."""
+        response: httpx.Response
+
+        def answered() -> bool:
+            nonlocal response
+            response = self.http.request(method, path, **options)
+            return response.status_code < 500
+
+        until(answered)
         return str(response.json().get(field, ""))
 
 

@@ -30,7 +30,7 @@ def site(
 
 
 def strangers(site: Site) -> list[Load]:
-    """32 connections on /readyz/postgres, 20 logins a second, and callers that no worker has seen."""
+    """32 connections on a probe, 20 logins a second, and callers that no worker has seen."""
     login = {"correo": new_correo(), "password": PASSWORD}
     unseen = [enrol(site.http.post).headers for _ in range(4)]
     return [
