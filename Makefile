@@ -22,7 +22,8 @@ flask: .venv/.run ## Run a command on the service of make run: make flask ARGS="
 	@$(PY) -m dev flask $(ARGS)
 .PHONY: flask
 
-PYTEST = $(PY) -m pytest -n 2 --dist worksteal
+# Three at a time on two cores: tests that measure time wait more than they work.
+PYTEST = $(PY) -m pytest -n 3 --dist worksteal
 # Where ARGS selects tests by name, mark or path, the slow ones among them run too.
 CHOOSES = $(filter -k% -m% --lf --last-failed tests/%,$(ARGS))
 test: .venv/.dev ## Run the tests but the slow ones, in 3 minutes; any of them: make test ARGS="-k race"

@@ -28,7 +28,7 @@ from tests.torture.haproxy import HAProxy, needs_haproxy
 #: The time limit of a client; the short run shares its machine.
 SECONDS = 1.0 if ledger.FULL else 5.0
 #: Each case is sent whole, and then split at random places into so many TCP segments.
-ROUNDS = ledger.trials(50, least=3)
+ROUNDS = ledger.trials(50, least=2)
 numbers = itertools.count(250)
 
 
