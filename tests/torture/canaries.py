@@ -52,10 +52,14 @@ class Canaries:
 
 
 def files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file below ``directory`` except the configuration, which holds the password."""
+    """Every file below ``directory`` except the configuration, which holds the password.
+
+    Since Redis 7 the append-only file is a folder of several: appendonly.aof.1.incr.aof.
+    """
     for path in directory.rglob("*"):
         if path.is_file() and path.name != "redis.conf":
-            yield f"the file {path.name}", path.read_bytes()
+            name = ".".join(path.name.split(".")[:2])
+            yield f"the file {name}", path.read_bytes()
 
 
 def redis_places(server: dev.Redis) -> Iterator[tuple[str, bytes]]:

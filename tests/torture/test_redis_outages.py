@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,9 @@ def loads(site: Site) -> Iterator[None]:
             assert client.info("persistence")["loading"]
     finally:
         server.kill()
-        log.unlink()
+        log.unlink(missing_ok=True)
+        # Redis 7 has moved it there.
+        shutil.rmtree(server.directory / "appendonlydir", ignore_errors=True)
         server.settings = before
         server.start()
 
