@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from dev.server import free_port
 from tests.stage.paths import ROOT
 from tests.stage.waiting import until
 
@@ -26,9 +26,7 @@ class Service:
     host = "127.0.0.1"  # that it listens on
 
     def __init__(self, settings: dict[str, str], log: Path, root: Path = ROOT) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         given = {"PYTHONPATH": "", "GUNICORN_CMD_ARGS": "", **settings}

@@ -45,6 +45,14 @@ class Clock(Host):
             "PYTHONPATH": str(directory),
         }
 
+    @property
+    def environment_of_forks(self) -> dict[str, str]:
+        """For a program that forks while another of its threads reads the time.
+
+        The child would wait for ever for the lock of the library, which has one for threads alone.
+        """
+        return {**self.environment, "LD_PRELOAD": LIBRARY.replace("MT", "")}
+
     def set(self, seconds: float) -> None:
         written = self._file.with_suffix(".new")
         written.write_text(f"{seconds:+}\n")

@@ -127,7 +127,8 @@ def test_services_with_wrong_clocks_honour_no_token_twice(
     clocks = [Clock(tmp_path / f"clock{offset}", offset) for offset in OFFSETS[1:]]
     with contextlib.ExitStack() as running:
         _, behind = services = [
-            running.enter_context(serve(web_concurrency=1, **clock.environment)) for clock in clocks
+            running.enter_context(serve(web_concurrency=1, **clock.environment_of_forks))
+            for clock in clocks
         ]
         # A JWT of the other service would be further in the future than jwts.py tolerates.
         http = running.enter_context(httpx.Client(base_url=behind.url, timeout=30))
