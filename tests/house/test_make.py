@@ -46,7 +46,7 @@ def test_chosen_slow_tests_run(arguments: str) -> None:
 def test_check_runs_the_same_tests_and_then_the_slow_ones() -> None:
     *_, first, second = recipe("check", "")
     assert [first] == recipe("test", "")
-    assert second == first.replace(NOT_SLOW, "-m slow")
+    assert second == first.replace(NOT_SLOW, "-n 2 -m slow")
 
 
 def test_make_hands_nothing_foreign_on() -> None:
