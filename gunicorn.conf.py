@@ -207,7 +207,3 @@ def child_exit(server: Any, worker: Any) -> None:
     gauge = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], f"gauge_livesum_{worker.slot}.db")
     with contextlib.suppress(OSError), gauge.open("r+b") as file:
         file.write(bytes(os.fstat(file.fileno()).st_size))
-
-
-def on_exit(server: Any) -> None:
-    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
