@@ -152,7 +152,7 @@ def test_a_change_that_breaks_the_code_before_would_be_noticed(change: str) -> N
 
 @pytest.fixture
 def newer(empty: Flask, tmp_path: Path) -> Flask:
-    """An app whose database the next version has migrated."""
+    """An app on a database that the next version has migrated."""
     directory = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, directory)
     head, number = NUMBERS[-1], f"{len(NUMBERS) + 1:04}"

@@ -45,7 +45,7 @@ class Exposed:
         return response
 
     def given(self, method: str, path: str, field: str, **options: Any) -> str:
-        """Send a request whose response holds a secret, until a store answers it in time."""
+        """Send a request for a secret, until a store answers it in time."""
         response: httpx.Response
 
         def answered() -> bool:
