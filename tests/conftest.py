@@ -149,6 +149,13 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Redis]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
+    """A Postgres that the tests of one module may stop and reconfigure."""
+    with dev.Postgres(tmp_path_factory.mktemp("own_postgres"), durable=False) as server:
+        yield server
+
+
 @pytest.fixture
 def counters(own_redis: dev.Redis) -> Iterator[redis.Redis]:
     """The Redis of the limits, without any count."""

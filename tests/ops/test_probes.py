@@ -30,12 +30,6 @@ GOOD = PARTS["postgres"] | PARTS["redis"]
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
-    with dev.Postgres(tmp_path_factory.mktemp("ops"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def probed(
     own_postgres: dev.Postgres, own_redis: dev.Redis, make_app: Callable[..., Flask]
 ) -> Iterator[Flask]:

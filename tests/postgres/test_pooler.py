@@ -27,12 +27,6 @@ SHOW = text("SELECT current_setting('statement_timeout'), current_setting('lock_
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
-    with dev.Postgres(tmp_path_factory.mktemp("pooled"), durable=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def pooler(
     own_postgres: dev.Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pooler]:

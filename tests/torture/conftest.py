@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+import dev
+from tests.stage.service import Service
 from tests.torture.ledger import record
+from tests.torture.outages import Site, site_of
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -25,3 +28,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             f"`{item.name}` passes", n=0, failures=0, figures=f"not run: {why}", test=item.nodeid
         )
     return report
+
+
+@pytest.fixture(scope="module")
+def site(
+    serve: Callable[..., Service], postgres: dev.Postgres, redis_server: dev.Redis
+) -> Iterator[Site]:
+    """A service on the servers of the session, with a proxy before each."""
+    with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
+        yield running

@@ -7,26 +7,16 @@ longer than ``timeouts.REQUEST_SECONDS``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-import dev
 from tests.stage.faults import locked, sql
 from tests.stage.proxy import Proxy
-from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.ledger import trials
-from tests.torture.outages import OK, Row, Site, check_alive, check_row, on_the_way, site_of
+from tests.torture.outages import OK, Row, Site, check_alive, check_row, on_the_way
 from tokenservice.ops import probes
-
-
-@pytest.fixture(scope="module")
-def site(
-    serve: Callable[..., Service], postgres: dev.Postgres, redis_server: dev.Redis
-) -> Iterator[Site]:
-    with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
-        yield running
 
 
 @contextlib.contextmanager

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-import dev
 from tests.stage.people import PASSWORD, enrol
-from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.haproxy import HAProxy, needs_haproxy
-from tests.torture.outages import Site, site_of
+from tests.torture.outages import Site
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = needs_haproxy
 #: Several checks of the proxy, also on a stalled machine.
 CHECKS_SECONDS = 4
-
-
-@pytest.fixture(scope="module")
-def site(
-    serve: Callable[..., Service], postgres: dev.Postgres, redis_server: dev.Redis
-) -> Iterator[Site]:
-    with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
-        yield running
 
 
 @pytest.fixture
