@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-import psycopg2
-
 import dev
 from benchmarks import turns
+from benchmarks.database import execute
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 from benchmarks.wrk import LIFE
@@ -56,11 +55,10 @@ def tokens(stage: Stage, rounds: int, seconds: int) -> list[Row]:
             servers.append(server)
             stages[server] = own
         rows = []
-        for turn in range(rounds + 1):
-            for server in servers:
+        for turn, order in turns.orders(servers, rounds):
+            for server in order:
                 load = server.load("pair", seconds)
                 rows.append(stages[server].measure(turn, server, load))
-            servers.append(servers.pop(0))
     return [row for row in rows if row.turn]
 
 
@@ -96,13 +94,6 @@ INSERT INTO users (id, nombre, correo, password_hash)
 SELECT gen_random_uuid(), 'Ana', 'ana' || n || '@example.com', 'none'
 FROM generate_series(1, %s) AS n
 """
-
-
-def execute(url: str, sql: str, values: Sequence[object] = ()) -> None:
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    with contextlib.closing(connection), connection.cursor() as cursor:
-        cursor.execute(sql, values)
 
 
 def payloads(stage: Stage, rounds: int, seconds: int) -> list[Row]:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from benchmarks.servers import Measured, Row, Stage
+
+Server = TypeVar("Server")
+
+
+def orders(servers: Sequence[Server], rounds: int) -> Iterator[tuple[int, list[Server]]]:
+    """The turns from 0, which is a warm-up, and the order of the servers in each.
+
+    Each begins with another server and every other one runs backwards, so that no server always
+    follows the same other one.
+    """
+    for turn in range(rounds + 1):
+        start = turn // 2 % len(servers)
+        order = [*servers[start:], *servers[:start]]
+        yield turn, order[::-1] if turn % 2 else order
 
 
 def take_turns(
@@ -18,17 +33,14 @@ def take_turns(
 ) -> list[Row]:
     """Put each of ``loads`` (a kind, and its seconds) on each server, ``rounds`` times.
 
-    Turn 0 is a warm-up and is not reported. The order changes, so that no server always follows
-    the same other one.
+    Turn 0 is a warm-up and is not reported.
     """
     rows = []
-    order = list(servers)
-    for turn in range(rounds + 1):
+    for turn, order in orders(servers, rounds):
         for server in order:
             for kind, seconds in loads:
                 load = server.load(kind, seconds, **options)
                 rows.append(stage.measure(turn, server, load))
-        order.append(order.pop(0))
     return [row for row in rows if row.turn > 0]
 
 
@@ -42,10 +54,27 @@ def rate(rows: Sequence[Row], server: str, kind: str = "pair") -> float:
     return statistics.median(row.rate for row in of(rows, server, kind))
 
 
-def ratios(rows: Sequence[Row], server: str, other: str, kind: str = "pair") -> list[float]:
-    """Rates of ``server`` divided by those of ``other``, turn by turn."""
-    mine, theirs = of(rows, server, kind), of(rows, other, kind)
-    return [a.rate / b.rate for a, b in zip(mine, theirs, strict=True)]
+def cpu(row: Row) -> float:
+    """CPU seconds of the server for a request."""
+    return quotient(row.server_cpu, row.requests)
+
+
+def ratios(
+    rows: Sequence[Row],
+    server: str,
+    other: str,
+    kind: str = "pair",
+    of_row: Callable[[Row], float] = lambda row: row.rate,
+) -> list[float]:
+    """Rates (or what ``of_row`` says) of ``server`` divided by those of ``other``, turn by turn."""
+    mine, theirs = ({row.turn: row for row in of(rows, name, kind)} for name in (server, other))
+    both = sorted(mine.keys() & theirs.keys())
+    return [quotient(of_row(mine[turn]), of_row(theirs[turn])) for turn in both]
+
+
+def quotient(one: float, other: float) -> float:
+    """Infinite where the other one did nothing, as an overloaded server may for a whole load."""
+    return one / other if other else math.inf
 
 
 def cost(rows: Sequence[Row], server: str, kind: str = "pair") -> dict[str, float]:
