@@ -31,6 +31,9 @@ class Load:
     :param rate: requests a second; None for as many as possible
     :param headers: those with the credentials of the caller
     :param read: a method and a path, for the kind "read"
+    :param callers: a file of JWTs, whose holders make one request each in turn
+    :param first: the number of the holder who begins
+    :param timely_ms: the time within which a response is counted as timely
     """
 
     kind: str
@@ -43,13 +46,17 @@ class Load:
     rate: float | None = None
     body: str = BODY
     read: str = "GET /healthz"
+    callers: Path | None = None
+    first: int = 0
+    timely_ms: int | None = None
 
 
 @dataclass(frozen=True)
 class Done:
     """The result of a load. Latencies are in milliseconds, CPU (of wrk) in seconds.
 
-    ``units`` are pairs for the kind "pair", else requests.
+    ``units`` are pairs for the kind "pair", else requests. ``busy`` are responses 503 with
+    ``Retry-After``, and ``failed`` all that is neither that nor a success.
     """
 
     units: float
@@ -59,6 +66,9 @@ class Done:
     p99: float
     p999: float
     cpu: float
+    timely: int
+    busy: int
+    failed: int
 
 
 def run(load: Load, tolerant: bool = False) -> Done:
@@ -73,6 +83,9 @@ def run(load: Load, tolerant: bool = False) -> Done:
         "BENCH_HEADERS": load.headers,
         "BENCH_TOKENS": str(load.tokens),
         **({"BENCH_RATE": str(load.rate)} if load.rate else {}),
+        **({"BENCH_CALLERS": str(load.callers)} if load.callers else {}),
+        "BENCH_FIRST": str(load.first),
+        **({"BENCH_TIMELY_MS": str(load.timely_ms)} if load.timely_ms else {}),
     }
     size = [f"--connections={load.connections}", f"--duration={load.seconds}s", "--timeout=20s"]
     command = ["wrk", "--threads=1", *size, f"--script={SCRIPT}", f"http://127.0.0.1:{load.port}"]
@@ -94,6 +107,9 @@ def run(load: Load, tolerant: bool = False) -> Done:
         p99=told["p99"] / 1000,
         p999=told["p999"] / 1000,
         cpu=children_cpu() - before,
+        timely=int(told["timely"]),
+        busy=int(told["busy"]),
+        failed=int(told["failed"] + told["lost"]),
     )
 
 
