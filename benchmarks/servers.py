@@ -1,4 +1,4 @@
-"""The measured servers: the service, its floor, and its peers."""
+"""The measured servers: the service, at another revision too, its floor, and its peers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import json
 import os
 import secrets
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jwt
 import redis
 
 import dev
 from benchmarks import wrk
+from benchmarks.revision import Revision
 from benchmarks.wrk import Calls, Load
 from dev.__main__ import Service
 from dev.server import free_port
@@ -24,6 +28,10 @@ from dev.server import free_port
 # The packages of each peer are installed apart, because the service must not see them.
 PEER_A = Path(".venv/peer-a")
 PEER_B = Path(".venv/peer-b")
+PEER_C = Path(".venv/peer-c")
+SETTLE_SECONDS = 60
+#: The label of the other revision.
+BEFORE = "before"
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class Row:
     wrk_cpu: float
     redis_commands: int
     redis_bytes: int
+    # Of a load with a bound for the time of a response only.
+    timely: int = 0
+    busy: int = 0
+    failed: int = 0
 
     @property
     def rate(self) -> float:
@@ -52,10 +64,36 @@ class Row:
         return self.units / self.seconds
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One number that is not of a load, in one turn; the kind says what it counts."""
+
+    turn: int
+    server: str
+    kind: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Calls at once, or for a while: the status of each, and the seconds until the last."""
+
+    turn: int
+    server: str
+    kind: str
+    seconds: float
+    statuses: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> int:
+        return self.statuses.get("200", 0)
+
+
 class Measured(Service):
     """The service, or another server with the same calls.
 
     :param label: its name in the tables
+    :param revision: where its code is, if not in this work tree
     :param changes: settings that differ from those of the run
     """
 
@@ -63,9 +101,15 @@ class Measured(Service):
     calls = Calls("POST /token/create", "POST /token/validate")
 
     def __init__(
-        self, directory: Path, environment: dict[str, str], label: str = "", **changes: object
+        self,
+        directory: Path,
+        environment: dict[str, str],
+        label: str = "",
+        revision: Revision | None = None,
+        **changes: object,
     ) -> None:
         self.label = label or self.kind
+        self.revision = revision
         super().__init__(directory / self.label.replace(" ", "-"), free_port())
         self.environment = environment | {name: str(value) for name, value in changes.items()}
         self.account = {
@@ -73,6 +117,14 @@ class Measured(Service):
             "password": secrets.token_urlsafe(24),
         }
         self.headers = ""
+
+    def command(self) -> list[str]:
+        _, *words = super().command()
+        return [self.revision.python if self.revision else sys.executable, *words]
+
+    def options(self) -> dict[str, Any]:
+        where = {"cwd": self.revision.root} if self.revision else {}
+        return super().options() | where
 
     def load(self, kind: str, seconds: int, **options: Any) -> Load:
         tokens = self.directory / "tokens"
@@ -92,6 +144,18 @@ class Measured(Service):
             response = connection.getresponse()
             return response.headers, json.load(response)
 
+    def settle(self) -> None:
+        """Wait until it serves again after too much of something.
+
+        :raises SystemExit: it does not
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not self.responds():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{self.label} does not respond any more.")
+            time.sleep(0.1)
+        time.sleep(1)  # for what is still queued
+
     def memory(self) -> float:
         """Resident memory of its largest process, in MB."""
         return max(resident(pid) for pid in family(self))
@@ -107,8 +171,24 @@ class Floor(Measured):
         """Do nothing: the floor has no accounts."""
 
 
-class FastapiSeed(Measured):
+class Peer(Measured):
+    """A server of another design."""
+
+    def responds(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            with contextlib.closing(connection):
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == http.HTTPStatus.OK
+        return False
+
+
+class FastapiSeed(Peer):
     kind = "fastapi_seed"
+
+    @staticmethod
+    def is_there() -> bool:
+        return (PEER_A / "bin/python").exists()
 
     def command(self) -> list[str]:
         server = ["-m", "uvicorn", "--loop=uvloop", "--http=httptools", "--no-access-log"]
@@ -117,14 +197,10 @@ class FastapiSeed(Measured):
         return [str(PEER_A / "bin/python"), *server, *where, app]
 
 
-class BetterAuth(Measured):
+class BetterAuth(Peer):
     kind = "better_auth"
     paths = "/api/auth/one-time-token"
     calls = Calls(f"GET {paths}/generate", f"POST {paths}/verify")
-
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        super().__init__(directory, environment)
-        self.environment |= {"NODE_ENV": "production", "NODE_PORT": str(self.port)}
 
     @staticmethod
     def is_there() -> bool:
@@ -132,6 +208,9 @@ class BetterAuth(Measured):
 
     def command(self) -> list[str]:
         return ["node", str(PEER_B / "server.mjs")]
+
+    def options(self) -> dict[str, Any]:
+        return {"env": on_node(self)}
 
     def sign_in(self) -> None:
         account = {"email": self.account["correo"], "password": self.account["password"]}
@@ -141,14 +220,51 @@ class BetterAuth(Measured):
         self.headers = f"Cookie: {session}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
 
 
+class FastifyGetdel(Peer):
+    kind = "fastify_getdel"
+
+    @staticmethod
+    def is_there() -> bool:
+        return bool(shutil.which("node")) and (PEER_C / "node_modules").is_dir()
+
+    def command(self) -> list[str]:
+        return ["node", str(PEER_C / "server.mjs")]
+
+    def options(self) -> dict[str, Any]:
+        return {"env": on_node(self)}
+
+    def sign_in(self) -> None:
+        """Sign a JWT as another service would: this one has no accounts."""
+        claims = {"sub": self.account["correo"], "exp": int(time.time()) + wrk.LIFE}
+        signed = jwt.encode(claims, self.environment["secret_key"], "HS256")
+        self.headers = f"Authorization: Bearer {signed}\r\n"
+
+
+def on_node(server: Measured) -> dict[str, str]:
+    return server.environment | {"NODE_ENV": "production", "NODE_PORT": str(server.port)}
+
+
 @dataclass
 class Stage:
-    """A Postgres and a Redis, and the environment of every server of the run."""
+    """A Postgres and a Redis, and the environment of every server of the run.
+
+    :param before: the other revision, if there is one
+    """
 
     directory: Path
     postgres: dev.Postgres
     redis: dev.Redis
     environment: dict[str, str]
+    before: Revision | None = None
+
+    def services(self, label: str = "", **changes: object) -> list[Measured]:
+        """The service, and next to it that of the other revision."""
+        found = [Measured(self.directory, self.environment, label, **changes)]
+        if self.before:
+            name = f"{BEFORE} {label}".strip()
+            settings = self.before.environment
+            found.append(Measured(self.directory, settings, name, self.before, **changes))
+        return found
 
     @contextlib.contextmanager
     def running(self, *servers: Measured) -> Iterator[None]:
@@ -177,6 +293,7 @@ class Stage:
             done.cpu,
             grown["total_commands_processed"],
             grown["total_net_input_bytes"] + grown["total_net_output_bytes"],
+            *(done.timely, done.busy, done.failed),
         )
 
 
@@ -205,8 +322,17 @@ def cpu_seconds(server: dev.Server) -> float:
 
 def resident(pid: int) -> float:
     """The resident memory of a process, in MB."""
+    return memory(Path(f"/proc/{pid}/status"), "VmRSS:")
+
+
+def proportional(server: dev.Server) -> float:
+    """The memory of a server and its children in MB, each shared page counted once."""
+    return sum(memory(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in family(server))
+
+
+def memory(file: Path, name: str) -> float:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+        for line in file.read_text().splitlines():
+            if line.startswith(name):
                 return int(line.split()[1]) / 1000
     return 0.0
