@@ -141,10 +141,12 @@ endif
 	  "If it is elsewhere: make PYTHON=/path/to/python3"; \
 	exit 1
 
-# The peers of the benchmark have environments of their own; without npm, one is skipped.
-PEERS = .venv/peer-a/.installed $(if $(shell command -v npm),.venv/peer-b/.installed)
+# What the benchmark compares with has environments of its own; without npm, two peers are skipped.
+NODE_PEERS = .venv/peer-b/.installed .venv/peer-c/.installed
+PEERS = .venv/peer-a/.installed .venv/gevent/.installed $(if $(shell command -v npm),$(NODE_PEERS))
 
-bench: .venv/.run $(PEERS) ## Measure, in half an hour: make bench PARTS=compare ARGS="--rounds 10 --save"
+# Some of its parts are helped by tests/.
+bench: .venv/.dev $(PEERS) ## Measure, in an hour: make bench PARTS=compare ARGS="--against HEAD^ --save"
 	@$(PY) -m benchmarks $(PARTS) $(ARGS)
 .PHONY: bench
 
@@ -155,8 +157,16 @@ bench: .venv/.run $(PEERS) ## Measure, in half an hour: make bench PARTS=compare
 	  --require-hashes --no-deps -r $<
 	@touch $@
 
+.venv/gevent/.installed: benchmarks/requirements-gevent.txt .venv/pyvenv.cfg
+	@echo "Installing $< ..."
+	@rm -rf .venv/gevent
+	@$(PIP) install --target .venv/gevent --require-hashes --no-deps -r $<
+	@touch $@
+
 .venv/peer-b/.installed: $(wildcard benchmarks/peers/better_auth/*) .venv/pyvenv.cfg
-	@echo "Installing benchmarks/peers/better_auth ..."
-	@rm -rf .venv/peer-b && mkdir -p .venv/peer-b && cp benchmarks/peers/better_auth/* .venv/peer-b
-	@cd .venv/peer-b && npm ci --ignore-scripts --no-audit --no-fund --silent
+.venv/peer-c/.installed: $(wildcard benchmarks/peers/fastify_getdel/*) .venv/pyvenv.cfg
+$(NODE_PEERS):
+	@echo "Installing $(<D) ..."
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $(<D)/* $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

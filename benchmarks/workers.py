@@ -1,36 +1,34 @@
-"""One, two and four workers of the service, of three kinds of gunicorn worker."""
+"""One, two and four workers of the service: its own kind, and two that gunicorn has."""
 
 from __future__ import annotations
 
 import os
 import statistics
+from pathlib import Path
 
 from benchmarks import turns
 from benchmarks.report import spread, table
 from benchmarks.servers import Measured, Row, Stage
 
-KINDS = ("ours", "gthread", "sync")
+KINDS = ("ours", "gthread", "gevent")
 COUNTS = (1, 2, 4)
+#: Installed apart, because the service must not see it.
+GEVENT = Path(".venv/gevent")
 
 
 def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
     """:returns: the rows, and their table"""
+    kinds = [kind for kind in KINDS if kind != "gevent" or GEVENT.is_dir()]
+    if len(kinds) < len(KINDS):
+        print("gevent is skipped: it is not installed.")
     servers = [
-        Measured(
-            stage.directory,
-            stage.environment,
-            f"{kind} {count}",
-            web_concurrency=count,
-            GUNICORN_CMD_ARGS="" if kind == "ours" else f"-k {kind}",
-        )
-        for kind in KINDS
-        for count in COUNTS
+        server for kind in kinds for count in COUNTS for server in of_kind(stage, kind, count)
     ]
     with stage.running(*servers):
         rows = turns.take_turns(stage, servers, rounds, ("pair", seconds), connections=16)
     cells = []
     for server in servers:
-        one = f"{server.label.split()[0]} 1"
+        one = f"{server.label[:-2]} 1"
         its = turns.of(rows, server.label)
         cores = [
             (row.server_cpu + row.redis_cpu + row.postgres_cpu + row.wrk_cpu) / row.seconds
@@ -48,3 +46,14 @@ def run(stage: Stage, rounds: int, seconds: int) -> tuple[list[Row], str]:
         )
     heads = "kind and number|pairs/s|against one|CPU s|p99 ms|cores in use"
     return rows, table("Workers, 16 connections", heads, cells)
+
+
+def of_kind(stage: Stage, kind: str, count: int) -> list[Measured]:
+    """The service with ``count`` workers; for our own kind also that of the other revision."""
+    label, number = f"{kind} {count}", {"web_concurrency": count}
+    if kind == "ours":
+        return stage.services(label, **number)
+    chosen = {"GUNICORN_CMD_ARGS": f"-k {kind}"}
+    if kind == "gevent":
+        chosen["PYTHONPATH"] = str(GEVENT.absolute())
+    return [Measured(stage.directory, stage.environment, label, **number, **chosen)]
