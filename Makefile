@@ -146,7 +146,7 @@ NODE_PEERS = .venv/peer-b/.installed .venv/peer-c/.installed
 PEERS = .venv/peer-a/.installed .venv/gevent/.installed $(if $(shell command -v npm),$(NODE_PEERS))
 
 # Some of its parts are helped by tests/.
-bench: .venv/.dev $(PEERS) ## Measure, in an hour: make bench PARTS=compare ARGS="--against HEAD^ --save"
+bench: .venv/.dev $(PEERS) ## Measure, in one to two hours: make bench PARTS=compare ARGS="--against HEAD^ --save"
 	@$(PY) -m benchmarks $(PARTS) $(ARGS)
 .PHONY: bench
 
