@@ -22,7 +22,7 @@ AREA, TIMES = 0.9, 16
 
 
 def made_with(memory_kib: int) -> Passwords:
-    return Passwords(memory_kib=memory_kib, workers=1, threads=8)
+    return Passwords(memory_kib=memory_kib, workers=1)
 
 
 def test_each_cost_that_was_seen_gets_a_stand_in() -> None:

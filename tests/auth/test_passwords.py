@@ -1,8 +1,7 @@
-"""Passwords: the policy, the stored hash, and the queue for hashing."""
+"""Passwords: the policy, the stored hash, and the cost of hashing."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import secrets
@@ -11,7 +10,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -33,12 +32,10 @@ from tokenservice.auth.passwords import (
     MIN_LENGTH,
     NICE,
     Passwords,
-    TooManyWaiting,
     is_guessable,
     normalized,
 )
 from tokenservice.extensions import db
-from tokenservice.server.turns import turns
 
 DEFAULTS = Config(secret_key=secrets.token_urlsafe(48))
 NOMBRE = "Maximiliano Echeverría"
@@ -48,7 +45,7 @@ CORREO = "max.echeverria@example.com"
 @pytest.fixture(scope="module")
 def cheap() -> Passwords:
     """Argon2 at its smallest, for tests that do not depend on its cost."""
-    return Passwords(memory_kib=8, workers=1, threads=8)
+    return Passwords(memory_kib=8, workers=1)
 
 
 def register(client: FlaskClient, password: str, **changed: str) -> tuple[int, str]:
@@ -278,19 +275,16 @@ def test_an_unknown_account_matches_no_password(cheap: Passwords) -> None:
 
 def test_a_hash_with_old_parameters_needs_a_rehash(cheap: Passwords) -> None:
     assert not cheap.needs_rehash(cheap.hash(PASSWORD))
-    assert Passwords(memory_kib=16, workers=1, threads=8).needs_rehash(cheap.hash(PASSWORD))
+    assert Passwords(memory_kib=16, workers=1).needs_rehash(cheap.hash(PASSWORD))
 
 
-@pytest.mark.parametrize("threads", [8, 64])
 @pytest.mark.usefixtures("app")
-def test_logins_beyond_the_capacity_for_hashing_get_a_503(
-    make_app: Callable[..., Flask], threads: int
-) -> None:
-    """S08. Guards: ``_places`` with few threads, the timeout of ``_queued`` with many.
+def test_logins_beyond_the_capacity_for_hashing_get_a_503(make_app: Callable[..., Flask]) -> None:
+    """S08. Guard: the bound of ``_queued``.
 
     Sixteen hashes of 256 MiB take one core far longer than a caller waits.
     """
-    service = make_app(argon2_memory_kib=262_144, web_concurrency=256, web_threads=threads)
+    service = make_app(argon2_memory_kib=262_144, web_concurrency=256, web_threads=64)
 
     def attempt(_: int) -> TestResponse:
         client = service.test_client()
@@ -304,30 +298,6 @@ def test_logins_beyond_the_capacity_for_hashing_get_a_503(
     for response in refused:
         assert (response.status_code, response.json["code"]) == (503, "busy")
         assert response.headers["Retry-After"] == "1"
-
-
-def test_a_thread_that_waits_for_a_hash_passes_its_turn_on(cheap: Passwords) -> None:
-    with turns:
-        assert cheap._queued(lambda: turns._current is None)
-
-
-def test_half_of_the_threads_stay_free_for_other_calls() -> None:
-    """Guard: ``_places``. Of eight threads, four may wait for a slow hash."""
-    busy = Passwords(memory_kib=8, workers=256, threads=8)
-    let_go = threading.Event()
-
-    def wait(_: int) -> bool:
-        try:
-            return busy._queued(lambda: let_go.wait(10))
-        except TooManyWaiting:
-            return False
-
-    with ThreadPoolExecutor(8) as threads:
-        waiting = {threads.submit(wait, number) for number in range(8)}
-        refused = list(itertools.islice(as_completed(waiting), 4))
-        let_go.set()
-    assert [future.result() for future in refused] == [False] * 4
-    assert all(future.result() for future in waiting.difference(refused))
 
 
 @needs(sys.platform == "linux", "only Linux gives a thread a priority")

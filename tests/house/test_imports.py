@@ -46,7 +46,6 @@ BESIDE = {
     "tokenservice.server.worker": {"tokenservice.web", "tokenservice.telemetry"},
     "tokenservice.server.turns": set[str](),
     "tokenservice.postgres.breaker": {"tokenservice.server"},
-    "tokenservice.auth.passwords": {"tokenservice.server"},
 }
 #: Modules, and the one module or folder of the project that each may import.
 LEAVES = {

@@ -16,7 +16,7 @@ VIEWS = (registration, login)
 
 
 def init_app(app: Flask, config: Config, api: Api) -> None:
-    add(app, Passwords(config.argon2_memory_kib, config.web_concurrency, config.web_threads))
+    add(app, Passwords(config.argon2_memory_kib, config.web_concurrency))
     problems.init_app(app)
     jwts.init_app(app, config)
     callers.init_app(app)

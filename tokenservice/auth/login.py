@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Request
+from flask import Request, g
 from flask_jwt_extended import create_access_token
 from sqlalchemy import exc as database
 from sqlalchemy import select, update
@@ -20,7 +20,7 @@ from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
 from tokenservice.web.bodies import FORM, BodyParser
 from tokenservice.web.problems import Problem
-from tokenservice.web.views import operation, public
+from tokenservice.web.views import hashing, operation, public
 
 BODIES = {
     "application/json": {"schema": LoginRequest},
@@ -50,6 +50,7 @@ class CredentialsParser(BodyParser):
 
 @blueprint.route("/login", methods=["POST"])
 @public
+@hashing
 @limited_login
 @CredentialsParser().use_args(LoginRequest())
 @blueprint.response(200, LoginResponse())
@@ -59,7 +60,8 @@ def login(given: dict[str, str]) -> dict[str, Any]:
     """Log in with JSON, or with the OAuth 2 password form"""
     with asking():
         user = db.session.scalar(select(User).where(User.correo == given["correo"]))
-    matches = passwords.verify(user.password_hash if user else None, given["password"])
+    stored, waited = user.password_hash if user else None, g.get("waited", 0.0)
+    matches = passwords.verify(stored, given["password"], waited)
     # One response, after the same work, for a wrong password, a disabled account and no account
     # at all (ASVS 5.0 V6.3.8).
     if user is None or not matches or not user.is_active:

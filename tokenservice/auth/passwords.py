@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import re
+import statistics
 import sys
 import threading
+import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import resources
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import zxcvbn.matching
 import zxcvbn.scoring
@@ -20,12 +23,14 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from tokenservice.extensions import part
-from tokenservice.server.turns import turns
 
 MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
 TOO_EASY = "Too easy to guess: use more words, and none of your name or e-mail address."
+#: The longest wait for a core.
 QUEUE_SECONDS = 2.0
+#: The number of hashes whose median time predicts the wait for the next one.
+MEASURED = 15
 NICE = 5
 Result = TypeVar("Result")
 
@@ -38,7 +43,14 @@ MOST_READINGS = 16
 
 
 class TooManyWaiting(Exception):
-    """The cores are busy and the queue for them is full."""
+    """A request waits for longer than ``QUEUE_SECONDS``, or would.
+
+    :param seconds: the time until the next one would not
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.retry_after = max(1, math.ceil(seconds))
 
 
 def normalized(password: str) -> str:
@@ -112,21 +124,25 @@ def unaccented(text: str) -> str:
 
 
 class Passwords:
-    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), in a bounded queue.
+    """Argon2id with OWASP's parameters (19 MiB, 2 passes, 1 lane), in a queue bounded by time.
 
     Hashing dominates the cost of a login. It runs at most once per core over all ``workers`` of the
-    machine, on threads of low priority (Linux), so that token calls do not wait for logins. At most
-    half of a worker's request ``threads`` wait for a hash; further requests, and waits of more than
-    two seconds, are refused.
+    machine, on threads of low priority (Linux), so that token calls do not wait for logins. A
+    request that would wait for more than two seconds is refused at once, and no other is.
     """
 
-    def __init__(self, memory_kib: int, workers: int, threads: int) -> None:
+    def __init__(self, memory_kib: int, workers: int) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=memory_kib, parallelism=1)
-        cores = max(1, (os.cpu_count() or 1) // workers)
-        self._cores = ThreadPoolExecutor(cores, "argon2", initializer=give_way)
-        self._places = threading.BoundedSemaphore(max(1, threads // 2))
+        self._cores = max(1, (os.cpu_count() or 1) // workers)
+        self._threads = ThreadPoolExecutor(self._cores, "argon2", initializer=give_way)
+        self._lock = threading.Lock()
+        self._ahead = 0  # waiting or at work
+        self._measured: deque[float] = deque(maxlen=MEASURED)
         self._stand_ins: dict[str, str] = {}
+        # Of the processor: all workers start at once, and each hash takes longer than usual.
+        began = time.thread_time()
         self._remember(self._hasher.hash(os.urandom(16)))
+        self._usual_seconds = time.thread_time() - began
 
     def hash(self, password: str) -> str:
         """:raises TooManyWaiting: no core came free in time"""
@@ -136,13 +152,14 @@ class Passwords:
         """Hash at once, for a command that may use all cores."""
         return self._hasher.hash(password)
 
-    def verify(self, stored: str | None, password: str) -> bool:
+    def verify(self, stored: str | None, password: str, waited: float = 0.0) -> bool:
         """Compare, in the same time for an account that does not exist.
 
         :param stored: the account's hash, or None
+        :param waited: the seconds for which the request has waited already
         :raises TooManyWaiting: no core came free in time
         """
-        return self._queued(self._verify, stored or "", password)
+        return self._queued(self._verify, stored or "", password, waited=waited)
 
     def _verify(self, stored: str, password: str) -> bool:
         """Compare with one hash of each cost in use, so that every login takes the same time.
@@ -175,19 +192,36 @@ class Passwords:
         """Tell whether ``stored`` has other parameters than today's."""
         return self._hasher.check_needs_rehash(stored)
 
-    def _queued(self, work: Callable[..., Result], *args: str) -> Result:
-        if not self._places.acquire(blocking=False):
-            raise TooManyWaiting
+    def _queued(self, work: Callable[..., Result], *args: str, waited: float = 0.0) -> Result:
+        patience = QUEUE_SECONDS - waited
+        with self._lock:
+            if (wait := self._wait()) > patience:
+                raise TooManyWaiting(wait - QUEUE_SECONDS)
+            self._ahead += 1
+        hashing = self._threads.submit(self._timed, work, *args)
+        hashing.add_done_callback(self._leave)
         try:
-            turns.pass_on()
-            hashing = self._cores.submit(work, *args)
-            try:
-                return hashing.result(QUEUE_SECONDS)
-            except TimeoutError:
-                hashing.cancel()
-                raise TooManyWaiting from None
-        finally:
-            self._places.release()
+            return hashing.result(patience)
+        except TimeoutError:
+            if hashing.cancel():
+                raise TooManyWaiting(self._wait() - QUEUE_SECONDS) from None
+            return hashing.result()  # It is at work.
+
+    def _wait(self) -> float:
+        """The seconds after which one more would get a core."""
+        return max(0, self._ahead - self._cores + 1) * self._usual_seconds / self._cores
+
+    def _timed(self, work: Callable[..., Result], *args: str) -> Result:
+        began = time.monotonic()
+        result = work(*args)
+        with self._lock:
+            self._measured.append(time.monotonic() - began)
+            self._usual_seconds = statistics.median(self._measured)
+        return result
+
+    def _leave(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._ahead -= 1
 
 
 passwords = part(Passwords)

@@ -15,11 +15,12 @@ from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
 from tokenservice.web.limits import by_address, limited
 from tokenservice.web.problems import Problem
-from tokenservice.web.views import operation, public
+from tokenservice.web.views import hashing, operation, public
 
 
 @blueprint.route("/register", methods=["POST"])
 @public
+@hashing
 @limited("register", by_address)
 @blueprint.arguments(RegisterRequest())
 @blueprint.response(201, AccountResponse())

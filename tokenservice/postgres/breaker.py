@@ -28,8 +28,8 @@ class NotAsked(database.TimeoutError):
 class Breaker:
     """The breaker of a process.
 
-    A quarter of the request ``threads`` may wait for Postgres, and half of them for a hash (see
-    :mod:`tokenservice.auth.passwords`); the rest serve requests that need neither.
+    A quarter of the request ``threads`` may wait for Postgres; the rest serve requests that do not
+    need it.
     """
 
     def __init__(self, threads: int) -> None:

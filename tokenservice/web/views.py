@@ -25,6 +25,15 @@ def is_public(endpoint: str) -> bool:
     return has(endpoint, "is_public")
 
 
+def hashing(view: View) -> View:
+    """Mark a view that waits for the hash of a password, for up to two seconds.
+
+    A server runs such views on threads of their own, or many logins would hold up every other call.
+    """
+    view.is_hashing = True  # type: ignore[attr-defined]
+    return view
+
+
 def has(endpoint: str | None, mark: str) -> bool:
     """Tell whether the view of ``endpoint`` carries a mark."""
     return hasattr(current_app.view_functions.get(endpoint or ""), mark)
