@@ -111,6 +111,14 @@ def test_forty_logins_at_once_succeed_within_three_seconds(
 
 
 @pytest.mark.slow
+def test_eight_logins_of_one_account_at_once_succeed_within_three_seconds(
+    by_default: httpx.Client, forty: list[dict[str, str]], counters: redis.Redis
+) -> None:
+    """Only five may fail within a minute. Guard: ``login_limits.patiently``."""
+    succeed(by_default, counters, forty[:1] * 8)
+
+
+@pytest.mark.slow
 def test_token_calls_go_on_beside_logins_that_wait(
     serve: Callable[..., Service], forty: list[dict[str, str]]
 ) -> None:

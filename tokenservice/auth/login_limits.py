@@ -4,17 +4,23 @@ An attempt counts by address, then by address and account, by network and accoun
 An attempt that one limit refuses counts in none after it: otherwise refused guesses would shut the
 owner out. For the same reason a network has a small share of an account's failures, and a network
 from which the owner logged in has a count of its own, which strangers elsewhere cannot spend.
+
+An attempt in flight counts as failed, so that no guess more than a limit is ever checked. One that
+a limit would refuse for attempts in flight alone waits until they are settled, as in the queue for
+hashes, so that any number of right logins of one account may come at once.
 """
 
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request, g, request
 from werkzeug.exceptions import HTTPException
 
 from tokenservice.auth import emails
+from tokenservice.auth.passwords import QUEUE_SECONDS, TooManyWaiting
 from tokenservice.extensions import config
 from tokenservice.web.bodies import FORM
 from tokenservice.web.counters import Attempt, Log
@@ -23,6 +29,8 @@ from tokenservice.web.limits import admit, client_address, counters, network, pa
 BY_ADDRESS = "60 per minute"
 FAILURES_BY_NETWORK = "10 per hour"
 FAILURES_BY_CORREO = "100 per hour"
+#: About the time of a hash.
+LOOK_AGAIN_SECONDS = 0.03
 
 
 def limited_login(view: Any) -> Any:
@@ -44,6 +52,7 @@ def judge() -> None:
     To count only after the response would let every concurrent guess pass.
 
     :raises Problem: a limit refuses it
+    :raises TooManyWaiting: attempts in flight were not settled in time
     """
     name = counters.pseudonym
     here, around = name(client_address()), name(network(24, 48))
@@ -52,20 +61,36 @@ def judge() -> None:
     tried = account()
     if tried is None:
         # It counts for its sender alone: anyone could spend a count of all.
-        attempt = counters.attempt([log("login", f"login:{here}", config.rate_limit_login)])
+        attempt = patiently([log("login", f"login:{here}", config.rate_limit_login)])
     else:
         # The text in braces decides the cluster slot of a key.
         whose = f"{{{tried}}}"
         pair = log("login", f"login:{whose}:{here}", config.rate_limit_login)
         share = log("login-network", f"login-network:{whose}:{around}", FAILURES_BY_NETWORK)
         whole = log("login-correo", f"login-correo:{whose}", FAILURES_BY_CORREO)
-        attempt = counters.attempt(
+        attempt = patiently(
             [pair, share._replace(known_quota=whole.quota), whole._replace(known_quota=0)],
             around,
             f"networks:{whose}",
         )
     admit(attempt.verdicts)
     after_this_request(functools.partial(settle, attempt))
+
+
+def patiently(*given: Any) -> Attempt:
+    """Count an attempt as soon as those in flight leave room for it, or refuse it.
+
+    The time is kept for the queue of hashes: both waits together have its bound.
+
+    :raises TooManyWaiting: they did not in time
+    """
+    began = time.monotonic()
+    while (attempt := counters.attempt(*given)).may_pass:
+        g.waited = time.monotonic() - began
+        if g.waited > QUEUE_SECONDS:
+            raise TooManyWaiting
+        time.sleep(LOOK_AGAIN_SECONDS)
+    return attempt
 
 
 def account() -> str | None:
@@ -89,4 +114,6 @@ def settle(attempt: Attempt, response: Response) -> Response:
     succeeded = response.status_code == 200
     if succeeded or response.status_code >= 500:
         report(counters.give_back(attempt, remember=succeeded))
+    else:
+        counters.fail(attempt)
     return response

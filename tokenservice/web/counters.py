@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from tokenservice.onetime.connection import Connection, Script
 from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.web.attempts import ATTEMPT, FAIL, GIVE_BACK, SECOND, UNSETTLED_SECONDS
 
 KEY_PREFIX = "rate:"
 ASK_AGAIN_SECONDS = 0.5
-SECOND = 1_000_000
 SLOTS = 2**16
 KNOWN_NETWORKS = 10
 KNOWN_SECONDS = 30 * 86_400
@@ -37,79 +37,7 @@ end
 return { count, left }
 """
 
-# Times are in microseconds. With coarser ones a window would end up to a millisecond too soon.
-LOOK = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-
--- A log's place among KEYS, its quota, the count of its window, and the time until it has room.
-local function look(place, quota, window)
-  local key, from = KEYS[place], now - window + 1
-  local count = redis.call('ZCOUNT', key, from, '+inf')
-  local leaves = redis.call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES',
-    'LIMIT', math.max(0, count - quota), 1)[2]
-  return { place, quota, count, leaves and leaves + window - now or window }
-end
-"""
-
-# KEYS: logs, and perhaps the known networks of an account.
-# ARGV: the attempt, its network, the life of a known network; and for each log its quota, its
-# quota for a known network (0 where that is not counted), and its window.
-# A full log prevents every write. ZADD comes first: a full Redis lets a script continue after a
-# write.
-ATTEMPT = (
-    LOOK
-    + """
-local logs, known = (#ARGV - 3) / 3, false
-if KEYS[logs + 1] then
-  for _, network in ipairs(redis.call('ZRANGEBYSCORE', KEYS[logs + 1], now - ARGV[3], '+inf')) do
-    known = known or network == ARGV[2]
-  end
-end
-local states, full = {}, nil
-for place = 1, logs do
-  local quota = tonumber(ARGV[place * 3 + (known and 2 or 1)])
-  if quota > 0 then
-    local state = look(place, quota, tonumber(ARGV[place * 3 + 3]))
-    states[#states + 1] = state
-    if state[3] >= quota and not (full and full[4] >= state[4]) then full = state end
-  end
-end
-if full then return { 0, full } end
-for _, state in ipairs(states) do
-  local key, window = KEYS[state[1]], tonumber(ARGV[state[1] * 3 + 3])
-  redis.call('ZADD', key, now, ARGV[1])
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window)
-  redis.call('PEXPIRE', key, window / 1000)
-  state[3] = state[3] + 1
-end
-return { 1, unpack(states) }
-"""
-)
-
-# KEYS: logs, and the account's known networks where this one is to be remembered.
-# ARGV: the attempt, its network, the life of a known network, the most of them; and for each log
-# its quota and its window.
-GIVE_BACK = (
-    LOOK
-    + """
-local logs, states = (#ARGV - 4) / 2, {}
-for place = 1, logs do
-  redis.call('ZREM', KEYS[place], ARGV[1])
-  states[place] = look(place, tonumber(ARGV[place * 2 + 3]), tonumber(ARGV[place * 2 + 4]))
-end
-local networks = KEYS[logs + 1]
-if networks then
-  redis.call('ZADD', networks, now, ARGV[2])
-  for _, oldest in ipairs(redis.call('ZREVRANGE', networks, ARGV[4], -1)) do
-    redis.call('ZREM', networks, oldest)
-  end
-  redis.call('PEXPIRE', networks, ARGV[3] / 1000)
-end
-return states
-"""
-)
-SCRIPTS = (COUNT, ATTEMPT, GIVE_BACK)
+SCRIPTS = (COUNT, ATTEMPT, FAIL, GIVE_BACK)
 
 
 class Log(NamedTuple):
@@ -144,9 +72,14 @@ class Verdict(NamedTuple):
 class Attempt(NamedTuple):
     """An attempt: counted in each of ``logs``, or refused by the first and counted in none.
 
+    It counts as a failure until it is given back, and is in flight until it is settled, by
+    ``Counters.fail`` or ``give_back``.
+
     :param id: its name in a log of Redis; in memory it is the time, ``at``
     :param network: its network, and ``networks`` the key of its account's known networks; empty
         where there is no account
+    :param may_pass: whether it is refused for attempts in flight alone: if these succeed, the next
+        look admits it
     """
 
     id: str
@@ -156,6 +89,7 @@ class Attempt(NamedTuple):
     network: str
     networks: str
     in_memory: bool
+    may_pass: bool
 
     @property
     def refused(self) -> bool:
@@ -178,7 +112,7 @@ class Counters:
         secret: bytes,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._count, self._attempt, self._give_back = map(connection.script, SCRIPTS)
+        self._count, self._attempt, self._fail, self._give_back = map(connection.script, SCRIPTS)
         self._memory = Memory(workers)
         self._secret = hashlib.sha256(b"limits\0" + secret).digest()
         self._timed = timed
@@ -204,10 +138,18 @@ class Counters:
         quotas = (n for log in logs for n in (log.quota, log.known_quota, log.seconds * SECOND))
         keys = [log.key for log in logs] + [networks] * bool(networks)
         told = self._ask(self._attempt, keys, attempt, network, KNOWN_SECONDS * SECOND, *quotas)
-        passed, *states = told or self._memory.attempt(at, logs)
+        passed, may_pass, *states = told or self._memory.attempt(at, logs)
         judged = [logs[place - 1]._replace(quota=quota) for place, quota, *_ in states]
         verdicts = [verdict(*pair, not passed) for pair in zip(judged, states, strict=True)]
-        return Attempt(attempt, at, judged, verdicts, network, networks, told is None)
+        away = told is None
+        return Attempt(attempt, at, judged, verdicts, network, networks, away, bool(may_pass))
+
+    def fail(self, attempt: Attempt) -> None:
+        """Settle an attempt that failed. One that never is counts as failed as well."""
+        if attempt.in_memory:
+            self._memory.fail(attempt.at)
+        else:
+            self._ask(self._fail, [log.key for log in attempt.logs], attempt.id)
 
     def give_back(self, attempt: Attempt, *, remember: bool) -> list[Verdict]:
         """Take back an attempt that did not fail; return the verdicts after it.
@@ -259,6 +201,7 @@ class Memory:
         self._workers = workers
         self._windows: dict[tuple[int, int], tuple[int, float]] = {}
         self._logs: dict[tuple[int, int], array[float]] = {}
+        self._in_flight: set[float] = set()
         self._lock = threading.Lock()
 
     def add(self, key: str, seconds: int) -> tuple[int, float]:
@@ -274,18 +217,26 @@ class Memory:
         with self._lock:
             held = [self._held(log) for log in logs]
             full = [
-                self._state(place, log)
-                for place, log in enumerate(logs, 1)
-                if self._weight(len(held[place - 1]) + 1) > log.quota
+                (self._state(place, log), self._settled(entries))
+                for place, (log, entries) in enumerate(zip(logs, held, strict=True), 1)
+                if self._weight(len(entries) + 1) > log.quota
             ]
             if full:
-                return [0, max(full, key=lambda state: state[3])]
+                may_pass = all(self._weight(count + 1) <= state[1] for state, count in full)
+                longest = max((state for state, _ in full), key=lambda state: state[3])
+                return [0, may_pass, longest]
             for entries in held:
                 entries.append(at)
-            return [1, *(self._state(place, log) for place, log in enumerate(logs, 1))]
+            self._in_flight.add(at)
+            return [1, False, *(self._state(place, log) for place, log in enumerate(logs, 1))]
+
+    def fail(self, at: float) -> None:
+        with self._lock:
+            self._in_flight.discard(at)
 
     def give_back(self, at: float, logs: Sequence[Log]) -> list[Any]:
         with self._lock:
+            self._in_flight.discard(at)
             for log in logs:
                 held = self._held(log)
                 if at in held:
@@ -302,6 +253,10 @@ class Memory:
         while held and held[0] <= since:
             del held[0]
         return held
+
+    def _settled(self, entries: array[float]) -> int:
+        since = time.monotonic() - UNSETTLED_SECONDS
+        return sum(at not in self._in_flight or at <= since for at in entries)
 
     def _state(self, place: int, log: Log) -> list[int]:
         now, held = time.monotonic(), self._held(log)
