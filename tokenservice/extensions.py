@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from flask import Flask, current_app
 from flask_cors import CORS
 from flask_jwt_extended import JWTManager
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
@@ -34,20 +32,8 @@ class Base(DeclarativeBase):
     )
 
 
-class Migrations(Migrate):
-    """Migrations in a folder of any name: a ``%`` in it is a sign to alembic's parser."""
-
-    def get_config(self, directory: str | None = None, x_arg: Any = None, opts: Any = None) -> Any:
-        config: Any = super().get_config(os.devnull, x_arg, opts)  # It has no alembic.ini.
-        folder = str(directory or self.directory).replace("%", "%%")
-        config.set_main_option("script_location", folder)
-        config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
-        return config
-
-
 # A row that was read or inserted is not read again after the commit: that could only fail.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
-migrate = Migrations()
 jwt = JWTManager()
 cors = CORS()
 

@@ -19,7 +19,7 @@ from tests.stage.commands import output
 from tests.stage.people import enrol
 from tests.stage.readiness import readiness
 from tokenservice.extensions import db
-from tokenservice.postgres import MIGRATIONS
+from tokenservice.postgres.schema import MIGRATIONS, head
 
 NUMBERS = sorted(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 #: A migration of the next version: a column and a table.
@@ -101,6 +101,11 @@ def test_numbers_are_a_sequence() -> None:
     for one in scripts.walk_revisions():
         below = f"{int(one.revision) - 1:04}"
         assert one.down_revision == (None if below == "0000" else below)
+
+
+def test_the_head_is_read_from_the_names_of_the_files() -> None:
+    """Without Alembic, and as Alembic finds it in the files."""
+    assert head() == ScriptDirectory(str(MIGRATIONS)).get_current_head() == NUMBERS[-1]
 
 
 @pytest.mark.usefixtures("empty")

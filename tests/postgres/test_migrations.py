@@ -144,3 +144,28 @@ def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -
     for words in (["db", "upgrade"], ["db", "current"], ["users", "list"]):
         done = run(["-m", "flask", *words], root, {"PYTHONPATH": "", **given})
         assert done.returncode == 0, done.stderr
+
+
+def test_a_server_does_not_load_alembic_and_every_command_does(
+    tmp_path: Path, config: Config
+) -> None:
+    """Guard: ``terminal.init_app``. It is 11 MB."""
+    given = {"secret_key": secrets.token_urlsafe(48), "database_url": str(config.database_url)}
+    code = (
+        "import sys, wsgi; assert wsgi.app.test_client().get('/healthz').status_code == 200; "
+        "print({'alembic', 'flask_migrate', 'mako'} & set(sys.modules))"
+    )
+    served = run(["-c", code], tmp_path, given)
+    assert served.stdout == "set()\n", served.stderr
+    words = {
+        "--help": "Perform database migrations.",
+        "db --help": "Upgrade to a later version",
+        "db upgrade --help": "--sql",
+        "db heads": "0001 (head)",
+        "db history": "<base> -> 0001",
+        "db -d migrations current --help": "--verbose",
+    }
+    for given_words, expected in words.items():
+        done = run(["-m", "flask", "--app", "wsgi", *given_words.split()], tmp_path, given)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout

@@ -10,7 +10,7 @@ from tokenservice.ops.blueprint import blueprint
 
 
 def init_app(app: Flask) -> None:
-    add(app, probes.Readiness(app))
+    add(app, probes.Readiness())
     pages.init_app(app)
     terminal.init_app(app)
     app.register_blueprint(blueprint)

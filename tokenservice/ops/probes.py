@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
-from flask import Flask, Response, request
+from flask import Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import exc as database
 from sqlalchemy import text
@@ -177,9 +176,8 @@ class Look:
 class Readiness:
     """The looks at the stores. They are apart, so that a store that hangs delays no other's."""
 
-    def __init__(self, app: Flask) -> None:
-        head = ScriptDirectory(app.extensions["migrate"].directory).get_current_head()
-        self.postgres = Look(partial(check_postgres, head or ""), "postgres", "schema")
+    def __init__(self) -> None:
+        self.postgres = Look(partial(check_postgres, schema.head()), "postgres", "schema")
         self.redis = Look(check_redis, "redis")
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import functools
+import importlib
 import json
 import sys
-from typing import Any
+from typing import Any, cast
 
 import click
 from flask import Flask
 from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.local import LocalProxy
 
+from tokenservice.extensions import db
 from tokenservice.postgres.breaker import is_outage
+from tokenservice.postgres.schema import MIGRATIONS
 from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
 
@@ -79,14 +84,26 @@ def show_line(value: dict[str, Any]) -> None:
 
 
 def init_app(app: Flask) -> None:
-    """Let the commands of Flask-Migrate fail as our own do."""
-    theirs = app.cli.commands["db"]
-    assert isinstance(theirs, click.Group)
-    ours = Commands(
-        "db",
-        commands=theirs.commands,
-        params=theirs.params,
-        callback=theirs.callback,
-        help=theirs.help,
-    )
-    app.cli.add_command(ours)
+    """Add ``flask db``, with Flask-Migrate's commands, which fail as our own do.
+
+    They load Alembic, 11 MB that a server has no use for. So they are loaded when a command, or the
+    extension, is used.
+    """
+
+    @functools.cache
+    def load() -> tuple[object, Commands]:
+        importlib.import_module("tokenservice.postgres.migrations").Migrations(app, db, MIGRATIONS)
+        theirs = app.cli.commands["db"]
+        assert isinstance(theirs, click.Group)
+        ours = Commands(
+            "db",
+            commands=theirs.commands,
+            params=theirs.params,
+            callback=theirs.callback,
+            help=theirs.help,
+        )
+        app.cli.add_command(ours)
+        return app.extensions["migrate"], ours
+
+    app.extensions["migrate"] = LocalProxy(lambda: load()[0])
+    app.cli.add_command(cast(Commands, LocalProxy(lambda: load()[1])), "db")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg2.extensions
 from flask import Flask
@@ -13,11 +12,10 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Config
-from tokenservice.extensions import add, db, migrate
+from tokenservice.extensions import add, db
 from tokenservice.postgres import timeouts
 from tokenservice.postgres.breaker import Breaker
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
 READ_ONLY = "25006"
 
 
@@ -57,7 +55,6 @@ def init_app(app: Flask, config: Config) -> None:
         },
     }
     db.init_app(app)
-    migrate.init_app(app, db, directory=str(MIGRATIONS))
     # Every wait of this process has a bound: psycopg2 knows only one way to wait.
     psycopg2.extensions.set_wait_callback(timeouts.wait)
     app.before_request(timeouts.begin_request)
