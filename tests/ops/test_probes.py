@@ -21,6 +21,7 @@ import dev
 from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.programs import needs
 from tests.stage.readiness import readiness
+from tests.stage.revisions import numbered
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.extensions import db
@@ -148,25 +149,25 @@ def test_a_service_without_stores_is_alive_and_gets_no_requests(
         ),
         (
             "UPDATE alembic_version SET version_num = '0000'",
-            "UPDATE alembic_version SET version_num = '0001'",
+            "UPDATE alembic_version SET version_num = 'HEAD'",
         ),
         (
-            "UPDATE alembic_version SET version_num = '00002'",
-            "UPDATE alembic_version SET version_num = '0001'",
+            "UPDATE alembic_version SET version_num = '0HEAD'",
+            "UPDATE alembic_version SET version_num = 'HEAD'",
         ),
         (
-            "INSERT INTO alembic_version VALUES ('0002')",
-            "DELETE FROM alembic_version WHERE version_num = '0002'",
+            "INSERT INTO alembic_version VALUES ('NEWER')",
+            "DELETE FROM alembic_version WHERE version_num = 'NEWER'",
         ),
         (
-            "UPDATE alembic_version SET version_num = '0002'; "
+            "UPDATE alembic_version SET version_num = 'NEWER'; "
             "ALTER TABLE users RENAME COLUMN nombre TO name",
-            "UPDATE alembic_version SET version_num = '0001'; "
+            "UPDATE alembic_version SET version_num = 'HEAD'; "
             "ALTER TABLE users RENAME COLUMN name TO nombre",
         ),
         (
-            "UPDATE alembic_version SET version_num = '0002'; ALTER TABLE users RENAME TO others",
-            "UPDATE alembic_version SET version_num = '0001'; ALTER TABLE others RENAME TO users",
+            "UPDATE alembic_version SET version_num = 'NEWER'; ALTER TABLE users RENAME TO others",
+            "UPDATE alembic_version SET version_num = 'HEAD'; ALTER TABLE others RENAME TO users",
         ),
         (
             "INSERT INTO alembic_version VALUES ('another')",
@@ -197,19 +198,19 @@ def test_a_schema_that_is_older_or_of_another_program_is_not_ready(
     spoil: str, mend: str, probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
     """Guard: ``schema.compare``. Other programs number their migrations too."""
-    sql(own_postgres, spoil)
+    sql(own_postgres, numbered(spoil))
     try:
         assert_not_ready(readiness(probe), schema="not at head")
         assert_not_ready(probe.get("/readyz/postgres"), "postgres", schema="not at head")
     finally:
-        sql(own_postgres, mend)
+        sql(own_postgres, numbered(mend))
     until_ready(probe)
 
 
 @pytest.mark.parametrize(
     "newer",
     [
-        "UPDATE alembic_version SET version_num = '0002'",
+        "UPDATE alembic_version SET version_num = 'NEWER'",
         "UPDATE alembic_version SET version_num = '0010'",
         "UPDATE alembic_version SET version_num = '9999'",
     ],
@@ -218,14 +219,14 @@ def test_a_newer_schema_is_ready_and_says_so(
     newer: str, probe: FlaskClient, own_postgres: dev.Postgres
 ) -> None:
     """As for the old instances of a deployment, and after a rollback: all their calls work."""
-    sql(own_postgres, newer)
+    sql(own_postgres, numbered(newer))
     try:
         response = readiness(probe)
         assert response.status_code == 200
         assert response.get_json()["checks"] == {**GOOD, "schema": "newer"}
         assert probe.get("/readyz/postgres").status_code == 200
     finally:
-        sql(own_postgres, "UPDATE alembic_version SET version_num = '0001'")
+        sql(own_postgres, numbered("UPDATE alembic_version SET version_num = 'HEAD'"))
     until_ready(probe)
 
 

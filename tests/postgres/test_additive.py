@@ -18,10 +18,10 @@ from sqlalchemy import inspect, text
 from tests.stage.commands import output
 from tests.stage.people import enrol
 from tests.stage.readiness import readiness
+from tests.stage.revisions import HEAD, NEWER, NUMBERS, numbered
 from tokenservice.extensions import db
 from tokenservice.postgres.schema import MIGRATIONS, head
 
-NUMBERS = sorted(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 #: A migration of the next version: a column and a table.
 NEXT = """
 import sqlalchemy as sa
@@ -160,9 +160,8 @@ def newer(empty: Flask, tmp_path: Path) -> Flask:
     """An app on a database that the next version has migrated."""
     directory = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, directory)
-    head, number = NUMBERS[-1], f"{len(NUMBERS) + 1:04}"
-    later = NEXT.format(number=number, head=head)
-    (directory / "versions" / f"{number}_next.py").write_text(later)
+    later = NEXT.format(number=NEWER, head=HEAD)
+    (directory / "versions" / f"{NEWER}_next.py").write_text(later)
     flask_migrate.upgrade(directory=str(directory))
     return empty
 
@@ -180,7 +179,7 @@ def test_the_code_before_serves_on_a_newer_schema(newer: Flask) -> None:
     assert client.get("/auth/me", headers=enrol(client.post).headers).status_code == 200
 
 
-@pytest.mark.parametrize("revision", [[], ["head"], NUMBERS[-1:], ["+1"]])
+@pytest.mark.parametrize("revision", [[], ["head"], [HEAD], ["+1"]])
 def test_an_upgrade_to_less_than_there_is_does_nothing(revision: list[str], newer: Flask) -> None:
     """As the first step of a rollback. Guard: ``is_newer`` in migrations/env.py."""
     before = schema()
@@ -200,16 +199,16 @@ def test_a_downgrade_needs_the_newer_code(words: list[str], newer: Flask) -> Non
     "other",
     [
         "UPDATE alembic_version SET version_num = 'ae1027a6acf3'",
-        "UPDATE alembic_version SET version_num = '0002'; DROP TABLE users",
+        "UPDATE alembic_version SET version_num = 'NEWER'; DROP TABLE users",
         "UPDATE alembic_version SET version_num = '20261126'",
-        "INSERT INTO alembic_version VALUES ('0002')",
+        "INSERT INTO alembic_version VALUES ('NEWER')",
     ],
 )
 def test_the_database_of_another_program_is_refused(other: str, empty: Flask) -> None:
     """Guard: ``has_tables`` and ``NUMBER`` in schema.py."""
     flask_migrate.upgrade()
     with db.engine.begin() as connection:
-        connection.execute(text(other))
+        connection.execute(text(numbered(other)))
     before = schema()
     assert run(empty, "upgrade").exit_code == 1
     assert schema() == before
@@ -226,6 +225,6 @@ def test_an_upgrade_that_waits_for_a_newer_one_does_nothing(empty: Flask) -> Non
         waiting.join(0.5)
         assert waiting.is_alive()
         connection.execute(text("ALTER TABLE users ADD COLUMN idioma varchar(2)"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        connection.execute(text(numbered("UPDATE alembic_version SET version_num = 'NEWER'")))
     waiting.join(30)
     assert "nothing to do" in output(results[0])

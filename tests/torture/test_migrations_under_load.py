@@ -19,6 +19,7 @@ from flask import Flask
 import dev
 from tests.stage.paths import ROOT
 from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.revisions import HEAD, NEWER
 from tests.stage.service import Service
 from tests.torture.children import child
 from tests.torture.ledger import record, trials
@@ -30,7 +31,7 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{number}", "{head}"
 branch_labels = depends_on = None
 
 
@@ -79,7 +80,8 @@ def migrations(directory: Path, *changes: tuple[str, str]) -> Path:
     """The project's migrations and one more, with some text of their env.py changed."""
     copy = directory / "migrations"
     shutil.copytree(ROOT / "migrations", copy)
-    (copy / "versions" / "0002_next.py").write_text(NEXT)
+    later = NEXT.format(number=NEWER, head=HEAD)
+    (copy / "versions" / f"{NEWER}_next.py").write_text(later)
     env = (copy / "env.py").read_text()
     for old, new in changes:
         assert old in env
