@@ -7,7 +7,7 @@ import time
 import uuid
 from datetime import datetime
 
-from sqlalchemy import DateTime, String, UniqueConstraint, func, true
+from sqlalchemy import BigInteger, DateTime, String, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tokenservice.auth import emails
@@ -38,3 +38,12 @@ class User(db.Model):  # type: ignore[name-defined]
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true(), default=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class AccountChange(db.Model):  # type: ignore[name-defined]
+    """A note that a transaction changed an account. Triggers write it."""
+
+    __tablename__ = "account_changes"
+
+    xid: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
