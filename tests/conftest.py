@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import flask_migrate
+import psycopg2
 import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg2 import sql
+from sqlalchemy import make_url
 
 import dev
 from config import Config
@@ -23,6 +26,7 @@ from tests.stage.people import Person, enrol
 from tests.stage.programs import servers, summary
 from tests.stage.service import Service
 from tokenservice import create_app
+from tokenservice.extensions import db
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 #: The number of slow tests left out.
@@ -101,6 +105,27 @@ def app(make_app: Callable[..., Flask]) -> Flask:
     with app.app_context():
         flask_migrate.upgrade()
     return app
+
+
+@pytest.fixture
+def empty_url(postgres: dev.Postgres) -> str:
+    """The address of a new database with nothing in it."""
+    name = f"migrations_{secrets.token_hex(4)}"
+    with contextlib.closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def empty(empty_url: str, make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    """An app on a database of its own, with nothing in it."""
+    app = make_app(database_url=empty_url)
+    with app.app_context():
+        yield app
+        db.session.remove()
+        db.engine.dispose()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from tests.stage.problems import assert_out
 from tests.stage.proxy import Proxy
 from tests.stage.service import Service
 from tests.stage.waiting import until
+from tokenservice.auth import callers
 from tokenservice.auth.callers import Callers
 from tokenservice.extensions import db
 
@@ -67,12 +69,15 @@ def test_a_warm_token_call_does_not_query_postgres(
 ) -> None:
     """It does not even check out a connection. Guard: the cache of ``Callers.find``."""
     seen: list[str] = []
+    here = threading.get_ident()  # Another thread looks which accounts changed.
 
     def query(*arguments: Any) -> None:
-        seen.append(arguments[2])
+        if threading.get_ident() == here:
+            seen.append(arguments[2])
 
     def checkout(*_: Any) -> None:
-        seen.append("checkout")
+        if threading.get_ident() == here:
+            seen.append("checkout")
 
     with app.app_context():
         engine = db.engine
@@ -167,12 +172,12 @@ def test_recent_callers_are_served_during_an_outage_of_postgres(
 
 
 @pytest.mark.slow
-def test_only_one_caller_waits_while_postgres_hangs(
+def test_no_known_caller_waits_while_postgres_hangs(
     app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
 ) -> None:
-    """It waits for most of a second, and the others are served from the cache.
+    """The look at the changes finds the outage, and keeps finding it.
 
-    Guard: the trial of ``Breaker``, and ``callers.PATIENT_SECONDS``.
+    Guards: ``_is_away`` in ``Callers.find``, and ``callers.FRESH_DURING_A_LOOK_SECONDS``.
     """
     with Proxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
@@ -185,16 +190,45 @@ def test_only_one_caller_waits_while_postgres_hangs(
             assert created.status_code == 201
             return time.monotonic() - started
 
-        for someone in people:
-            seconds(someone)
-        proxy.hang()
-        time.sleep(1.6)
-        assert seconds(people[0]) > 0.5  # The first call finds the outage.
-        for pause in (0, 1, 2):
-            time.sleep(pause)
+        def slowest(during: float) -> float:
+            end, found = time.monotonic() + during, 0.0
             with ThreadPoolExecutor() as threads:
-                slow = [took for took in threads.map(seconds, people) if took > 0.8]
-            assert len(slow) == (1 if pause == 2 else 0)
+                while time.monotonic() < end:
+                    found = max(found, *threads.map(seconds, people))
+                    time.sleep(0.05)
+            return found
+
+        slowest(2.5)  # By then all of them are on watch.
+        proxy.hang()
+        assert slowest(6) < 0.5
         proxy.mend()
         with away.app_context():
+            db.engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_known_caller_leaves_the_trial_to_others(
+    app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    """Also one that comes after a pause, when nothing has looked at Postgres for a while.
+
+    Guard: ``callers.PATIENT_SECONDS``.
+    """
+    with Proxy(postgres.port) as proxy:
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        client = make_app(database_url=url).test_client()
+        someone = enrol(client.post)
+        credentials = {"correo": someone.correo, "password": PASSWORD}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(callers, "IDLE_SECONDS", 0.5)
+            assert client.post("/token/create", headers=someone.headers).status_code == 201
+            time.sleep(2)
+        proxy.hang()
+        assert client.post("/auth/login", json=credentials).status_code == 503
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert client.post("/token/create", headers=someone.headers).status_code == 201
+        assert time.monotonic() - started < 0.4
+        proxy.mend()
+        with client.application.app_context():
             db.engine.dispose()

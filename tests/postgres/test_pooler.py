@@ -20,6 +20,7 @@ from tests.stage.pooler import Pooler
 from tests.stage.programs import needs_program
 from tests.stage.queries import query
 from tests.stage.readiness import readiness
+from tokenservice.auth.changes import look
 from tokenservice.extensions import db
 
 pytestmark = needs_program("pgbouncer")
@@ -73,6 +74,19 @@ def test_a_migration_leaves_no_limits_behind(pooled: Flask, pooler: Pooler) -> N
     with pooled.app_context():
         flask_migrate.upgrade()
     assert query(pooler.url, "SHOW lock_timeout") == [("0",)]
+
+
+def test_changed_accounts_are_seen(pooled: Flask, pooler: Pooler) -> None:
+    """Each look may have another session."""
+    person = enrol(pooled.test_client().post)
+    with pooled.app_context():
+        before = look(None)
+        query(pooler.url, f"UPDATE users SET is_active = false WHERE id = '{person.id}'")  # noqa: S608
+        after = look(before)
+    assert before
+    assert after
+    assert after.follows(before)
+    assert after.changed == [person.id]
 
 
 def test_a_long_query_is_ended_by_the_server(pooled: Flask) -> None:

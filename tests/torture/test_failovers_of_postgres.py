@@ -17,10 +17,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 import dev
-from tests.stage.people import PASSWORD, new_correo
+from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.proxy import Proxy
 from tests.stage.readiness import readiness
 from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture import ledger
 from tests.torture.ledger import trials
 from tests.torture.outages import OK, SETTINGS, STALL_SECONDS, Site
@@ -118,6 +119,41 @@ def test_no_account_is_lost_or_doubled_and_token_calls_succeed(
     assert (kept, doubled) == (len(opened), 0)
     assert set(used) == {OK}
     assert max(times) < 2 + 4 * STALL_SECONDS
+
+
+def test_an_account_that_a_standby_read_is_not_watched(
+    pair: Pair, make_app: Callable[..., Flask]
+) -> None:
+    """A standby knows less than the primary, where all changes are seen.
+
+    Guard: the server in ``Callers._read``.
+    """
+    with Proxy(pair.primary.port) as name:
+        url = pair.primary.url.replace(f":{pair.primary.port}/", f":{name.port}/")
+        app = make_app(database_url=url)
+        first, someone = (enrol(app.test_client().post) for _ in range(2))
+        known = "SELECT count(*) FROM users WHERE id = %s"
+        until(lambda: query(pair.standby, known, someone.id) == 1)
+        callers = app.extensions["Callers"]
+        query(pair.standby, "SELECT pg_wal_replay_pause()")
+        try:
+            query(pair.primary, "UPDATE users SET is_active = false WHERE id = %s", someone.id)
+            with app.app_context():
+                callers.find(first.id)
+                time.sleep(0.5)  # It has looked at the primary once.
+                name.target = pair.standby.port
+                db.engine.dispose()
+                assert callers.find(someone.id).is_active
+                name.target = pair.primary.port
+                db.engine.dispose()
+                end = time.monotonic() + 4
+                while time.monotonic() < end:
+                    is_active = callers.find(someone.id).is_active
+                    time.sleep(0.1)
+                assert not is_active
+                db.engine.dispose()
+        finally:
+            query(pair.standby, "SELECT pg_wal_replay_resume()")
 
 
 @pytest.fixture

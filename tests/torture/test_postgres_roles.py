@@ -216,4 +216,5 @@ def test_the_least_role_and_user_suffice_for_the_service(
         responses = [
             http.post("/token/validate", json=token, headers=person.headers) for _ in range(2)
         ]
+        assert "callers.unwatched" not in service.log.read_text()
     assert [response.status_code for response in responses] == [200, 409]

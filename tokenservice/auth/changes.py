@@ -19,8 +19,9 @@ MANY = 1001
 EVERYONE = "00000000-0000-0000-0000-000000000000"
 
 # One statement, so that all of it has one snapshot. Without a row: a standby, which sees commits
-# later, or triggers that are not in force. The columns after "changed" are the history: another
-# server, or this one after a crash, another database or table, and triggers that were off.
+# later, triggers that are not in force, or a table that logical replication changes, which calls
+# no such triggers. The columns after "changed" are the history: another server, or this one after a
+# crash, another database or table, and triggers that were off.
 LOOK = text("""
 SELECT pg_current_snapshot()::text, ARRAY(
         SELECT user_id::text FROM account_changes
@@ -33,6 +34,7 @@ SELECT pg_current_snapshot()::text, ARRAY(
 FROM pg_trigger
 WHERE tgrelid = to_regclass('users') AND tgname LIKE 'account\\_changes\\_%' AND tgenabled = 'A'
     AND NOT pg_is_in_recovery()
+    AND NOT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = tgrelid)
 GROUP BY tgrelid HAVING count(*) = 3
 """)
 

@@ -45,7 +45,8 @@ def init_app(app: Flask, config: Config) -> None:
     url = config.sqlalchemy_url
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_size": breaker.places + 1,  # One connection more is for /readyz.
+        # One connection more is for /readyz, and one for the look at changed accounts.
+        "pool_size": breaker.places + 2,
         "max_overflow": 0,
         "pool_timeout": 1,
         "hide_parameters": True,
