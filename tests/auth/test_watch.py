@@ -118,6 +118,10 @@ def open_transaction(url: str, sql: str) -> Iterator[Any]:
         "DELETE FROM users WHERE id = '{id}'",
         "TRUNCATE users",
         "UPDATE users SET is_active = false",
+        # So many that nobody is named.
+        "INSERT INTO users (id, nombre, correo, password_hash) SELECT gen_random_uuid(), 'Ana', "
+        "gen_random_uuid() || '@example.com', '' FROM generate_series(1, 2000);"
+        "UPDATE users SET is_active = false",
         "flask users disable {correo}",
     ],
 )
