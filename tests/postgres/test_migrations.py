@@ -17,6 +17,7 @@ from config import Config
 from tests.stage.entries import run
 from tests.stage.paths import ROOT
 from tests.stage.readiness import readiness
+from tests.stage.revisions import HEAD
 from tokenservice.extensions import db
 
 
@@ -161,7 +162,7 @@ def test_a_server_does_not_load_alembic_and_every_command_does(
         "--help": "Perform database migrations.",
         "db --help": "Upgrade to a later version",
         "db upgrade --help": "--sql",
-        "db heads": "0001 (head)",
+        "db heads": f"{HEAD} (head)",
         "db history": "<base> -> 0001",
         "db -d migrations current --help": "--verbose",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.script import ScriptDirectory
 
-from tokenservice.postgres import MIGRATIONS
+from tokenservice.postgres.schema import MIGRATIONS
 
 NUMBERS = sorted(one.revision for one in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 HEAD = NUMBERS[-1]
