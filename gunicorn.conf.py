@@ -140,15 +140,12 @@ wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
 worker_class = "tokenservice.server.worker.Worker"
 threads = settings.web_threads
+# A connection takes a few kilobytes. Beyond these, the one that is idle for longest is closed.
+worker_connections = 4096
 timeout = 30
 graceful_timeout = 30
 # The control socket would let any process of this user stop the service, and needs a writable home.
 control_socket_disable = True
-# The compiled parser would be used silently when installed, and frames some requests differently.
-http_parser = "python"
-# A proxy on this machine passes SCRIPT_NAME on unchanged, so a client could turn a path that the
-# proxy allows into one that it denies.
-forwarder_headers = ""
 worker_tmp_dir = MEMORY  # With a heartbeat on a stalled disk, a healthy worker would be killed.
 logconfig_dict = logs.dict_config(settings.log_level)
 logger_class = OwnLines

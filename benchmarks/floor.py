@@ -23,7 +23,7 @@ redis = Connection(
     **redis_servers(config.redis_address),
     connect_ms=config.redis_connect_timeout_ms,
     read_ms=config.redis_timeout_ms,
-    connections=config.web_threads,
+    connections=config.web_threads + 1,
 )
 store = TokenStore(redis, secret=config.secret_key.encode(), max_active=1_000_000)
 

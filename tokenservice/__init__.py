@@ -36,7 +36,7 @@ def create_app(config: Config) -> Flask:
             **redis_servers(config.redis_address),
             connect_ms=config.redis_connect_timeout_ms,
             read_ms=config.redis_timeout_ms,
-            connections=config.web_threads,
+            connections=config.web_threads + 1,  # Those of the pool, and the worker's own.
         )
         for _ in range(2)
     )

@@ -41,18 +41,19 @@ ROOMS = [
     "config",
     "settings",
 ]
-# The worker writes problems, and slow work passes on its turn.
+# The worker refuses what is no request, with the problems and the limits of the rooms.
 BESIDE = {
-    "tokenservice.server.worker": {"tokenservice.web", "tokenservice.telemetry"},
-    "tokenservice.server.turns": set[str](),
-    "tokenservice.postgres.breaker": {"tokenservice.server"},
+    "tokenservice.server.worker": {"tokenservice.web"},
+    "tokenservice.server.refusals": {"tokenservice.web", "tokenservice.telemetry"},
 }
 #: Modules, and the one module or folder of the project that each may import.
 LEAVES = {
     "tokenservice.web.strictjson": "",
     "tokenservice.web.plaintext": "",
     "tokenservice.auth.emails": "tokenservice.web.plaintext",
-    "tokenservice.server.turns": "",
+    "tokenservice.server.request": "",
+    "tokenservice.server.bounds": "",
+    "tokenservice.server.wsgi": "tokenservice.server.request",
     "settings.addresses": "",
     "settings.environment": "",
     "config": "settings",

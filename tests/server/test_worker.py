@@ -1,62 +1,342 @@
-"""The worker, between two requests of a connection."""
+"""The worker: one thread that waits for no client, and a pool for what is slow."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
-import selectors
+import signal
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx
 import pytest
-from flask import Flask
-from gunicorn.config import Config
-from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import TConn
 
-from tokenservice.server.worker import Worker
+from tests.stage.problems import problem_in
+from tests.stage.service import Service
+from tests.stage.waiting import until
+from tests.stage.wire import head, raw, read
+from tokenservice.web.bodies import MAX_BODY_BYTES
 
-REQUEST = b"GET /healthz HTTP/1.1\r\nHost: service\r\n\r\n"
-
-
-@pytest.fixture
-def worker(app: Flask) -> Iterator[Worker]:
-    """A started worker whose loop does not run."""
-    cfg = Config()
-    worker = Worker(1, os.getpid(), [], app, 30, cfg, Logger(cfg))
-    worker.wsgi = app
-    worker.tpool = worker.get_thread_pool()
-    worker.poller = selectors.DefaultSelector()
-    worker.method_queue.init()
-    yield worker
-    worker.tpool.shutdown()
-    worker.method_queue.run_callbacks(None)
-    worker.murder_keepalived(force=True)
-    assert not worker.nr_conns
-    worker.poller.close()
-    worker.method_queue.close()
-    worker.tmp.close()
+DOOR = f"-c {Path(__file__).with_name('door.conf.py')}"
+BUNDLE = "/docs/assets/swagger-ui-bundle.js"
 
 
-def keep(worker: Worker, seconds: float) -> socket.socket:
-    """A client whose idle connection is kept for ``seconds``."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=30)
-        accepted, address = listener.accept()
-        conn = TConn(worker.cfg, accepted, address, listener.getsockname())
-    conn.init()
-    conn.set_timeout()
-    conn.timeout += seconds - worker.cfg.keepalive
-    worker.nr_conns += 1
-    worker.keepalived_conns.append(conn)
-    worker.poller.register(accepted, selectors.EVENT_READ)
-    return client
+@pytest.fixture(scope="module")
+def door(serve: Callable[..., Service]) -> Iterator[Service]:
+    """One worker, in which some calls sleep in the loop and some on the pool."""
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=DOOR) as running:
+        yield running
 
 
-def test_a_request_of_the_last_moment_gets_a_response(worker: Worker) -> None:
-    """Guard: ``Worker.murder_keepalived``. gunicorn's own closes the connection unread."""
-    with keep(worker, -1) as idle, keep(worker, -1) as asks, keep(worker, 60):
-        asks.sendall(REQUEST)
-        worker.murder_keepalived()
-        assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
-        assert idle.recv(100) == b""
-        assert len(worker.keepalived_conns) == 1
+def slow(seconds: float) -> bytes:
+    """A request that takes so long on the pool."""
+    return head(f"POST /sleep?{seconds} HTTP/1.1")
+
+
+def quick(seconds: float = 0) -> bytes:
+    """A request that takes so long in the loop."""
+    return head(f"GET /sleep?{seconds} HTTP/1.1")
+
+
+@contextlib.contextmanager
+def connected(service: Service, sent: bytes = b"") -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def responses(connection: socket.socket) -> Iterator[tuple[int, dict[str, str], bytes]]:
+    """The status, headers and body of each response on a connection."""
+    with connection.makefile("rb") as stream:
+        while line := stream.readline():
+            headers = {}
+            while (field := stream.readline()) != b"\r\n":
+                name, _, value = field.decode("latin-1").strip().partition(": ")
+                headers[name.lower()] = value
+            yield int(line.split()[1]), headers, stream.read(int(headers.get("content-length", 0)))
+
+
+def take(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
+    return list(itertools.islice(responses(connection), count))
+
+
+# Order, and who waits for whom.
+
+
+def test_responses_come_in_the_order_of_requests(door: Service) -> None:
+    wanted = [0.3, 0, 0.1, 0, 0]
+    with connected(door, b"".join(slow(s) if s else quick() for s in wanted)) as connection:
+        bodies = [float(body) for _, _, body in take(connection, len(wanted))]
+    assert bodies == wanted
+
+
+def test_a_slow_request_delays_no_other(door: Service) -> None:
+    with connected(door, slow(2)) as busy, connected(door, quick()) as other:
+        began = time.monotonic()
+        assert take(other, 1)[0][2] == b"0"
+        assert httpx.get(f"{door.url}/healthz").status_code == 200
+        assert time.monotonic() - began < 1.5
+        assert take(busy, 1)[0][2] == b"2"
+
+
+def test_a_client_with_many_requests_lets_others_go_first(door: Service) -> None:
+    """Guard: ``go_on_later``; without it a connection goes on until its input is read."""
+    count = 1000
+    with connected(door, quick(0.002) * count) as greedy, ThreadPoolExecutor(1) as reader:
+        all_of_them = reader.submit(take, greedy, count)
+        with connected(door, quick()) as other:
+            assert take(other, 1)[0][0] == 200
+            assert not all_of_them.done()
+        assert Counter(status for status, *_ in all_of_them.result()) == {200: count}
+
+
+# Clients that are slow.
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"GET / HT", head("POST /auth/login HTTP/1.1", "Content-Length: 9") + b"x"],
+)
+def test_half_a_request_is_refused_in_time(part: bytes, door: Service) -> None:
+    """Guard: ``expire``. Each byte that comes meanwhile does not count."""
+    with connected(door, part) as connection:
+        began = time.monotonic()
+        for _ in range(3):
+            time.sleep(0.2)
+            connection.sendall(b"x")
+        [(status, headers, body)] = take(connection, 2)
+    assert 0.8 < time.monotonic() - began < 5
+    assert (status, headers["connection"]) == (408, "close")
+    assert json.loads(body)["code"] == "bad_request"
+
+
+def test_a_silent_client_is_left(door: Service) -> None:
+    with connected(door) as silent, connected(door, quick()) as idle:
+        assert silent.recv(100) == b""
+        [(status, headers, _)] = take(idle, 2)  # and then the end
+    assert (status, headers["connection"]) == (200, "keep-alive")
+
+
+def test_a_client_that_does_not_read_is_left(door: Service) -> None:
+    """Guard: the deadline of a reader. What its kernel has taken is all that it gets."""
+    request = head(f"GET {BUNDLE} HTTP/1.1")
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+        reader.settimeout(30)
+        reader.connect(("127.0.0.1", door.port))
+        reader.sendall(request * 5)
+        [worker] = door.workers()
+        reader.recv(1, socket.MSG_PEEK)
+        its_end = peer_of(reader, worker)
+        assert its_end in door.descriptors(worker)
+        until(lambda: its_end not in door.descriptors(worker), 10)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := reader.recv(1 << 20):
+                received += len(part)
+    assert 0 < received < 5 * len(httpx.get(f"{door.url}{BUNDLE}").content)
+
+
+def peer_of(connection: socket.socket, worker: int) -> str:
+    """The worker's end of a connection, as a name among its descriptors."""
+    port = connection.getsockname()[1]
+    for line in Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]:
+        row = line.split()
+        if int(row[2].rpartition(":")[2], 16) == port and row[9] != "0":
+            return f"socket:[{row[9]}]"
+    return "none"
+
+
+@pytest.mark.slow
+def test_the_longest_idle_makes_room(serve: Callable[..., Service]) -> None:
+    """Guard: ``_make_room``. No new connection is refused, and none with a request is closed."""
+    with (
+        serve(web_concurrency=1, GUNICORN_CMD_ARGS=f"{DOOR} --worker-connections 10") as service,
+        contextlib.ExitStack() as opened,
+    ):
+        busy = opened.enter_context(connected(service, slow(0.8)))
+        held = [opened.enter_context(connected(service, b"GET /half")) for _ in range(9)]
+        with connected(service, quick()) as new:
+            assert take(new, 1)[0][0] == 200
+            assert held[0].recv(100) == b""
+        assert take(busy, 1)[0][0] == 200
+        held[8].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            held[8].recv(100)
+
+
+@pytest.mark.slow
+def test_what_waits_for_too_long_is_refused_at_once(serve: Callable[..., Service]) -> None:
+    """Guard: ``Pool.overdue``. Of 60 requests that take a tenth of a second each, one by one, those
+    of two seconds are served, and the rest is told so then, and not begun."""
+    with (
+        serve(web_concurrency=1, web_threads=1, GUNICORN_CMD_ARGS=DOOR) as service,
+        ThreadPoolExecutor(60) as clients,
+    ):
+        began = time.monotonic()
+        asked = [clients.submit(raw, service, slow(0.1)) for _ in range(60)]
+        got = [read(one.result()) for one in asked]
+        took = time.monotonic() - began
+        counted = Counter(one.status_code for one in got)
+        assert set(counted) == {200, 503}
+        assert counted[200] > 10
+        assert took < 4
+        refused = [one for one in got if one.status_code == 503]
+        problem_in(refused[0], 503, "busy")
+        assert {one.headers["Retry-After"] for one in refused} == {"1"}
+        assert len({one.json()["request_id"] for one in refused}) == len(refused)
+        assert {one.headers["X-Request-ID"] for one in refused} == {
+            one.json()["request_id"] for one in refused
+        }
+        until(lambda: '"count"' in service.log.read_text())
+
+
+# The life of a worker.
+
+
+def test_a_blocked_worker_is_ended(serve: Callable[..., Service]) -> None:
+    """gunicorn ends it by its heartbeat, after 30 seconds unless told otherwise."""
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=f"{DOOR} --timeout 2") as service:
+        before = service.workers()
+        time.sleep(3)  # Without a request it lives.
+        assert service.workers() == before
+        with connected(service, slow(3)) as busy:
+            assert take(busy, 1)[0][0] == 200  # A slow request does not block it.
+        assert service.workers() == before
+        with connected(service, quick(60)) as blocking:
+            until(lambda: "WORKER TIMEOUT" in service.log.read_text(), 10)
+            blocking.close()
+        until(lambda: len(now := service.workers()) == 1 and now != before)
+        assert httpx.get(f"{service.url}/healthz", timeout=30).status_code == 200
+
+
+def test_a_stopping_worker_finishes_what_has_begun(serve: Callable[..., Service]) -> None:
+    """Guard: ``leave``. A request of the last moment is answered too, and each is the last."""
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=DOOR) as service:
+        [worker] = service.workers()
+        with connected(service, slow(0.8)) as busy, connected(service, quick()) as idle:
+            assert take(idle, 1)[0][1]["connection"] == "keep-alive"
+            time.sleep(0.1)
+            os.kill(worker, signal.SIGTERM)
+            time.sleep(0.3)
+            idle.sendall(quick())
+            [(status, headers, _)] = take(idle, 2)
+            assert (status, headers["connection"]) == (200, "close")
+            [(status, headers, _)] = take(busy, 2)
+            assert (status, headers["connection"]) == (200, "close")
+        until(lambda: worker not in service.workers(), 5)
+
+
+def test_a_worker_is_replaced_after_its_last_request(serve: Callable[..., Service]) -> None:
+    arguments = "--max-requests 20 --max-requests-jitter 5"
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=arguments) as service:
+        [before] = service.workers()
+        with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=30) as http:
+            for _ in range(60):
+                assert http.get(f"{service.url}/healthz").status_code == 200
+        until(lambda: before not in service.workers())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [f"--certfile={__file__} --keyfile={__file__}", "--proxy-protocol", "--strip-header-spaces"],
+)
+def test_a_setting_that_would_do_nothing_is_refused(
+    arguments: str, serve: Callable[..., Service]
+) -> None:
+    """Guard: ``check_config``."""
+    service = serve(web_concurrency=1, GUNICORN_CMD_ARGS=arguments)
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{service.port}"],
+        cwd=service.log.parent,
+        env=service._environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    name = arguments.split("=", maxsplit=1)[0].strip("-").replace("-", "_")
+    assert f"does not support the settings: {name}" in done.stderr, done.stderr
+
+
+# HTTP.
+
+
+def test_a_response_to_head_has_a_length_and_no_body(door: Service) -> None:
+    for path in ("/healthz", BUNDLE, "/nowhere"):
+        with connected(door, head(f"HEAD {path} HTTP/1.1") + quick()) as connection:
+            top = connection.makefile("rb")
+            lines = list(iter(top.readline, b"\r\n"))
+            assert top.readline() == b"HTTP/1.1 200 OK\r\n", path
+        length = httpx.get(f"{door.url}{path}").headers["Content-Length"]
+        assert b"Content-Length: %b\r\n" % length.encode() in [line.title() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "returned"),
+    [
+        ("1.1", "", "keep-alive"),
+        ("1.1", "close", "close"),
+        ("1.1", "x, Close", "close"),
+        ("1.0", "", "close"),
+        ("1.0", "keep-alive", "keep-alive"),
+    ],
+)
+def test_a_connection_is_kept_as_the_client_says(
+    version: str, given: str, returned: str, door: Service
+) -> None:
+    fields = [f"Connection: {given}"] if given else []
+    with connected(door, head(f"GET /healthz HTTP/{version}", *fields)) as connection:
+        status, headers, _ = take(connection, 1)[0]
+    assert (status, headers["connection"]) == (200, returned)
+    assert headers["server"] == "gunicorn"
+    assert headers["date"].endswith(" GMT")
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_there(door: Service) -> None:
+    """Guard: ``BodyTooLarge``. The client sees the response though it has not finished."""
+    for fields, body in (
+        (["Content-Length: 20000", "Expect: 100-continue"], b""),
+        (["Content-Length: 20000"], b"x" * 20_000),
+        (["Content-Length: 99999999999999999999"], b""),
+        (["Transfer-Encoding: chunked"], b"5000\r\n" + b"x" * (MAX_BODY_BYTES + 1)),
+    ):
+        asked = head("POST /auth/login HTTP/1.1", *fields)
+        with connected(door, asked + body) as connection:
+            [(status, headers, received)] = take(connection, 2)
+        assert (status, headers["connection"]) == (413, "close")
+        assert json.loads(received)["code"] == "payload_too_large"
+
+
+def test_a_100_is_for_a_body_that_is_awaited(door: Service) -> None:
+    """RFC 9110 section 10.1.1. HTTP/1.0 has none, and no body needs none."""
+    for version, length, statuses in (("1.1", 2, [100, 422]), ("1.0", 2, [422]), ("1.1", 0, [422])):
+        asked = head(
+            f"POST /auth/login HTTP/{version}",
+            "Expect: 100-Continue",
+            f"Content-Length: {length}",
+            "Content-Type: application/json",
+        )
+        with connected(door, asked) as connection:
+            if statuses[0] == 100:
+                assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(b"{}"[:length])
+            assert take(connection, 1)[0][0] == 422
+
+
+def test_a_header_that_stands_twice_is_joined(door: Service) -> None:
+    asked = head("GET /nowhere HTTP/1.1", "X-Request-ID: a", "X-Request-ID: b", "Connection: close")
+    assert "," not in read(raw(door, asked)).headers["X-Request-ID"]
+    asked = head(
+        "GET /x HTTP/1.1", "Accept-Language: fr", "Accept-Language: en", "Connection: close"
+    )
+    assert read(raw(door, asked)).headers["Content-Language"] == "en"

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -209,20 +210,20 @@ def one_refusal(exchange: Exchange) -> bool:
 
 
 def test_an_ambiguous_request_is_refused_and_the_connection_closed(outcomes: Outcomes) -> None:
-    """Guards: gunicorn's own parser, ``bodies.refuse_cut_body`` and ``worker.Worker``."""
+    """Guards: ``REQUEST_LINE``, ``NO_TRAILERS`` and ``judge`` in framing.py, and llhttp."""
     for name, request in REFUSED.items():
         outcomes.send(name, request + VICTIM, one_refusal, responses=1)
     outcomes.judge("An ambiguous request is refused with one 4xx, and nothing behind it is read")
 
 
 def test_a_lenient_parser_is_noticed(serve: Callable[..., Service]) -> None:
-    """The twin: gunicorn with lenient options, which its defaults exclude."""
-    lenient = "--strip-header-spaces --permit-obsolete-folding"
-    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=lenient) as service:
-        outcomes = Outcomes(Front(service))
-        for name in ("a space before TE's colon", "a space before CL's colon", "a folded CL"):
+    """The twin: llhttp alone, without the service's own checks."""
+    lenient = Path(__file__).with_name("lenient.conf.py")
+    with serve(web_concurrency=1, GUNICORN_CMD_ARGS=f"-c {lenient}") as service:
+        for name in ("the line GET  /nowhere HTTP/1.1", "two hosts", "two content types"):
+            outcomes = Outcomes(Front(service))
             outcomes.send(name, REFUSED[name] + VICTIM, one_refusal, responses=1)
-    assert outcomes.failures
+            assert outcomes.failures, name
 
 
 def test_a_body_ends_at_its_declared_end(outcomes: Outcomes) -> None:
@@ -250,7 +251,7 @@ def test_a_body_ends_at_its_declared_end(outcomes: Outcomes) -> None:
 
 
 def test_a_truncated_request_is_not_executed(outcomes: Outcomes) -> None:
-    """Guard: ``bodies.refuse_cut_body``; gunicorn passes truncated bodies on."""
+    """Guard: ``Framing``, which makes requests of whole bodies only."""
     for name, request in CUT.items():
         outcomes.send(
             name,

@@ -11,7 +11,6 @@ from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy import exc as database
 
 from tokenservice.extensions import db, part
-from tokenservice.server.turns import turns
 
 #: The time from a failure to the next trial, one request at a time.
 TRY_AGAIN_SECONDS = 0.25
@@ -72,10 +71,8 @@ class Breaker:
                 raise NotAsked
             else:
                 place, patience = self._trial, TRIAL_SECONDS
-            if not place.acquire(blocking=False):
-                turns.pass_on()
-                if not place.acquire(timeout=max(0.0, self._moved_at + patience - now)):
-                    raise NotAsked
+            if not place.acquire(timeout=max(0.0, self._moved_at + patience - now)):
+                raise NotAsked
             if self._failed_at == failed_at:
                 self._moved_at = time.monotonic()
                 return place

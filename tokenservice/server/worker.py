@@ -1,104 +1,278 @@
-"""gunicorn's threaded worker, with fewer thread switches and with problem responses."""
+"""gunicorn's worker for this service: one thread reads, runs and writes, and waits for nobody.
+
+It takes requests in whole. Those that are quick it runs itself, and the others on a few threads.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import select
+import errno
+import functools
+import os
+import random
+import selectors
 import socket
+import sys
 import time
+from collections import deque
+from functools import partial
+from ipaddress import ip_address
 from typing import Any
 
-from flask import Flask
-from gunicorn import util
-from gunicorn.http import errors as http
-from gunicorn.workers.gthread import TConn, ThreadWorker
-from werkzeug.http import http_date
+from gunicorn.config import Config
+from gunicorn.workers import base
 
-from tokenservice.server.turns import turns
-from tokenservice.telemetry import logs
-from tokenservice.web.problems import Problem, on_unexpected, respond
+from tokenservice.server.bounds import bounds_of, raise_limit_of_files, unsupported
+from tokenservice.server.connection import LINGER_SECONDS, Connection
+from tokenservice.server.door import Door
+from tokenservice.server.framing import Framing
+from tokenservice.server.pool import BUSY_SECONDS, Job, Patience, Pool
+from tokenservice.server.refusals import Shedding, refusal
+from tokenservice.server.request import Fields, Request
+from tokenservice.server.wsgi import Answer, call, environ_of, fixed_environ, status_line
+from tokenservice.web.bodies import MAX_BODY_BYTES
 
-#: Refusals with another status than 400.
-STATUS = {
-    http.LimitRequestLine: 414,
-    http.ExpectationFailed: 417,
-    http.LimitRequestHeaders: 431,
-}
-BUGS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName)
-
-#: How long a thread waits for the next request of its connection: the longest wait of the first
-#: connection without a thread.
-STAY_MS = 20
-
-
-def has_come(conn: TConn, wait_ms: int = 0) -> bool:
-    """Whether there is something to read, after a wait of at most ``wait_ms``."""
-    coming = select.poll()
-    coming.register(conn.sock, select.POLLIN)
-    return bool(coming.poll(wait_ms))
+#: Connections accepted at a time: more would leave none to the other workers. A worker in which
+#: requests wait takes more, because what is not accepted waits too, and nobody sees for how long.
+ACCEPTED_AT_ONCE, ACCEPTED_IF_BUSY = 4, 256
+#: The time for which quick requests are run before the sockets are looked at again.
+SLICE_SECONDS = 0.01
+#: The longest wait of a quick request, after a moment in which the loop or Redis stood still.
+QUICK_BURST_SECONDS = 0.5
+#: The time between two looks at the deadlines, and the most connections that expire in one.
+SWEEP_SECONDS, MOST_EXPIRED = 0.25, 10
+#: The bytes that the kernel takes for a client before that has acknowledged the ones before.
+UNSENT_BYTES = 128 * 1024
 
 
-class Worker(ThreadWorker):
-    """gunicorn's threaded worker with fewer thread switches.
+class Worker(base.Worker):
+    """A worker process.
 
-    A thread stays with its connection while there is one for each. gunicorn's gives the connection
-    back after each request and takes it again: two threads to wake and a dozen system calls.
-    Requests take turns, see :mod:`tokenservice.server.turns`.
+    :ivar resting: the open connections whose request is not being answered, the longest unchanged
+        first
     """
 
-    def handle(self, conn: TConn) -> Any:
-        is_there = has_come(conn)
-        while True:
-            kept = self.handle_in_turn(conn) if is_there else super().handle(conn)
-            one_for_each = self.nr_conns <= self.cfg.threads and self.alive
-            is_there = kept is True and one_for_each and has_come(conn, STAY_MS)
-            if not is_there:
-                return kept
+    @classmethod
+    def check_config(cls, cfg: Config, log: Any) -> None:
+        """End gunicorn at its start if it is told to do what this worker does not."""
+        if names := unsupported(cfg):
+            sys.exit(f"{cls.__module__} does not support the settings: {', '.join(names)}.")
 
-    def handle_in_turn(self, conn: TConn) -> Any:
-        with turns:
-            return super().handle(conn)
+    def run(self) -> None:
+        self.open()
+        while self.alive:
+            self.turn()
+        self.leave()
 
-    def murder_keepalived(self, force: bool = False) -> None:
-        """Close overdue idle connections, but serve a request that arrived at the last moment.
+    def open(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.resting: dict[Connection, None] = {}
+        self.connections: set[Connection] = set()
+        self.most = raise_limit_of_files(self.cfg.worker_connections)
+        self._bounds, self._believing = bounds_of(self.cfg, MAX_BODY_BYTES)
+        self._inbox: deque[Job] = deque()
+        self._unread: deque[Connection] = deque()
+        self._door: Door | None = getattr(self.wsgi, "extensions", {}).get("Door")
+        self._patience = Patience(QUICK_BURST_SECONDS)
+        self._shedding = Shedding(self.wsgi)
+        self._pool = Pool(self.cfg.threads, self.respond, self.wake)
+        self._sleeps = self._listens = False
+        self._sweep_at = 0.0
+        self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._empty_pipe)
+        many = self.cfg.workers > 1
+        self._fixed = fixed_environ(self.sockets[0].getsockname(), sys.stderr, is_one_of_many=many)
+        for listener in self.sockets:
+            listener.setblocking(False)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT") and listener.family != socket.AF_UNIX:
+                # Its connections inherit it. The kernel would keep megabytes for a slow reader.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        self._listen(True)
 
-        gunicorn looks for requests, serves them, and only then closes the overdue connections. A
-        request may arrive in between, above all in a stopping worker: there all connections are
-        overdue at once, and to close many takes long.
-        """
-        now = time.monotonic()
-        while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
-            conn = self.keepalived_conns[0]
-            if not force and has_come(conn):
-                self.on_client_socket_readable(conn, conn.sock)
-                continue
-            self.keepalived_conns.popleft()
-            with contextlib.suppress(OSError, KeyError, ValueError):
-                self.poller.unregister(conn.sock)
-            self.nr_conns -= 1
-            conn.close()
-
-    def handle_error(
-        self, req: Any, client: socket.socket, addr: tuple[str, int], exc: Exception
-    ) -> None:
-        """Respond to an unreadable request with a problem, and end the connection.
-
-        gunicorn would respond in HTML, and log the unreadable bytes: after a Content-Length that is
-        too small, the rest of a body with the password in it. An unknown transfer coding is the
-        client's mistake: with gunicorn's 501 any stranger could raise the alarm.
-        """
-        app: Flask = self.wsgi
-        # There is no request: "*" is no address of the app.
-        with app.test_request_context("*", method="-"):
-            app.preprocess_request()
-            if isinstance(exc, http.ParseException) and not isinstance(exc, BUGS):
-                logs.note("http.refused", why=type(exc).__name__)
-                response = respond(Problem("bad_request"), STATUS.get(type(exc), 400))
+    def turn(self) -> None:
+        """Do all that can be done now; if there is nothing, wait for it for a moment."""
+        patience = SWEEP_SECONDS
+        self._sleeps = True
+        if self._inbox or self._unread or self._pool.finished:
+            patience = 0
+        elif self._pool.waiting:
+            patience = BUSY_SECONDS / 10
+        writable = []
+        for key, events in self.selector.select(patience):
+            if events & selectors.EVENT_WRITE:
+                writable.append(key)
             else:
-                response = on_unexpected(exc)
-            response = app.process_response(response)
-        response.headers["Connection"] = "close"
-        response.headers["Date"] = http_date()
-        head = f"HTTP/1.1 {response.status}\r\n{response.headers}"
-        with contextlib.suppress(OSError):  # the client may be gone
-            util.write_nonblock(client, head.encode("latin-1") + response.get_data())
+                key.data(events)
+        self._sleeps = False
+        for _ in range(len(self._unread)):
+            self._unread.popleft().go_on()
+        self._pool.reply()
+        self._run_inbox()
+        # Long responses, for a moment and in another order each time.
+        until = time.monotonic() + SLICE_SECONDS / 10
+        random.shuffle(writable)
+        for key in writable:
+            key.data(selectors.EVENT_WRITE)
+            if time.monotonic() > until:
+                break
+        now = time.monotonic()
+        for job in self._pool.overdue(now):
+            job.reply(self._shedding.answer(job.request))
+        if now >= self._sweep_at:
+            self._sweep(now)
+
+    def leave(self) -> None:
+        """Finish what has begun, and answer the requests that arrive at the last moment."""
+        for listener in self.sockets:
+            while self._accept_from(listener):
+                pass
+        self._listen(False)
+        for listener in self.sockets:
+            listener.close()
+        now = time.monotonic()
+        for connection in self.resting:
+            connection.hurry(now + LINGER_SECONDS)
+        while (self.connections or self._pool.unfinished) and (
+            time.monotonic() < now + self.cfg.graceful_timeout
+        ):
+            self.turn()
+        for connection in list(self.connections):
+            connection.close()
+        self.selector.close()
+
+    # Connections.
+
+    def _listen(self, listens: bool) -> None:
+        if listens != self._listens:
+            self._listens = listens
+            for listener in self.sockets:
+                if listens:
+                    accept = partial(self._accept, listener)
+                    self.selector.register(listener, selectors.EVENT_READ, accept)
+                else:
+                    self.selector.unregister(listener)
+
+    def _accept(self, listener: socket.socket, _: int) -> None:
+        is_busy = self._inbox or self._pool.waiting
+        for _ in range(ACCEPTED_IF_BUSY if is_busy else ACCEPTED_AT_ONCE):
+            if not self._accept_from(listener):
+                return
+
+    def _accept_from(self, listener: socket.socket) -> bool:
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._make_room()
+            return False
+        client.setblocking(False)
+        # A socket of Unix has no address.
+        peer = address[:2] if isinstance(address, tuple) else ("", 0)
+        bounds = self._believing if self._is_trusted(peer[0]) else self._bounds
+        self.connections.add(Connection(self, client, Framing(bounds, peer)))
+        if len(self.connections) > self.most:
+            self._make_room()
+        return True
+
+    def _make_room(self) -> None:
+        """Close the connection that has been unchanged for longest; if there is none, wait."""
+        for connection in self.resting:
+            connection.close()
+            return
+        self._listen(False)
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - there is one worker in a process
+    def _is_trusted(self, address: str) -> bool:
+        """Whether this client is a proxy that may tell the scheme."""
+        if not address or "*" in self.cfg.forwarded_allow_ips:
+            return True
+        found = ip_address(address.partition("%")[0])
+        return any(found in network for network in self.cfg.forwarded_allow_networks())
+
+    def idle_seconds(self) -> float:
+        """The time that an idle connection is kept."""
+        return min(self.cfg.keepalive, self.cfg.keepalive if self.alive else LINGER_SECONDS)
+
+    def rest(self, connection: Connection, seconds: float) -> None:
+        """Wait for something of a client, for so long."""
+        connection.deadline = time.monotonic() + seconds
+        self.resting.pop(connection, None)
+        self.resting[connection] = None
+
+    def forget(self, connection: Connection) -> None:
+        self.resting.pop(connection, None)
+        self.connections.discard(connection)
+        if not self._listens and self.alive:
+            self._listen(True)
+
+    def _sweep(self, now: float) -> None:
+        self.notify()
+        self._shedding.report()
+        overdue = [connection for connection in self.resting if connection.deadline <= now]
+        for connection in overdue[:MOST_EXPIRED]:
+            connection.expire()
+        self._sweep_at = now + (SWEEP_SECONDS if len(overdue) <= MOST_EXPIRED else SLICE_SECONDS)
+        if os.getppid() != self.ppid:
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.alive = False
+
+    # Requests.
+
+    def arrived(self, connection: Connection, request: Request) -> None:
+        """Let a whole request wait for its turn."""
+        self.resting.pop(connection, None)
+        self._inbox.append(Job(request, time.monotonic(), connection.answer))
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+
+    def go_on_later(self, connection: Connection) -> None:
+        """Let others go first, before the next request of a connection."""
+        self._unread.append(connection)
+
+    def _run_inbox(self) -> None:
+        """Run the quick requests for a moment, and pass on the others."""
+        until = time.monotonic() + SLICE_SECONDS
+        while self._inbox:
+            job = self._inbox.popleft()
+            now = time.monotonic()
+            if not self._is_quick(job.request):
+                self._pool.add(job)
+            elif job.arrived < self._patience.end(self._inbox, now):
+                job.reply(self._shedding.answer(job.request))
+            else:
+                job.reply(self.respond(job.request))
+                if now > until:
+                    return
+
+    def _is_quick(self, request: Request) -> bool:
+        try:
+            return self._door is not None and self._door.is_quick(request)
+        except Exception:
+            self.log.exception("The door failed.")
+            return False
+
+    def respond(self, request: Request) -> Answer:
+        """Run the application, in any thread."""
+        try:
+            if self._door and (found := self._door.answer(request)):
+                status, headers, body = found
+                return Answer(status_line(status), headers, body)
+            return call(self.wsgi, environ_of(request, self._fixed))
+        except Exception as error:  # noqa: BLE001 - it is logged
+            return self.refuse(error, request.headers)
+
+    def refuse(self, error: Exception, headers: Fields = ()) -> Answer:
+        return refusal(self.wsgi, error, headers)
+
+    # Between the threads.
+
+    def wake(self) -> None:
+        """End the wait of the loop, from another thread."""
+        if self._sleeps:
+            with contextlib.suppress(BlockingIOError):  # It is full, so the loop will wake.
+                os.write(self.PIPE[1], b".")
+
+    def _empty_pipe(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.PIPE[0], 4096)

@@ -1,0 +1,111 @@
+"""The threads for requests that may wait for something slow, and the queue before them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from tokenservice.server.request import Request
+from tokenservice.server.wsgi import Answer
+
+#: The longest wait in a queue that does not become empty, and so would only grow longer.
+BUSY_SECONDS = 0.1
+#: The longest wait in a burst, which ends by itself: 40 logins at once take a second.
+BURST_SECONDS = 2.0
+
+
+class Patience:
+    """How long a request may wait: until its client gives up, but not so long under overload.
+
+    A queue that was empty within the last ``burst`` seconds holds a burst. Else more arrives than
+    can be served, and with a long wait every response would be late.
+    """
+
+    def __init__(self, burst: float) -> None:
+        self._burst = burst
+        self._empty_at = time.monotonic()
+
+    def end(self, queue: Sized, now: float) -> float:
+        """The time of arrival before which a request of ``queue`` has waited for too long."""
+        if not queue:
+            self._empty_at = now
+        is_burst = now - self._empty_at < self._burst
+        return now - (self._burst if is_burst else BUSY_SECONDS)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request that waits, or runs.
+
+    :ivar reply: takes the answer, in the thread of the loop
+    """
+
+    request: Request
+    arrived: float
+    reply: Callable[[Answer], None]
+    answer: Answer | None = None
+
+
+class Pool:
+    """A few threads that take the oldest job each.
+
+    A job that waits for too long is given up, and never begun.
+
+    :param run: answers a request
+    :param wake: called by a thread once there are answers to collect
+    """
+
+    def __init__(
+        self, threads: int, run: Callable[[Request], Answer], wake: Callable[[], None]
+    ) -> None:
+        self._run, self._wake = run, wake
+        self.waiting: deque[Job] = deque()
+        self.finished: deque[Job] = deque()
+        self.unfinished = 0
+        self._patience = Patience(BURST_SECONDS)
+        # One ticket for each job, and some more: a thread whose job was given up finds none.
+        self._tickets: SimpleQueue[None] = SimpleQueue()
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"pool-{number}", daemon=True).start()
+
+    def add(self, job: Job) -> None:
+        self.unfinished += 1
+        self.waiting.append(job)
+        self._tickets.put(None)
+
+    def _work(self) -> None:
+        while True:
+            self._tickets.get()
+            if job := self._take():
+                job.answer = self._run(job.request)
+                self.finished.append(job)
+                self._wake()
+
+    def reply(self) -> None:
+        """Give the answers of the finished jobs to their owners."""
+        while self.finished:
+            job = self.finished.popleft()
+            self.unfinished -= 1
+            assert job.answer
+            job.reply(job.answer)
+
+    def overdue(self, now: float) -> Iterator[Job]:
+        """Take the jobs that waited for too long."""
+        end = self._patience.end(self.waiting, now)
+        while job := self._take():
+            if job.arrived >= end:
+                self.waiting.appendleft(job)
+                self._tickets.put(None)
+                return
+            self.unfinished -= 1
+            yield job
+
+    def _take(self) -> Job | None:
+        try:
+            return self.waiting.popleft()
+        except IndexError:
+            return None
