@@ -7,5 +7,5 @@ exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text())  # noqa: S102
 from tokenservice.server import connection  # noqa: E402
 
 wsgi_app = "tests.server.doors:app"
-connection.REQUEST_SECONDS = connection.READER_SECONDS = 1.0
+connection.REQUEST_SECONDS = connection.READER_SECONDS = 2.0
 connection.READER_RATE = 10_000_000

@@ -113,7 +113,7 @@ def test_half_a_request_is_refused_in_time(part: bytes, door: Service) -> None:
             time.sleep(0.2)
             connection.sendall(b"x")
         [(status, headers, body)] = take(connection, 2)
-    assert 0.8 < time.monotonic() - began < 5
+    assert 1.5 < time.monotonic() - began < 10
     assert (status, headers["connection"]) == (408, "close")
     assert json.loads(body)["code"] == "bad_request"
 
@@ -157,7 +157,7 @@ def peer_of(connection: socket.socket, worker: int) -> str:
 
 @pytest.mark.slow
 def test_the_longest_idle_makes_room(serve: Callable[..., Service]) -> None:
-    """Guard: ``_make_room``. No new connection is refused, and none with a request is closed."""
+    """Guard: ``_accept_from``. No new connection is refused, and none with a request is closed."""
     with (
         serve(web_concurrency=1, GUNICORN_CMD_ARGS=f"{DOOR} --worker-connections 10") as service,
         contextlib.ExitStack() as opened,
@@ -166,11 +166,15 @@ def test_the_longest_idle_makes_room(serve: Callable[..., Service]) -> None:
         held = [opened.enter_context(connected(service, b"GET /half")) for _ in range(9)]
         with connected(service, quick()) as new:
             assert take(new, 1)[0][0] == 200
-            assert held[0].recv(100) == b""
+            with contextlib.suppress(ConnectionResetError):
+                assert held[0].recv(100) == b""
         assert take(busy, 1)[0][0] == 200
-        held[8].setblocking(False)
-        with pytest.raises(BlockingIOError):
-            held[8].recv(100)
+        # Where no connection may be closed, a new one waits.
+        opened.enter_context(connected(service, slow(0.5)))
+        for _ in range(10):
+            opened.enter_context(connected(service, slow(0.5)))
+        with connected(service, quick()) as new:
+            assert take(new, 1)[0][0] == 200
 
 
 @pytest.mark.slow
@@ -331,6 +335,23 @@ def test_a_100_is_for_a_body_that_is_awaited(door: Service) -> None:
                 assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
             connection.sendall(b"{}"[:length])
             assert take(connection, 1)[0][0] == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"FOO /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"PROPFIND /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"OPTIONS /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ],
+)
+def test_a_rare_request_line_has_one_status(asked: bytes, status: int, door: Service) -> None:
+    """RFC 9112 section 3.2: HTTP/1.1 has a host."""
+    assert read(raw(door, asked)).status_code == status
 
 
 def test_a_header_that_stands_twice_is_joined(door: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from flask import Flask
 from gunicorn.http import errors as http
@@ -67,8 +68,8 @@ class Shedding:
     once for each language and origin, and the log gets one line a second with their number.
     """
 
-    def __init__(self, app: Flask) -> None:
-        self._app = app
+    def __init__(self, refuse: Callable[[Exception, Fields], Answer]) -> None:
+        self._refuse = refuse
         self._made: dict[tuple[bytes | None, bytes | None], tuple[str, Answer]] = {}
         self._unreported = 0
 
@@ -95,7 +96,7 @@ class Shedding:
         own_id = secrets.token_hex(16)
         names = (b"accept-language", b"origin")
         known = [(name, text) for name, text in zip(names, key, strict=True) if text]
-        made = refusal(self._app, WaitedTooLong(), [*known, (b"x-request-id", own_id.encode())])
+        made = self._refuse(WaitedTooLong(), [*known, (b"x-request-id", own_id.encode())])
         self._made[key] = own_id, made
         return own_id, made
 

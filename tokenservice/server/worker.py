@@ -74,7 +74,7 @@ class Worker(base.Worker):
         self._unread: deque[Connection] = deque()
         self._door: Door | None = getattr(self.wsgi, "extensions", {}).get("Door")
         self._patience = Patience(QUICK_BURST_SECONDS)
-        self._shedding = Shedding(self.wsgi)
+        self._shedding = Shedding(self.refuse)
         self._pool = Pool(self.cfg.threads, self.respond, self.wake)
         self._sleeps = self._listens = False
         self._sweep_at = 0.0
@@ -158,27 +158,25 @@ class Worker(base.Worker):
                 return
 
     def _accept_from(self, listener: socket.socket) -> bool:
+        """Take a connection, and close the one that has been unchanged for longest for it."""
+        is_full = len(self.connections) >= self.most
+        if is_full and not self.resting:
+            self._listen(False)  # Until one of those whose request is being answered ends.
+            return False
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._make_room()
+            if error.errno in (errno.EMFILE, errno.ENFILE) and self.resting:
+                next(iter(self.resting)).close()
             return False
+        if is_full:
+            next(iter(self.resting)).close()
         client.setblocking(False)
         # A socket of Unix has no address.
         peer = address[:2] if isinstance(address, tuple) else ("", 0)
         bounds = self._believing if self._is_trusted(peer[0]) else self._bounds
         self.connections.add(Connection(self, client, Framing(bounds, peer)))
-        if len(self.connections) > self.most:
-            self._make_room()
         return True
-
-    def _make_room(self) -> None:
-        """Close the connection that has been unchanged for longest; if there is none, wait."""
-        for connection in self.resting:
-            connection.close()
-            return
-        self._listen(False)
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019 - there is one worker in a process
     def _is_trusted(self, address: str) -> bool:
@@ -190,7 +188,8 @@ class Worker(base.Worker):
 
     def idle_seconds(self) -> float:
         """The time that an idle connection is kept."""
-        return min(self.cfg.keepalive, self.cfg.keepalive if self.alive else LINGER_SECONDS)
+        keepalive: float = self.cfg.keepalive
+        return keepalive if self.alive else min(keepalive, LINGER_SECONDS)
 
     def rest(self, connection: Connection, seconds: float) -> None:
         """Wait for something of a client, for so long."""
@@ -263,7 +262,12 @@ class Worker(base.Worker):
             return self.refuse(error, request.headers)
 
     def refuse(self, error: Exception, headers: Fields = ()) -> Answer:
-        return refusal(self.wsgi, error, headers)
+        """The response to what is no request, or met a bug."""
+        try:
+            return refusal(self.wsgi, error, headers)
+        except Exception:
+            self.log.exception("A refusal failed.")
+            return Answer("500 Internal Server Error", [])
 
     # Between the threads.
 
