@@ -6,12 +6,12 @@ from flask import Flask
 
 from config import Config
 from settings.addresses import redis_servers
-from tokenservice import auth, ops, postgres, telemetry, token, web
+from tokenservice import auth, ops, postgres, token, web
 from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
-from tokenservice.telemetry import metrics
+from tokenservice.telemetry import logs, metrics
 from tokenservice.web import openapi
 from tokenservice.web.app import Service
 from tokenservice.web.counters import Counters
@@ -22,7 +22,7 @@ def create_app(config: Config) -> Flask:
     app = Service(__name__, static_folder=None)
     add(app, config)
 
-    telemetry.init_app(app, config)
+    logs.configure(config.log_level)
     api = web.init_app(app, config)
 
     postgres.init_app(app, config)

@@ -64,7 +64,7 @@ def test_an_address_that_a_proxy_garbles_is_no_error(make_app: Callable[..., Fla
     ],
 )
 def test_every_response_carries_the_security_headers(client: FlaskClient, path: str) -> None:
-    """S34, S50. Red without ``after_request(secure)``; a page has a policy of its own."""
+    """S34, S50. Red without ``headers.secure``; a page has a policy of its own."""
     response = client.get(path)
     for name in SECURITY_HEADERS:
         assert response.headers[name]

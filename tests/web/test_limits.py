@@ -53,7 +53,7 @@ def test_a_limited_response_carries_its_policy_and_state(
     limited: Callable[..., FlaskClient],
     ana: Person,
 ) -> None:
-    """Guard: ``limits.write_headers``."""
+    """Guard: ``limits.header_fields``."""
     response = limited(**DEFAULTS).post(call[0], json=call[1], headers=ana.headers)
     assert response.headers["RateLimit-Policy"] == policy
     *_, reported, left = fields(response)
@@ -139,7 +139,7 @@ def test_unlimited_responses_carry_no_limit_headers(
 def test_refused_bodies_count(
     path: str, body: dict[str, Any], limited: Callable[..., FlaskClient], ana: Person
 ) -> None:
-    """Guard: ``@limited`` stands above the reading of the body."""
+    """Guard: a call is counted before its body is read."""
     client = limited(
         rate_limit_register="2 per minute",
         rate_limit_login="2 per minute",
@@ -154,7 +154,7 @@ def test_refused_bodies_count(
 def test_token_calls_are_counted_by_user_not_by_address(
     path: str, limited: Callable[..., FlaskClient], ana: Person, berta: Person
 ) -> None:
-    """Guard: ``callers.by_caller``."""
+    """Guard: the ``caller.id`` of ``plans``."""
     client = limited(rate_limit_create="2 per minute", rate_limit_validate="2 per minute")
 
     def call(someone: Person, address: str) -> int:
@@ -262,7 +262,7 @@ def commands(counters: redis.Redis, call: Callable[[], Any]) -> Counter[str]:
 def test_a_limit_costs_one_round_trip_and_its_headers_none(
     limited: Callable[..., FlaskClient], ana: Person, counters: redis.Redis
 ) -> None:
-    """Guard: ``limits.write_headers`` queries nothing; the scripts have returned it all."""
+    """Guard: ``limits.header_fields`` queries nothing; the scripts have returned it all."""
     client = limited(**DEFAULTS)
 
     def create() -> None:

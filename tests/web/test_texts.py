@@ -226,6 +226,7 @@ def test_the_language_follows_accept_language(
 ) -> None:
     headers = {} if accepted is None else {"Accept-Language": accepted}
     with app.test_request_context(headers=headers):
+        app.preprocess_request()
         assert texts.language() == language
 
 

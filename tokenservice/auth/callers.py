@@ -14,7 +14,7 @@ import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from flask import Flask, current_app, g, request
+from flask import Flask, current_app
 from sqlalchemy import exc as database
 from sqlalchemy import func, select
 
@@ -25,6 +25,7 @@ from tokenservice.extensions import add, db, part
 from tokenservice.onetime.values import Party
 from tokenservice.postgres.breaker import TRY_AGAIN_SECONDS, asking, is_away, is_outage
 from tokenservice.postgres.timeouts import waiting
+from tokenservice.telemetry.calls import call
 from tokenservice.telemetry.failures import kind
 from tokenservice.telemetry.logs import log
 from tokenservice.web.problems import Problem
@@ -218,28 +219,21 @@ def authenticate() -> None:
 
     :raises Problem: there is none
     """
-    asked = request._get_current_object()  # type: ignore[attr-defined]
+    asked = call()
     if asked.endpoint is None or is_public(asked.endpoint) or asked.method == "OPTIONS":
         return
-    scheme, _, credentials = asked.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _, credentials = asked.given.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not credentials:
         raise Problem("not_authenticated")
     if not CREDENTIALS.fullmatch(credentials):
         raise Problem("access_token_invalid")
-    user_id = subject_of(credentials)
-    g.caller = load_caller(user_id)
-    g.caller_id = user_id
+    asked.caller = load_caller(subject_of(credentials))
 
 
 def caller() -> Caller:
-    """The account of this request."""
-    found: Caller = g.caller
+    """The account of this call."""
+    found: Caller = call().caller
     return found
-
-
-def by_caller() -> str:
-    """The key of limits that count by account."""
-    return caller().id
 
 
 def load_caller(user_id: str) -> Caller:

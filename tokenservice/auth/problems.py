@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flask import Flask, Response
+from flask import Flask
 
 from tokenservice.auth.passwords import TooManyWaiting
-from tokenservice.web.problems import Problem, respond
+from tokenservice.web.problems import Problem, explain
 from tokenservice.web.texts import Message, Text, register
 
 #: The refusals of every view that needs a caller.
@@ -80,10 +80,10 @@ FIELD_ERRORS: Mapping[str, str] = {
 }
 
 
-def on_too_many_waiting(error: TooManyWaiting) -> Response:
-    return respond(Problem("busy", headers={"Retry-After": str(error.retry_after)}))
+def on_too_many_waiting(error: TooManyWaiting) -> Problem:
+    return Problem("busy", headers={"Retry-After": str(error.retry_after)})
 
 
 def init_app(app: Flask) -> None:
     register(app, PROBLEMS, FIELD_ERRORS)
-    app.register_error_handler(TooManyWaiting, on_too_many_waiting)
+    explain(app, TooManyWaiting, on_too_many_waiting)

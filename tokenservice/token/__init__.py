@@ -18,8 +18,9 @@ from tokenservice.token import (
     validation,
 )
 
-#: The modules whose import adds the views to the blueprints.
+#: The modules whose import adds the calls to the blueprints.
 VIEWS = (creation, validation, reservations, receipts, revocation)
+PLANS = (*blueprint.blueprint.plans, *blueprint.reservations.plans)
 
 
 class TokenId(BaseConverter):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenservice.web.bodies import Blueprint
+from tokenservice.web.plans import Blueprint
 
 blueprint = Blueprint("token", __name__, url_prefix="/token", description="One-time tokens")
 reservations = Blueprint(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tokenservice.auth.callers import by_caller, caller
+from tokenservice.auth.callers import Caller
 from tokenservice.extensions import config, tokens
 from tokenservice.onetime.values import Created, Terms
 from tokenservice.telemetry import logs, metrics
@@ -17,42 +17,54 @@ from tokenservice.token.schemas import (
     CreateTokensRequest,
     CreateTokensResponse,
 )
-from tokenservice.web.limits import limited
+from tokenservice.web.plans import Plan
 from tokenservice.web.problems import Problem
-from tokenservice.web.views import operation, repeatable
 
 SECOND = timedelta(seconds=1)
 REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
 
 
-@blueprint.route("/create", methods=["POST"])
-@limited("create", by_caller)
-@blueprint.arguments(CreateTokenRequest(), required=False)
-@blueprint.response(201, CreateTokenResponse())
-@operation("createToken", *REFUSALS)
-@repeatable
-def create(given: dict[str, Any], key: str) -> dict[str, Any]:
+@blueprint.call(
+    Plan(
+        *("createToken", "POST", "/create"),
+        limit="create",
+        takes=CreateTokenRequest(),
+        is_optional=True,
+        returns=CreateTokenResponse(),
+        status=201,
+        refusals=REFUSALS,
+        repeatable=True,
+        seeks_accounts=True,
+    )
+)
+def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     """Create a token that can be used once"""
     life, terms = given["expires_in"], terms_of(given)
-    created = tokens.create(caller().id, life_seconds=life, terms=terms, key=key)
-    return issued([created], terms)[0]
+    created = tokens.create(caller.id, life_seconds=life, terms=terms, key=key)
+    return issued([created], terms, caller)[0]
 
 
-@blueprint.route("/batch", methods=["POST"])
-@limited("create", by_caller)
-@blueprint.arguments(CreateTokensRequest())
-@blueprint.response(201, CreateTokensResponse())
-@operation("createTokens", *REFUSALS)
-@repeatable
-def batch(given: dict[str, Any], key: str) -> dict[str, Any]:
+@blueprint.call(
+    Plan(
+        *("createTokens", "POST", "/batch"),
+        limit="create",
+        takes=CreateTokensRequest(),
+        returns=CreateTokensResponse(),
+        status=201,
+        refusals=REFUSALS,
+        repeatable=True,
+        seeks_accounts=True,
+    )
+)
+def batch(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     """Create up to 100 tokens, all or none"""
     count = given["count"]
     if count > config.max_active:
         too_many = ["More than max_active: an account may not have so many outstanding tokens."]
         raise Problem("validation_failed", errors={"count": too_many}, max_active=config.max_active)
     life, terms = given["expires_in"], terms_of(given)
-    created = tokens.create_many(caller().id, count, life_seconds=life, terms=terms, key=key)
-    return {"tokens": issued(created, terms)}
+    created = tokens.create_many(caller.id, count, life_seconds=life, terms=terms, key=key)
+    return {"tokens": issued(created, terms, caller)}
 
 
 def terms_of(given: dict[str, Any]) -> Terms:
@@ -71,7 +83,7 @@ def terms_of(given: dict[str, Any]) -> Terms:
     )
 
 
-def issued(created: list[Created], terms: Terms) -> list[dict[str, Any]]:
+def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[str, Any]]:
     """Count and log new tokens; return their response."""
     replayed = created[0].replayed
     if not replayed:
@@ -86,7 +98,7 @@ def issued(created: list[Created], terms: Terms) -> list[dict[str, Any]]:
             "server_time": token.now,
             "purpose": terms.purpose,
             "audience": list(token.audience) or None,
-            "subject": terms.subject or caller().id,
+            "subject": terms.subject or caller.id,
             "state": token.state,
             "replayed": token.replayed,
         }

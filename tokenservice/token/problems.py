@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from flask import Flask, Response, request
+from flask import Flask
 
 from tokenservice.onetime.errors import OneTimeError, StoreUnavailable, TokenAlreadyUsed
 from tokenservice.telemetry import logs, metrics
-from tokenservice.web.problems import RETRY_SOON, Problem, respond
+from tokenservice.telemetry.calls import call
+from tokenservice.web.problems import RETRY_SOON, Problem, explain
 from tokenservice.web.texts import Message, Text, register
-from tokenservice.web.views import View, has
 
 #: The refusals of any call that presents a token.
 REFUSALS = (
@@ -169,26 +169,21 @@ FIELD_ERRORS: Mapping[str, str] = {
 }
 
 
-def consuming(view: View) -> View:
-    """Mark a view that consumes a token: only there is "already used" logged as a replay."""
-    view.is_consuming = True  # type: ignore[attr-defined]
-    return view
-
-
-def on_onetime(error: OneTimeError) -> Response:
+def of_onetime(error: OneTimeError) -> Problem:
     if isinstance(error, StoreUnavailable):
         logs.note("store.unavailable", why=str(error))
-        return respond(Problem(error.code, headers=RETRY_SOON))
+        return Problem(error.code, headers=RETRY_SOON)
     metrics.REFUSED.labels(error.code).inc()
     logs.note("token.refused", token_id=getattr(error, "token_id", None))
-    if isinstance(error, TokenAlreadyUsed) and has(request.endpoint, "is_consuming"):
+    # Elsewhere, as in a revoke, a used token is a mistake and no sign of a stolen one.
+    if isinstance(error, TokenAlreadyUsed) and call().is_consuming:
         logs.note("token.replayed")
     headers = {}
     if error.seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.seconds)))
-    return respond(Problem(error.code, headers=headers, **error.facts))
+    return Problem(error.code, headers=headers, **error.facts)
 
 
 def init_app(app: Flask) -> None:
     register(app, PROBLEMS, FIELD_ERRORS)
-    app.register_error_handler(OneTimeError, on_onetime)
+    explain(app, OneTimeError, of_onetime)

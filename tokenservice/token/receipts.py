@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenservice.auth.callers import by_caller, caller
+from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Page, Receipt
 from tokenservice.token.blueprint import blueprint
@@ -15,21 +15,24 @@ from tokenservice.token.schemas import (
     ReceiptResponse,
     TokenRequest,
 )
-from tokenservice.web.limits import limited
-from tokenservice.web.views import operation
+from tokenservice.web.plans import Plan
 
 
-@blueprint.route("/introspect", methods=["POST"])
-@limited("validate", by_caller)
-@blueprint.arguments(TokenRequest())
-@blueprint.response(200, IntrospectResponse())
-@operation("introspectToken", "store_unavailable")
-def introspect(given: dict[str, Any]) -> dict[str, Any]:
+@blueprint.call(
+    Plan(
+        *("introspectToken", "POST", "/introspect"),
+        limit="validate",
+        takes=TokenRequest(),
+        returns=IntrospectResponse(),
+        refusals=("store_unavailable",),
+    )
+)
+def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Look at a token without consuming it
 
     A token that is not alive, or not for the caller, is just not active (RFC 7662 section 2.2).
     """
-    seen = tokens.introspect(given["token"], caller())
+    seen = tokens.introspect(given["token"], caller)
     if seen is None:
         return {"active": False}
     receipt = seen.receipt
@@ -48,23 +51,32 @@ def introspect(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@blueprint.route("/<token_id:token_id>")
-@limited("validate", by_caller)
-@blueprint.response(200, ReceiptResponse())
-@operation("tokenReceipt", "token_unknown", "store_unavailable")
-def receipt(token_id: str) -> Receipt:
+@blueprint.call(
+    Plan(
+        *("tokenReceipt", "GET", "/<token_id:token_id>"),
+        limit="validate",
+        returns=ReceiptResponse(),
+        refusals=("token_unknown", "store_unavailable"),
+    )
+)
+def receipt(caller: Caller, given: dict[str, str]) -> Receipt:
     """Read the receipt of a token, as its creator or one of its audience"""
-    return tokens.receipt(token_id, caller())
+    return tokens.receipt(given["token_id"], caller)
 
 
-@blueprint.route("")
-@limited("validate", by_caller)
-@blueprint.arguments(ListRequest(), location="query")
-@blueprint.response(200, ListResponse())
-@operation("listTokens", "store_unavailable")
-def list_tokens(given: dict[str, Any]) -> Page:
+@blueprint.call(
+    Plan(
+        *("listTokens", "GET", ""),
+        limit="validate",
+        takes=ListRequest(),
+        source="query",
+        returns=ListResponse(),
+        refusals=("store_unavailable",),
+    )
+)
+def list_tokens(caller: Caller, given: dict[str, Any]) -> Page:
     """List one's own tokens, newest first, without their secrets
 
     With a filter a page may hold fewer than ``limit``: go on until ``next_cursor`` is null.
     """
-    return tokens.list_for(caller().id, **given)
+    return tokens.list_for(caller.id, **given)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenservice.auth.callers import by_caller, caller
+from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Consumed, Reserved
 from tokenservice.telemetry import logs
 from tokenservice.token.blueprint import reservations as blueprint
-from tokenservice.token.problems import PRESENTATION_REFUSALS, consuming
+from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import (
     ReservationRequest,
     ReserveRequest,
@@ -17,8 +17,7 @@ from tokenservice.token.schemas import (
     ValidateResponse,
 )
 from tokenservice.token.validation import consumed, presented
-from tokenservice.web.limits import limited
-from tokenservice.web.views import operation, repeatable
+from tokenservice.web.plans import Plan
 
 REFUSALS = (
     "token_malformed",
@@ -30,42 +29,55 @@ REFUSALS = (
 )
 
 
-@blueprint.route("/reserve", methods=["POST"])
-@limited("validate", by_caller)
-@blueprint.arguments(ReserveRequest())
-@blueprint.response(200, ReserveResponse())
-@operation("reserveToken", *PRESENTATION_REFUSALS, "lease_ended")
-@repeatable
-@consuming
-def reserve(given: dict[str, Any], key: str) -> Reserved:
+@blueprint.call(
+    Plan(
+        *("reserveToken", "POST", "/reserve"),
+        limit="validate",
+        takes=ReserveRequest(),
+        returns=ReserveResponse(),
+        refusals=(*PRESENTATION_REFUSALS, "lease_ended"),
+        repeatable=True,
+        consuming=True,
+    )
+)
+def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
     """Hold a token while the action that it allows is carried out
 
     Commit the reservation after the action, or release it if the action failed. The lease ends by
     itself, and the token can then be used while its life remains.
     """
     lease = given["lease_seconds"]
-    held = tokens.reserve(presented(given), caller(), lease_seconds=lease, key=key)
+    held = tokens.reserve(presented(given), caller, lease_seconds=lease, key=key)
     logs.note("token.reserved", token_id=held.id)
     return held
 
 
-@blueprint.route("/commit", methods=["POST"])
-@limited("validate", by_caller)
-@blueprint.arguments(ReservationRequest())
-@blueprint.response(200, ValidateResponse())
-@operation("commitToken", *REFUSALS, "idempotency_mismatch")
-@repeatable
-@consuming
-def commit(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
+@blueprint.call(
+    Plan(
+        *("commitToken", "POST", "/commit"),
+        limit="validate",
+        takes=ReservationRequest(),
+        returns=ValidateResponse(),
+        refusals=(*REFUSALS, "idempotency_mismatch"),
+        repeatable=True,
+        consuming=True,
+        speaks=True,
+    )
+)
+def commit(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
     """Consume the token that a reservation holds"""
-    return consumed("token.committed", tokens.commit(given["reservation"], caller(), key=key))
+    return consumed("token.committed", tokens.commit(given["reservation"], caller, key=key))
 
 
-@blueprint.route("/release", methods=["POST"])
-@limited("validate", by_caller)
-@blueprint.arguments(ReservationRequest())
-@blueprint.response(204)
-@operation("releaseToken", *REFUSALS)
-def release(given: dict[str, Any]) -> None:
+@blueprint.call(
+    Plan(
+        *("releaseToken", "POST", "/release"),
+        limit="validate",
+        takes=ReservationRequest(),
+        status=204,
+        refusals=REFUSALS,
+    )
+)
+def release(caller: Caller, given: dict[str, Any]) -> None:
     """Release the token that a reservation holds"""
-    logs.note("token.released", token_id=tokens.release(given["reservation"], caller()))
+    logs.note("token.released", token_id=tokens.release(given["reservation"], caller))

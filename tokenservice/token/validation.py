@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenservice.auth.callers import by_caller, caller
+from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Consumed, Presented
 from tokenservice.telemetry import logs, metrics
 from tokenservice.token.blueprint import blueprint
-from tokenservice.token.problems import PRESENTATION_REFUSALS, consuming
+from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import ValidateRequest, ValidateResponse
-from tokenservice.web import texts
-from tokenservice.web.limits import limited
-from tokenservice.web.views import operation, repeatable
+from tokenservice.web.plans import Plan
 
 
-@blueprint.route("/validate", methods=["POST"])
-@limited("validate", by_caller)
-@blueprint.arguments(ValidateRequest())
-@blueprint.response(200, ValidateResponse())
-@operation("validateToken", *PRESENTATION_REFUSALS)
-@repeatable
-@consuming
-def validate(given: dict[str, Any], key: str) -> tuple[Consumed, dict[str, str]]:
+@blueprint.call(
+    Plan(
+        *("validateToken", "POST", "/validate"),
+        limit="validate",
+        takes=ValidateRequest(),
+        returns=ValidateResponse(),
+        refusals=PRESENTATION_REFUSALS,
+        repeatable=True,
+        consuming=True,
+        speaks=True,
+    )
+)
+def validate(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
     """Validate a token, which consumes it
 
     Of any number of callers at once, exactly one gets this response.
     """
-    return consumed("token.validated", tokens.validate(presented(given), caller(), key=key))
+    return consumed("token.validated", tokens.validate(presented(given), caller, key=key))
 
 
 def presented(given: dict[str, Any]) -> Presented:
@@ -41,9 +44,9 @@ def presented(given: dict[str, Any]) -> Presented:
     )
 
 
-def consumed(event: str, token: Consumed) -> tuple[Consumed, dict[str, str]]:
-    """Count a first success, log it or a replay, and name the language of the response."""
+def consumed(event: str, token: Consumed) -> Consumed:
+    """Count a first success, and log it or a replay."""
     if not token.replayed:
         metrics.VALIDATED.inc()
     logs.note(event, token_id=token.id, replayed=token.replayed)
-    return token, {"Content-Language": texts.language(), "Vary": "Accept-Language"}
+    return token

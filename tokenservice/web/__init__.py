@@ -7,16 +7,16 @@ from flask_smorest import Api
 
 from config import Config
 from tokenservice.web import app as service
-from tokenservice.web import bodies, headers, limits, openapi, problems, texts
+from tokenservice.web import bodies, headers, hooks, openapi, problems, texts
 
 
 def init_app(app: Flask, config: Config) -> Api:
     """Bind the room, and return the API on which the domains register their blueprints."""
+    hooks.init_app(app)
     api = Api(app, spec_kwargs=openapi.options(config.app_name))
     service.init_app(app, config)
     bodies.init_app(app)
     headers.init_app(app, config)
     texts.init_app(app)
     problems.init_app(app)  # Behind Api, whose own error handlers it replaces.
-    limits.init_app(app)
     return api

@@ -53,6 +53,15 @@ def report_unreadable(header: str, trusted_proxies: int) -> None:
     logs.log.warning("proxy.header_unreadable", header=header, trusted_proxies=trusted_proxies)
 
 
+def forwarded(words: str, trusted_proxies: int) -> str:
+    """``X-Forwarded-For`` without quotes; fewer entries than trusted proxies are reported."""
+    words = words.replace('"', "")
+    if words.count(",") + 1 < trusted_proxies:
+        # The client counts as the last proxy.
+        report_unreadable("X-Forwarded-For", trusted_proxies)
+    return words
+
+
 class Proxies(ProxyFix):
     """Read the client address from the last ``X-Forwarded-For`` entry, which the proxy wrote.
 
@@ -63,12 +72,8 @@ class Proxies(ProxyFix):
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if "HTTP_X_FORWARDED_FOR" in environ:
-            words = environ["HTTP_X_FORWARDED_FOR"].replace('"', "")
-            environ["HTTP_X_FORWARDED_FOR"] = words
-            if words.count(",") + 1 < self.x_for:
-                # The client counts as the last proxy.
-                report_unreadable("X-Forwarded-For", self.x_for)
+        if words := environ.get("HTTP_X_FORWARDED_FOR"):
+            environ["HTTP_X_FORWARDED_FOR"] = forwarded(words, self.x_for)
         if prefixes := environ.pop("HTTP_X_FORWARDED_PREFIX", ""):
             prefix = prefixes.rpartition(",")[2].strip()
             if PREFIX.fullmatch(prefix):

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from flask import Flask, Request, request
 from flask_smorest import Blueprint as SmorestBlueprint
 from webargs.core import is_json
-from webargs.flaskparser import FlaskParser, abort
+from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
 
 from tokenservice.web import strictjson
+from tokenservice.web.problems import Problem
 
 MAX_BODY_BYTES = 16 * 1024
 FORM = "application/x-www-form-urlencoded"
 
 
+def read_json(body: bytes, content_type: str) -> Any:
+    """Read a body as strict JSON; no body reads as an empty object.
+
+    :raises Problem: it is something else
+    """
+    if not body:
+        return {}
+    if not is_json(media_type(content_type)):
+        raise Problem("unsupported_media_type")
+    try:
+        return strictjson.loads(body)
+    except ValueError:
+        raise Problem("not_json") from None
+
+
+@functools.lru_cache(64)
+def media_type(content_type: str) -> str:
+    return parse_options_header(content_type)[0].lower()
+
+
 class BodyParser(FlaskParser):
-    """Read a body as strict JSON; no body reads as an empty object."""
+    """Read a body as strict JSON."""
 
     def load_json(self, req: Request, schema: Any) -> Any:
-        body = req.get_data(cache=True)
-        if not body:
-            return {}
-        if not is_json(req.mimetype):
-            abort(415)
-        try:
-            return strictjson.loads(body)
-        except ValueError:
-            abort(400, not_json=True)
+        return read_json(req.get_data(cache=True), req.headers.get("Content-Type", ""))
 
 
 class Blueprint(SmorestBlueprint):

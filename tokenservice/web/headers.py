@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from config import Config
 from tokenservice.extensions import cors
+from tokenservice.web.responses import Headers
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -27,14 +28,11 @@ PAGE_POLICY = (
 EXPOSED_HEADERS = ["X-Request-ID", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 
-def secure(response: Response) -> Response:
-    """Add the security headers that the view has not set."""
-    # In one pass: setdefault would read all headers again for each.
-    present = {name.title() for name, _ in response.headers}
-    for name, value in SECURITY_HEADERS.items():
-        if name not in present:
-            response.headers.add(name, value)
-    return response
+def secure(fields: Headers) -> None:
+    """Add the security headers that are not among ``fields``."""
+    # In one pass: a look for each would read all fields again.
+    present = {name.title() for name, _ in fields}
+    fields += [field for field in SECURITY_HEADERS.items() if field[0] not in present]
 
 
 def exactly(origin: str) -> re.Pattern[str]:
@@ -52,17 +50,9 @@ def allow_preflight() -> Response | None:
     return Response() if "Access-Control-Request-Method" in request.headers else None
 
 
-def vary_by_origin(response: Response) -> Response:
-    """Keep a cache from serving a page of one origin what it holds of another, or of none."""
-    response.vary.add("Origin")
-    return response
-
-
 def init_app(app: Flask, config: Config) -> None:
-    app.after_request(secure)
     if config.cors_origins:
         app.before_request(allow_preflight)
-        app.after_request(vary_by_origin)
         cors.init_app(
             app,
             origins=[exactly(origin) for origin in config.cors_origins],

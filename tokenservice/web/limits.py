@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import limits
-from flask import Flask, Response, g
+from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits.storage import Storage
@@ -22,10 +22,12 @@ from limits.storage import Storage
 from tokenservice.extensions import config, part
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry.calls import Call, call
 from tokenservice.web import addresses
 from tokenservice.web.app import report_unreadable
 from tokenservice.web.counters import Counters, Verdict
 from tokenservice.web.problems import Problem
+from tokenservice.web.responses import Headers
 
 counters = part(Counters)
 parsed = functools.cache(limits.parse)
@@ -41,8 +43,8 @@ class CountersStorage(Storage):
     base_exceptions = StoreUnavailable
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        g.counted = counters.add(key, expiry)
-        return int(g.counted[0])
+        call().counted = counted = counters.add(key, expiry)
+        return counted[0]
 
     def get(self, key: str) -> int:
         raise NotImplementedError
@@ -83,9 +85,7 @@ def limited(name: str, key: Callable[[], str]) -> Callable[[Any], Any]:
         # limits, which costs 37 us a call; the strategy alone costs 4 us.
         @functools.wraps(view)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            rate = getattr(config, f"rate_limit_{name}")
-            if rate != "off":
-                hit(parsed(rate), key(), name)
+            count(name, key())
             return view(*args, **kwargs)
 
         counted.limit = name  # type: ignore[attr-defined]
@@ -94,11 +94,18 @@ def limited(name: str, key: Callable[[], str]) -> Callable[[Any], Any]:
     return limit
 
 
-def hit(rate: limits.RateLimitItem, key: str, name: str) -> None:
-    """:raises Problem: the limit is reached"""
+def count(name: str, key: str) -> None:
+    """Count a call of the party ``key`` under the limit ``name``.
+
+    :raises Problem: the limit is reached
+    """
+    words = getattr(config, f"rate_limit_{name}")
+    if words == "off":
+        return
+    rate = parsed(words)
     passed = limiter.limiter.hit(rate, key, name)
-    count, left = g.counted
-    remaining, room_at = max(0, rate.amount - count), time.monotonic() + left
+    counted, left = call().counted
+    remaining, room_at = max(0, rate.amount - counted), time.monotonic() + left
     admit([Verdict(name, rate.amount, rate.get_expiry(), remaining, room_at, not passed)])
 
 
@@ -115,8 +122,7 @@ def admit(verdicts: Collection[Verdict]) -> None:
 
 def report(verdicts: Iterable[Verdict]) -> None:
     """Report ``verdicts`` in the response, in place of earlier ones of the same limits."""
-    reported: dict[str, Verdict] = g.setdefault("verdicts", {})
-    reported.update((verdict.name, verdict) for verdict in verdicts)
+    call().verdicts |= {verdict.name: verdict for verdict in verdicts}
 
 
 def network(bits: int, bits_of_ipv6: int) -> str:
@@ -140,23 +146,19 @@ def by_address() -> str:
     return counters.pseudonym(client_address())
 
 
-def write_headers(response: Response) -> Response:
-    """Add RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
-    reported: dict[str, Verdict] | None = g.get("verdicts")
-    if not reported:
-        return response
-    tightest = min(reported.values(), key=lambda verdict: (not verdict.refused, verdict.remaining))
+def header_fields(answered: Call) -> Headers:
+    """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11)."""
+    if not answered.verdicts:
+        return []
+    reported: Collection[Verdict] = answered.verdicts.values()
+    tightest = min(reported, key=lambda verdict: (not verdict.refused, verdict.remaining))
     left = max(1, math.ceil(tightest.room_at - time.monotonic()))
     name = tightest.name
-    # No other code writes these: add, unlike set, does not look for them first.
-    add = response.headers.add
-    add("RateLimit-Policy", f'"{name}";q={tightest.quota};w={tightest.seconds}')
-    add("RateLimit", f'"{name}";r={tightest.remaining};t={left}')
+    fields = [
+        ("RateLimit-Policy", f'"{name}";q={tightest.quota};w={tightest.seconds}'),
+        ("RateLimit", f'"{name}";r={tightest.remaining};t={left}'),
+    ]
     if tightest.refused:
         metrics.LIMITED.labels(name).inc()
-        add("Retry-After", str(left))
-    return response
-
-
-def init_app(app: Flask) -> None:
-    app.after_request(write_headers)
+        fields.append(("Retry-After", str(left)))
+    return fields

@@ -6,18 +6,20 @@ has the details. A domain registers its texts and its exceptions here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from tokenservice.extensions import add, part
 from tokenservice.postgres.breaker import is_outage
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.calls import call
 from tokenservice.telemetry.failures import kind
 from tokenservice.web import texts
+from tokenservice.web.responses import ENCODER, PlainResponse, written
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "/problems/"
@@ -58,14 +60,36 @@ class Problem(Exception):
         self.facts = facts
 
 
-def respond(problem: Problem, status: int | None = None) -> Response:
-    """Write ``problem`` in the language that the request prefers."""
-    language = texts.language()
+Failure = TypeVar("Failure", bound=Exception)
+
+
+class Explanations:
+    """The problem of each kind of exception, as the domains explain them."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[type[Exception], Callable[[Any], Problem]] = {}
+
+    def add(self, kind: type[Failure], explain: Callable[[Failure], Problem]) -> None:
+        self._by_kind[kind] = explain
+
+    def __call__(self, error: Exception) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        kind = next(kind for kind in type(error).__mro__ if kind in self._by_kind)
+        return self._by_kind[kind](error)
+
+
+explanations = part(Explanations)
+
+
+def describe(problem: Problem, status: int | None = None) -> PlainResponse:
+    """Write ``problem`` in the language that the call prefers, and name it in the log."""
+    asked, language = call(), texts.language()
     message = texts.catalogue.problems[problem.code]
     title, detail = message.text(language)
     status = status or message.status
     body: dict[str, Any] = {
-        "type": request.script_root + TYPE_PREFIX + problem.code,
+        "type": asked.given.get("SCRIPT_NAME", "").rstrip("/") + TYPE_PREFIX + problem.code,
         "title": title,
         "status": status,
         "detail": detail,
@@ -75,32 +99,29 @@ def respond(problem: Problem, status: int | None = None) -> Response:
     }
     if problem.errors is not None:
         body["errors"] = texts.field_errors(problem.errors, language)
-    response = Response(
-        json.dumps(body, ensure_ascii=False) + "\n",
-        status,
-        mimetype=MEDIA_TYPE,
-    )
-    response.headers.update(problem.headers)
-    response.headers["Content-Language"] = language
-    response.vary.add("Accept-Language")
+    response = written(status, body, MEDIA_TYPE, ENCODER)
+    response.headers.extend(problem.headers.items())
+    response.headers.extend(texts.spoken(language))
     if status == 401:
         # RFC 6750 section 3: name the error only where credentials were sent.
         sent = problem.code.startswith("access_token")
-        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if sent else "Bearer"
-    if "event" not in g:
-        logs.note("http.refused")
-    logs.note(g.event, code=problem.code)
+        challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
+        response.headers.append(("WWW-Authenticate", challenge))
+    logs.note(asked.event or "http.refused", code=problem.code)
     return response
+
+
+def respond(problem: Problem, status: int | None = None) -> Response:
+    """The same for Flask."""
+    plain = describe(problem, status)
+    return Response(plain.body, plain.status, plain.headers)
 
 
 def on_http(error: HTTPException) -> Response | HTTPException:
     if error.code is None or error.code < 400:
         return error  # A redirect is an HTTPException too.
-    data = getattr(error, "data", {})
     code = HTTP_CODES.get(error.code, "internal_error" if error.code >= 500 else "bad_request")
-    if "not_json" in data:
-        code = "not_json"
-    fields = data.get("messages", {})
+    fields = getattr(error, "data", {}).get("messages", {})
     # webargs files the errors of a body under the part of the request that it read.
     problem = Problem(code, errors=next(iter(fields.values())) if fields else None)
     response = respond(problem, error.code)
@@ -109,20 +130,32 @@ def on_http(error: HTTPException) -> Response | HTTPException:
     return response
 
 
-def on_database(error: SQLAlchemyError) -> Response:
+def of_database(error: SQLAlchemyError) -> Problem:
     if not is_outage(error):
-        return on_unexpected(error)
+        return of_unexpected(error)
     logs.note("database.unavailable", why=kind(error))
-    return respond(Problem("database_unavailable", headers=RETRY_SOON))
+    return Problem("database_unavailable", headers=RETRY_SOON)
+
+
+def of_unexpected(error: Exception) -> Problem:
+    logs.log.error("error.unexpected", exc_info=error)
+    return Problem("internal_error")
 
 
 def on_unexpected(error: Exception) -> Response:
-    logs.log.error("error.unexpected", exc_info=error)
-    return respond(Problem("internal_error"))
+    return respond(of_unexpected(error))
+
+
+def explain(app: Flask, kind: type[Failure], problem_of: Callable[[Failure], Problem]) -> None:
+    """Respond to exceptions of ``kind`` with the problem that ``problem_of`` makes of each."""
+    found: Explanations = app.extensions[Explanations.__name__]
+    found.add(kind, problem_of)
+    app.register_error_handler(kind, lambda error: respond(problem_of(error)))
 
 
 def init_app(app: Flask) -> None:
+    add(app, Explanations())
     app.register_error_handler(Problem, respond)
     app.register_error_handler(HTTPException, on_http)
-    app.register_error_handler(SQLAlchemyError, on_database)
-    app.register_error_handler(Exception, on_unexpected)
+    explain(app, SQLAlchemyError, of_database)
+    explain(app, Exception, of_unexpected)

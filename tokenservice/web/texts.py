@@ -5,13 +5,17 @@ The general problems stand here; each domain registers its own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from flask import Flask, has_request_context, request
+from flask import Flask
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 from tokenservice.extensions import add, part
+from tokenservice.telemetry.calls import current
 
 Language = Literal["es", "en"]
 LANGUAGES: tuple[Language, ...] = ("es", "en")
@@ -55,15 +59,25 @@ catalogue = part(Catalogue)
 
 
 def language() -> Language:
+    """The language of the current call; Spanish outside of a call."""
+    call = current.get()
+    return preferred(call.given.get("HTTP_ACCEPT_LANGUAGE", "")) if call else "es"
+
+
+@functools.lru_cache(64)
+def preferred(accepted: str) -> Language:
     """Choose by ``Accept-Language``; Spanish where it names neither language."""
-    if not has_request_context():
-        return "es"
     # The library would prefer a plain "es" of any weight to the "en-GB" that ranks first.
-    for wanted, weight in request.accept_languages:
+    for wanted, weight in parse_accept_header(accepted, LanguageAccept):
         for known in LANGUAGES:
             if weight and wanted.lower().partition("-")[0] == known:
                 return known
     return "es"
+
+
+def spoken(chosen: Language) -> list[tuple[str, str]]:
+    """The header fields of a response with text in that language."""
+    return [("Content-Language", chosen), ("Vary", "Accept-Language")]
 
 
 def field_errors(errors: Any, chosen: Language) -> Any:

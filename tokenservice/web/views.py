@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import current_app, request
+from flask import current_app
 
 from tokenservice.web.problems import Problem
 
@@ -49,20 +48,11 @@ def operation(name: str, *refusals: str) -> Callable[[View], View]:
     return mark
 
 
-def repeatable(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Pass the request's Idempotency-Key, or "", to the view as ``key``."""
+def idempotency_key(key: str | None) -> str:
+    """The Idempotency-Key of a call, or "" where it has none.
 
-    @functools.wraps(view)
-    def keyed(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, key=idempotency_key(), **kwargs)
-
-    keyed.is_repeatable = True  # type: ignore[attr-defined]
-    return keyed
-
-
-def idempotency_key() -> str:
-    """:raises Problem: the key is not 1 to 255 visible ASCII characters"""
-    key = request.headers.get("Idempotency-Key")
+    :raises Problem: the key is not 1 to 255 visible ASCII characters
+    """
     if key is None:
         return ""
     if not KEY.fullmatch(key):

@@ -1,0 +1,52 @@
+"""What begins and ends every call; for Flask, its hooks around each request."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import Headers as FlaskHeaders
+
+from tokenservice.extensions import config
+from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry.calls import Call, call, current
+from tokenservice.web import headers, limits, responses
+from tokenservice.web.views import has
+
+
+def complete(answered: Call, status: int, fields: responses.Headers) -> None:
+    """Add the header fields of every response, count it, and write its line."""
+    fields += limits.header_fields(answered)
+    if config.cors_origins:
+        # Keep a cache from serving a page of one origin what it holds of another, or of none.
+        responses.add_vary(fields, "Origin")
+    headers.secure(fields)
+    metrics.count(answered, status)
+    fields.append(("X-Request-ID", logs.request_id()))
+    logs.write_line(answered, status)
+    answered.is_complete = True
+
+
+def begin() -> None:
+    asked = request._get_current_object()  # type: ignore[attr-defined]
+    endpoint = asked.endpoint
+    is_quiet = has(endpoint, "is_quiet")
+    current.set(Call(asked.method, endpoint, asked.environ, is_quiet=is_quiet))
+
+
+def finish(response: Response) -> Response:
+    answered = call()
+    if not answered.is_complete:
+        fields = list(response.headers)
+        complete(answered, response.status_code, fields)
+        response.headers = FlaskHeaders(fields)
+    return response
+
+
+def end(_: BaseException | None) -> None:
+    current.set(None)
+
+
+def init_app(app: Flask) -> None:
+    """Before every other room: the first hook before a request, and the last one after it."""
+    app.before_request(begin)
+    app.after_request(finish)
+    app.teardown_request(end)

@@ -1,0 +1,141 @@
+"""Plans of calls: data beside a plain function, from which both doors and OpenAPI are made.
+
+A plan says what a call takes, returns and refuses. :func:`perform` carries it out and knows no
+Flask. The view of Flask, and the direct door of :mod:`tokenservice.auth.door`, read a request,
+perform its plan, and write the response.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from flask import Response, request
+from marshmallow import EXCLUDE, Schema, ValidationError
+
+from tokenservice.telemetry.calls import Call, call
+from tokenservice.web import bodies, limits, texts
+from tokenservice.web.hooks import complete
+from tokenservice.web.problems import Problem
+from tokenservice.web.responses import PlainResponse, written
+from tokenservice.web.views import idempotency_key, operation
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Plan(NamedTuple):
+    """A call that needs a caller, beside the function that makes it.
+
+    The function takes the caller; what was given, by name, where anything is; and the
+    Idempotency-Key, where the call is repeatable.
+
+    :param path: the rule of its path, below that of the blueprint
+    :param limit: the name of the limit that counts its calls, by caller
+    :param takes: the schema of its body, or of its query
+    :param is_optional: whether a call may leave out its body
+    :param returns: the schema of its response; None where that has no body
+    :param refusals: the codes of its own problems
+    :param repeatable: whether an Idempotency-Key makes it safe to repeat
+    :param consuming: whether it presents a token to use it
+    :param speaks: whether its response has text in the language of the client
+    :param seeks_accounts: whether its body may have addresses of accounts, which Postgres knows
+    :param run: the function, and ``endpoint`` its view: both are known to the blueprint
+    """
+
+    name: str
+    method: str
+    path: str
+    limit: str
+    takes: Schema | None = None
+    source: Literal["json", "query"] = "json"
+    is_optional: bool = False
+    returns: Schema | None = None
+    status: int = 200
+    refusals: tuple[str, ...] = ()
+    repeatable: bool = False
+    consuming: bool = False
+    speaks: bool = False
+    seeks_accounts: bool = False
+    run: Callable[..., Any] = lambda *_: None
+    endpoint: str = ""
+
+
+def perform(
+    plan: Plan,
+    asked: Call,
+    in_path: Mapping[str, str],
+    query: Callable[[], Mapping[str, str]],
+    body: Callable[[], bytes],
+) -> PlainResponse:
+    """Check what a call gives, run it, and write its response. It is counted before.
+
+    :param body: reads the body, which may be refused only then for its size
+    :raises Exception: the refusal, see :class:`~tokenservice.web.problems.Explanations`
+    """
+    given: list[Any] = [in_path] if in_path else []
+    if plan.takes is not None:
+        try:
+            if plan.source == "query":
+                given = [plan.takes.load(query(), unknown=EXCLUDE)]
+            else:
+                value = bodies.read_json(body(), asked.given.get("CONTENT_TYPE", ""))
+                given = [plan.takes.load(value)]
+        except ValidationError as error:
+            raise Problem("validation_failed", errors=error.messages_dict) from None
+    if plan.repeatable:
+        given.append(idempotency_key(asked.given.get("HTTP_IDEMPOTENCY_KEY")))
+    asked.is_consuming = plan.consuming
+    result = plan.run(asked.caller, *given)
+    if plan.returns is not None:
+        result = plan.returns.dump(result)
+    response = written(plan.status, result)
+    if plan.speaks:
+        response.headers.extend(texts.spoken(texts.language()))
+    return response
+
+
+class Blueprint(bodies.Blueprint):
+    """A blueprint of planned calls.
+
+    :ivar plans: all of them
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.plans: list[Plan] = []
+
+    def call(self, plan: Plan) -> Callable[[Function], Function]:
+        """Plan a function, which stays as it is, and make its view."""
+
+        def register(run: Function) -> Function:
+            path, endpoint = f"{self.url_prefix}{plan.path}", f"{self.name}.{run.__name__}"
+            planned = plan._replace(run=run, path=path, endpoint=endpoint)
+            self.plans.append(planned)
+            self.route(plan.path, methods=[plan.method])(self._view(planned))
+            return run
+
+        return register
+
+    def _view(self, plan: Plan) -> Callable[..., Response]:
+        # Of the decorators of flask-smorest only the document is wanted: wraps() copies it from a
+        # function that is never called. What they do to a call, perform() does.
+        documented = self.response(plan.status, plan.returns)(plan.run)
+        if plan.takes is not None:
+            required = not plan.is_optional
+            takes = self.arguments(plan.takes, location=plan.source, required=required)
+            documented = takes(documented)
+
+        @operation(plan.name, *plan.refusals)
+        @functools.wraps(documented)
+        def view(**in_path: str) -> Response:
+            asked = call()
+            limits.count(plan.limit, asked.caller.id)
+            plain = perform(plan, asked, in_path, request.args.to_dict, request.get_data)
+            complete(asked, plain.status, plain.headers)
+            return Response(plain.body, plain.status, plain.headers)
+
+        view.limit = plan.limit  # type: ignore[attr-defined]
+        if plan.repeatable:
+            view.is_repeatable = True  # type: ignore[attr-defined]
+        return view
