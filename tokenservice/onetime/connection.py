@@ -37,6 +37,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.onetime.nearness import Nearness
 
 SENTINEL_OPTIONS = (
     *("socket_connect_timeout", "socket_timeout", "retry"),
@@ -100,6 +101,7 @@ class Connection:
         self._sentinels: Sequence[redis.Redis] = ()
         self._client: redis.Redis | RedisCluster | None = None
         self._lock = threading.Lock()
+        self.nearness = Nearness()
         # The idle connections to each server, and the time of their last use.
         self._idle: weakref.WeakKeyDictionary[
             redis.ConnectionPool, deque[tuple[redis.Connection, float]]
@@ -109,6 +111,11 @@ class Connection:
 
     def script(self, source: str) -> Script:
         return Script(self, source)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether an answer is sure to be quick. In a cluster a call may wait for its slot."""
+        return self.nearness.is_near and (bool(self._service) or not self._nodes)
 
     def info(self) -> list[dict[str, Any]]:
         """INFO of each master.
@@ -269,11 +276,15 @@ class Script:
         :raises StoreUnavailable: refused, timed out, or unable to write; the outcome is unknown
         """
         ask, given = self.connection.ask, (len(keys), *keys, *args)
+        nearness, started = self.connection.nearness, time.perf_counter()
         try:
             try:
-                return ask(keys[0], "EVALSHA", self._sha, *given)
+                reply = ask(keys[0], "EVALSHA", self._sha, *given)
             except NoScriptError:
                 # A server that started since ran nothing, this call included.
-                return ask(keys[0], "EVAL", self.source, *given)
+                reply = ask(keys[0], "EVAL", self.source, *given)
         except FAILURES as error:
+            nearness.lose()
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        nearness.note(time.perf_counter() - started)
+        return reply
