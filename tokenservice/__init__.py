@@ -7,6 +7,7 @@ from flask import Flask
 from config import Config
 from settings.addresses import redis_servers
 from tokenservice import auth, ops, postgres, token, web
+from tokenservice.auth.door import Door
 from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db
 from tokenservice.onetime.connection import Connection
@@ -62,5 +63,6 @@ def create_app(config: Config) -> Flask:
     ops.init_app(app)
     auth.init_app(app, config, api)
     token.init_app(app, api)
+    add(app, Door(app, token.PLANS, config, engine=tokens, counting=limits))
     openapi.init_app(app, api, CALLER_REFUSALS)
     return app

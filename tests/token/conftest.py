@@ -1,8 +1,9 @@
-"""Callers of the token routes."""
+"""Callers of the token routes, through either door."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,7 +11,40 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.stage.callers import Caller
+from tests.stage.doors import always_near, open_door
 from tests.stage.people import Person, enrol
+
+
+@pytest.fixture(scope="session", params=["flask", "direct"])
+def door(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test with a client of this app runs twice: through Flask, and through the direct door
+    wherever that is open."""
+    with always_near() if request.param == "direct" else nullcontext():
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def through_door(make_app: Callable[..., Flask], door: str) -> Callable[..., Flask]:
+    """Build an app with some settings changed, whose clients come through the door."""
+
+    def make(**changes: Any) -> Flask:
+        app = make_app(**changes)
+        if door == "direct":
+            open_door(app)
+        return app
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def entered(app: Flask, through_door: Callable[..., Flask]) -> Flask:
+    """The app behind the door; ``app`` has made the tables."""
+    return through_door()
+
+
+@pytest.fixture
+def client(entered: Flask) -> FlaskClient:
+    return entered.test_client()
 
 
 @pytest.fixture
@@ -24,11 +58,11 @@ def berta(client: FlaskClient, other: Person) -> Caller:
 
 
 @pytest.fixture
-def in_app(make_app: Callable[..., Flask], app: Flask) -> Callable[..., Caller]:
+def in_app(through_door: Callable[..., Flask], app: Flask) -> Callable[..., Caller]:
     """Make a new caller of an app with some settings changed."""
 
     def make(**changes: Any) -> Caller:
-        client = make_app(**changes).test_client()
+        client = through_door(**changes).test_client()
         return Caller(client, enrol(client.post))
 
     return make

@@ -143,8 +143,8 @@ def test_only_a_caller_learns_whether_an_address_has_an_account(ana: Caller) -> 
 
 
 @pytest.fixture
-def queries(app: Flask) -> Iterator[list[str]]:
-    with recorded(app) as seen:
+def queries(client: FlaskClient) -> Iterator[list[str]]:
+    with recorded(client.application) as seen:
         yield seen
 
 

@@ -1,0 +1,277 @@
+"""The direct door: what it lets in, and how near Redis must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+import dev
+from config import Config
+from tests.stage.doors import Request, always_near
+from tests.stage.people import Person, enrol
+from tests.stage.proxy import Proxy
+from tests.stage.waiting import until
+from tokenservice.auth.door import Door
+from tokenservice.extensions import db
+from tokenservice.web.bodies import MAX_BODY_BYTES
+
+CREATE = b"/token/create"
+
+
+@pytest.fixture
+def near() -> Iterator[None]:
+    with always_near():
+        yield
+
+
+@pytest.fixture(scope="module")
+def site(app: Flask, make_app: Callable[..., Flask]) -> Flask:
+    return make_app(trusted_proxies=1)
+
+
+@pytest.fixture
+def known(site: Flask) -> Person:
+    """A caller that the app has seen just now."""
+    person = enrol(site.test_client().post)
+    assert site.test_client().get("/auth/me", headers=person.headers).status_code == 200
+    return person
+
+
+def door_of(app: Flask) -> Door:
+    found: Door = app.extensions["Door"]
+    return found
+
+
+def request(person: Person, *more: tuple[bytes, bytes], **changes: Any) -> Request:
+    headers = [
+        (b"host", b"localhost"),
+        (b"authorization", person.headers["Authorization"].encode()),
+        (b"content-type", b"application/json"),
+        (b"x-forwarded-for", b"192.0.2.1"),
+        (b"x-forwarded-proto", b"https"),
+        *more,
+    ]
+    return dataclasses.replace(Request("POST", CREATE, headers, b"{}"), **changes)
+
+
+def is_shut(app: Flask, asked: Request) -> bool:
+    """Whether the door is, in both of its answers."""
+    door = door_of(app)
+    return not door.is_quick(asked) and door.answer(dataclasses.replace(asked)) is None
+
+
+def test_a_known_caller_comes_in(site: Flask, near: None, known: Person) -> None:
+    asked = request(known)
+    assert door_of(site).is_quick(asked)
+    answered = door_of(site).answer(asked)
+    assert answered
+    assert answered[0] == 201
+    # A request that nobody asked about before is as good.
+    assert door_of(site).answer(request(known))
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "a query": {"target": CREATE + b"?a=b"},
+    "an empty query": {"target": CREATE + b"?"},
+    "another spelling": {"target": b"/token/%63reate"},
+    "two slashes": {"target": b"//token/create"},
+    "a slash at the end": {"target": CREATE + b"/"},
+    "a whole address": {"target": b"http://localhost/token/create"},
+    "an unknown path": {"target": b"/token/creation"},
+    "a page": {"target": b"/docs", "method": "GET"},
+    "an account": {"target": b"/auth/me", "method": "GET"},
+    "another method": {"method": "PUT"},
+    "a preflight": {"method": "OPTIONS"},
+    "a HEAD": {"method": "HEAD", "target": b"/token"},
+    "an id too long": {"method": "GET", "target": b"/token/" + b"0" * 19},
+    "an id and a line end": {"method": "GET", "target": b"/token/" + b"0" * 18 + b"\n"},
+    "a large body": {"body": b" " * (MAX_BODY_BYTES + 1)},
+    "an address": {"body": b'{"audience": ["a@example.com"]}'},
+    "an escaped address": {"body": b'{"audience": ["a\\u0040example.com"]}'},
+}
+FIELDS: dict[str, tuple[bytes, bytes]] = {
+    "an origin": (b"origin", b"https://a.example"),
+    "a prefix": (b"x-forwarded-prefix", b"/tokens"),
+    "two credentials": (b"authorization", b"Bearer x"),
+    "two media types": (b"content-type", b"application/json"),
+    "an underscore": (b"x_request_id", b"a"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_not_sure_goes_through_flask(
+    site: Flask, near: None, known: Person, name: str
+) -> None:
+    assert is_shut(site, request(known, **CHANGES[name]))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_that_flask_knows_more_of_goes_through_flask(
+    site: Flask, near: None, known: Person, name: str
+) -> None:
+    assert is_shut(site, request(known, FIELDS[name]))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "Bearer", "Bearer ", "Bearer x", "Basic {}", "bearer  {}", "{}", "Bearer {}x"],
+)
+def test_only_verified_credentials_come_in(
+    site: Flask, near: None, known: Person, value: str | None
+) -> None:
+    """Default deny: the door has no way to verify any itself."""
+    credentials = known.headers["Authorization"].partition(" ")[2]
+    given = dataclasses.replace(known, headers={"Authorization": (value or "").format(credentials)})
+    asked = request(given)
+    if value is None:
+        asked.headers = [field for field in asked.headers if field[0] != b"authorization"]
+    assert is_shut(site, asked)
+
+
+def test_a_caller_that_must_be_read_goes_through_flask(site: Flask, near: None) -> None:
+    """Guard: ``Callers.fresh``: first nobody has seen it, and later too long ago."""
+    person = enrol(site.test_client().post)
+    assert is_shut(site, request(person))
+    assert site.test_client().get("/auth/me", headers=person.headers).status_code == 200
+    assert not is_shut(site, request(person))
+
+
+def test_a_deactivated_account_is_out_within_two_seconds(
+    site: Flask, near: None, known: Person
+) -> None:
+    with site.app_context(), db.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE users SET is_active = false WHERE id = :id"), {"id": known.id}
+        )
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        site.test_client().post("/token/create", headers=known.headers)
+        time.sleep(0.05)
+    assert is_shut(site, request(known))
+
+
+def test_a_jwt_is_out_when_it_has_expired(
+    app: Flask, make_app: Callable[..., Flask], near: None
+) -> None:
+    """Guard: ``VerifiedTokens.subject``."""
+    site = make_app()
+    person = enrol(site.test_client().post)
+    site.test_client().get("/auth/me", headers=person.headers)
+    assert not is_shut(site, request(person))
+    verified = site.extensions["VerifiedTokens"]
+    credentials = person.headers["Authorization"].partition(" ")[2]
+    verified.remember(credentials, person.id, time.time() - 1)
+    assert is_shut(site, request(person))
+
+
+# How near Redis is.
+
+
+def away(make_app: Callable[..., Flask], config: Config, proxy: Proxy, port: int) -> Flask:
+    """An app that reaches Redis over the proxy, with the time limits of the default settings."""
+    url = str(config.redis_url).replace(f":{port}/", f":{proxy.port}/")
+    limits = {"rate_limit_create": "100000 per hour", "rate_limit_validate": "100000 per hour"}
+    return make_app(redis_url=url, redis_timeout_ms=100, redis_connect_timeout_ms=50, **limits)
+
+
+def test_nothing_is_quick_until_redis_has_answered_quickly(
+    app: Flask, make_app: Callable[..., Flask], redis_server: dev.Redis
+) -> None:
+    """Guard: ``Nearness``, in the connection of the engine and in that of the limits."""
+    site = make_app(rate_limit_create="1000 per hour")
+    client = site.test_client()
+    person = enrol(client.post)
+    client.get("/auth/me", headers=person.headers)
+    assert is_shut(site, request(person))
+
+    def comes_in() -> bool:
+        client.post("/token/create", headers=person.headers)
+        return not is_shut(site, request(person))
+
+    until(comes_in)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.005, 0.05])
+def test_a_redis_that_is_far_is_never_quick(
+    app: Flask,
+    make_app: Callable[..., Flask],
+    config: Config,
+    redis_server: dev.Redis,
+    seconds: float,
+) -> None:
+    with Proxy(redis_server.port) as proxy:
+        proxy.slow(seconds)
+        site = away(make_app, config, proxy, redis_server.port)
+        client = site.test_client()
+        person = enrol(client.post)
+        for _ in range(20):
+            assert client.post("/token/create", headers=person.headers).status_code == 201
+            assert is_shut(site, request(person))
+
+
+def test_a_redis_that_hangs_costs_one_quick_call_its_time_limit(
+    app: Flask, make_app: Callable[..., Flask], config: Config, redis_server: dev.Redis
+) -> None:
+    """The thread waits once, for one answer; from then on nothing is quick, until Redis is again.
+
+    Guards: ``Nearness.lose``, and the look at it between the limit and the engine.
+    """
+    with Proxy(redis_server.port) as proxy:
+        site = away(make_app, config, proxy, redis_server.port)
+        door, client = door_of(site), site.test_client()
+        person = enrol(client.post)
+        with always_near():
+            client.post("/token/create", headers=person.headers)
+            asked = request(person)
+            assert door.is_quick(asked)
+            proxy.hang()
+            started = time.monotonic()
+            with pytest.MonkeyPatch.context() as usual:
+                usual.setattr("tokenservice.onetime.nearness.NEAR_SECONDS", 0.0005)
+                assert door.answer(asked) is None
+            took = time.monotonic() - started
+            assert 0.09 < took < 0.19  # One time limit, and not one for each of two trips.
+        times = []
+        for _ in range(50):
+            started = time.monotonic()
+            assert is_shut(site, request(person))
+            times.append(time.monotonic() - started)
+        assert sorted(times)[48] < 0.01
+        proxy.mend()
+
+
+def test_a_postgres_that_hangs_delays_no_quick_call(
+    app: Flask, make_app: Callable[..., Flask], postgres: dev.Postgres
+) -> None:
+    with Proxy(postgres.port) as proxy, always_near():
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        site = make_app(database_url=url)
+        door, client = door_of(site), site.test_client()
+        person = enrol(client.post)
+        client.post("/token/create", headers=person.headers)
+        proxy.hang()
+        with ThreadPoolExecutor(2) as threads:
+            waiting = threads.submit(client.get, "/auth/me", headers=person.headers)
+            times, deadline = [], time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                started = time.monotonic()
+                asked = request(person)
+                if not door.is_quick(asked):
+                    break  # No longer fresh.
+                answered = door.answer(asked)
+                assert answered
+                assert answered[0] == 201
+                times.append(time.monotonic() - started)
+            assert waiting.result().status_code == 503
+        assert len(times) > 5
+        assert sorted(times)[int(len(times) * 0.9)] < 0.4
+        proxy.mend()
+        with site.app_context():
+            db.engine.dispose()

@@ -1,0 +1,212 @@
+"""The direct door: calls that are sure to be quick, without Flask around them.
+
+It knows only the plans that it is given, and only callers that authentication has verified a moment
+ago: everything else is denied by going through Flask, which stays the reference. What a call does,
+and each byte of its response, comes from the same code in both.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from flask import Flask
+
+from config import Config
+from tokenservice.auth.callers import Caller, Callers
+from tokenservice.auth.jwts import VerifiedTokens
+from tokenservice.onetime.connection import Connection
+from tokenservice.telemetry.calls import Call, current
+from tokenservice.web.app import forwarded
+from tokenservice.web.bodies import MAX_BODY_BYTES
+from tokenservice.web.hooks import complete
+from tokenservice.web.limits import count
+from tokenservice.web.plans import Plan, perform
+from tokenservice.web.problems import describe, explanations
+from tokenservice.web.responses import PlainResponse
+
+#: The header fields that a planned call reads, by the names of WSGI. Of each there may be one.
+READ = {
+    b"authorization": "HTTP_AUTHORIZATION",
+    b"content-type": "CONTENT_TYPE",
+    b"accept-language": "HTTP_ACCEPT_LANGUAGE",
+    b"idempotency-key": "HTTP_IDEMPOTENCY_KEY",
+    b"x-request-id": "HTTP_X_REQUEST_ID",
+    b"traceparent": "HTTP_TRACEPARENT",
+    b"x-forwarded-for": "HTTP_X_FORWARDED_FOR",
+}
+#: Fields of which Flask's extensions make something: CORS, and the prefix of a proxy.
+CLOSING = {b"origin", b"x-forwarded-prefix"}
+#: An address of an account, or an escape that may hide one. Only Postgres knows its id.
+ADDRESS = re.compile(rb"[@\\]")
+
+
+class Request(Protocol):
+    """A whole request, as the worker has read it.
+
+    :ivar target: the target of its first line, as it is
+    :ivar headers: names in lower case, and values
+    """
+
+    method: str
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Inside(threading.local):
+    """A context for each thread, in which the app is the current one.
+
+    To push and pop a context of Flask for each call would take a tenth of its time.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self.context = contextvars.Context()
+        self.context.run(app.app_context().push)
+
+
+#: The plan of a quick call, what its path gives, and the call with its caller.
+Entered = tuple[Plan, Mapping[str, str], Call]
+
+
+class Door:
+    """The direct door of an app.
+
+    :param engine: the connection of the engine to Redis, and ``counting`` that of the limits
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        plans: Iterable[Plan],
+        config: Config,
+        *,
+        engine: Connection,
+        counting: Connection,
+    ) -> None:
+        self._app = app
+        self._inside = Inside(app)
+        self._last: tuple[Request | None, Entered | None] = None, None
+        self._trusted_proxies = config.trusted_proxies
+        limited = {
+            plan.limit for plan in plans if getattr(config, f"rate_limit_{plan.limit}") != "off"
+        }
+        self._plans: dict[tuple[str, bytes], Plan] = {}
+        self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
+        self._needs: dict[str, list[Connection]] = {}
+        for plan in plans:
+            self._needs[plan.limit] = [engine, counting] if plan.limit in limited else [engine]
+            if "<" in plan.path:
+                self._patterns.append((plan.method, self._pattern(plan.path), plan))
+            else:
+                self._plans[plan.method, plan.path.encode()] = plan
+
+    def is_quick(self, request: Request) -> bool:
+        """Whether a call may run in a thread that must not wait: in doubt it may not.
+
+        Its credentials are verified and its account is fresh, both in memory; and Redis is near.
+        """
+        entered = self._enter(request)
+        self._last = request, entered
+        return entered is not None
+
+    def answer(self, request: Request) -> PlainResponse | None:
+        """Make a quick call; None where it has to go through Flask.
+
+        :returns: status, header fields in their order, and body
+        """
+        last, entered = self._last  # Usually it was asked about this request just now.
+        if last is not request:
+            entered = self._enter(request)
+        return self._inside.context.run(self._answer, request, *entered) if entered else None
+
+    def _answer(
+        self, request: Request, plan: Plan, in_path: Mapping[str, str], asked: Call
+    ) -> PlainResponse | None:
+        if self._trusted_proxies and "HTTP_X_FORWARDED_FOR" in asked.given:
+            forwarded(asked.given["HTTP_X_FORWARDED_FOR"], self._trusted_proxies)
+        current.set(asked)
+        try:
+            response = self._perform(plan, in_path, asked, request)
+            if response:
+                complete(asked, response.status, response.headers)
+        finally:
+            current.set(None)
+        return response
+
+    def _perform(
+        self, plan: Plan, in_path: Mapping[str, str], asked: Call, request: Request
+    ) -> PlainResponse | None:
+        try:
+            count(plan.limit, asked.caller.id)
+            if not self._is_near(plan):
+                return None  # The count waited for a Redis that hangs: the engine would too.
+            return perform(plan, asked, in_path, dict, lambda: request.body)
+        except Exception as error:  # noqa: BLE001 - Flask makes a problem of any error too
+            return describe(explanations(error))
+
+    def _enter(self, request: Request) -> Entered | None:
+        found = self._find(request.method, request.target)
+        if found is None:
+            return None
+        plan, in_path = found
+        if not self._is_near(plan):
+            return None
+        given = self._read(request.headers)
+        if given is None or len(request.body) > MAX_BODY_BYTES:
+            return None
+        if plan.seeks_accounts and ADDRESS.search(request.body):
+            return None
+        caller = self._caller(given.get("HTTP_AUTHORIZATION", ""))
+        if caller is None:
+            return None
+        asked = Call(plan.method, plan.endpoint, given)
+        asked.caller = caller
+        return plan, in_path, asked
+
+    def _find(self, method: str, target: bytes) -> tuple[Plan, Mapping[str, str]] | None:
+        """The plan of a target in its documented spelling, without a query."""
+        if plan := self._plans.get((method, target)):
+            return plan, {}
+        for other, pattern, plan in self._patterns:
+            if method == other and (found := pattern.fullmatch(target.decode("latin-1"))):
+                return plan, found.groupdict()
+        return None
+
+    def _read(self, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:
+        """The fields that a call reads; None where Flask would make something else of them."""
+        given: dict[str, str] = {}
+        for name, value in headers:
+            if name in READ:
+                if READ[name] in given:
+                    return None
+                given[READ[name]] = value.decode("latin-1")
+            elif name in CLOSING or b"_" in name:
+                return None
+        return given
+
+    def _caller(self, authorization: str) -> Caller | None:
+        """The active account behind verified credentials, if both are known and fresh."""
+        scheme, _, credentials = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        verified: VerifiedTokens = self._app.extensions[VerifiedTokens.__name__]
+        callers: Callers = self._app.extensions[Callers.__name__]
+        user_id = verified.subject(credentials)
+        caller = callers.fresh(user_id) if user_id else None
+        return caller if caller and caller.is_active else None
+
+    def _is_near(self, plan: Plan) -> bool:
+        return all(connection.is_near for connection in self._needs[plan.limit])
+
+    def _pattern(self, path: str) -> re.Pattern[str]:
+        """A rule of Flask as a regular expression, with the converters of the app."""
+        converters = self._app.url_map.converters
+        return re.compile(
+            re.sub(
+                r"<(\w+):(\w+)>", lambda name: f"(?P<{name[2]}>{converters[name[1]].regex})", path
+            )
+        )
