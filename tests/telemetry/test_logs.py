@@ -335,6 +335,23 @@ def test_a_logged_secret_is_blanked() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        MALFORMED,
+        "otr_" + "0" * 70,
+        "eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0",
+        "redis://:secret@host",
+        "host=h password=secret",
+    ],
+)
+def test_each_shape_of_a_secret_is_found_alone(secret: str) -> None:
+    """Guard: ``logs.SECRET_PARTS``."""
+    line = logs.render(None, "", {"why": secret})
+    assert "[redacted]" in line
+    assert secret not in line
+
+
 def test_a_row_quoted_by_postgres_is_left_out() -> None:
     """Guard: ``logs.leave_out_quotes``, which runs after the exceptions are formatted."""
     error = "CheckViolation: refused\nDETAIL:  Failing row contains (Ana, $argon2id$).\n[SQL: x]"

@@ -118,7 +118,8 @@ class Door:
 
         :returns: status, header fields in their order, and body
         """
-        last, entered = self._last  # Usually it was asked about this request just now.
+        # Usually the worker has asked about this request just now.
+        (last, entered), self._last = self._last, (None, None)
         if last is not request:
             entered = self._enter(request)
         return self._inside.context.run(self._answer, request, *entered) if entered else None

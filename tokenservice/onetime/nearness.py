@@ -8,7 +8,7 @@ import time
 #: Below this average one thread that waits for each answer is quicker than several in turn.
 NEAR_SECONDS = 0.0005
 #: An answer that takes so long begins the average anew, as a failure does.
-SLOW_SECONDS = 0.005
+SLOW_SECONDS = 0.01
 #: The average after that. Eight quick answers in a row bring it below the bound again.
 LOST_SECONDS = 0.1
 #: The age at which the last answer proves nothing any more.
