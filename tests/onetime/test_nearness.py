@@ -12,9 +12,21 @@ from tests.stage.connections import connect
 from tests.stage.proxy import Proxy
 from tests.stage.waiting import until
 from tokenservice.onetime import errors, nearness
-from tokenservice.onetime.nearness import NEAR_SECONDS, SLOW_SECONDS, Nearness
+from tokenservice.onetime.nearness import (
+    CROWDED_SECONDS,
+    NEAR_SECONDS,
+    SLOW_SECONDS,
+    TRIAL_SECONDS,
+    Nearness,
+)
 
 QUICK = NEAR_SECONDS / 4
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average alone decides."""
+    monkeypatch.setattr(nearness, "TRIAL_SECONDS", 0.0)
 
 
 def answered(*seconds: float) -> Nearness:
@@ -45,11 +57,39 @@ def test_one_slow_answer_or_failure_is_enough() -> None:
         assert near.is_near
 
 
-def test_the_bound_is_one_of_the_average() -> None:
+def test_the_bound_is_one_of_the_average(untried: None) -> None:
     """A moment's delay, as by another thread, changes nothing."""
     assert answered(*[QUICK] * 20, NEAR_SECONDS * 3).is_near
     assert not answered(*[QUICK] * 20, *[NEAR_SECONDS * 3] * 8).is_near
     assert not answered(*[NEAR_SECONDS * 1.1] * 100).is_near
+
+
+def test_a_server_that_only_looks_far_is_tried_now_and_then() -> None:
+    """Threads that wait for each other take their answers late, for as long as there are many."""
+    near, crowded = Nearness(), CROWDED_SECONDS / 2
+    opened, started = 0, time.monotonic()
+    while time.monotonic() - started < 1.5:
+        near.note(crowded)
+        opened += near.is_near
+        time.sleep(TRIAL_SECONDS / 4)
+    assert 1 <= opened < 30  # Two trials of 20 ms, and not all of 1.5 s.
+    time.sleep(1)
+    near.note(crowded)
+    assert near.is_near
+    for _ in range(10):
+        near.note(QUICK)  # One thread alone gets quick answers.
+    time.sleep(TRIAL_SECONDS * 2)
+    assert near.is_near
+
+
+def test_a_trial_ends_with_a_failure_or_a_slow_answer() -> None:
+    """A server that hangs costs one call its time limit. One that is far is not tried."""
+    for end in (Nearness.lose, lambda near: near.note(SLOW_SECONDS)):
+        tried = answered(*[CROWDED_SECONDS / 2] * 20)
+        assert tried.is_near
+        end(tried)
+        assert not tried.is_near
+    assert not answered(*[CROWDED_SECONDS * 1.1] * 100).is_near
 
 
 def test_an_old_answer_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +99,7 @@ def test_an_old_answer_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not near.is_near
 
 
-def test_a_connection_learns_from_its_scripts(tmp_path: Path) -> None:
+def test_a_connection_learns_from_its_scripts(tmp_path: Path, untried: None) -> None:
     """Guards: ``note`` and ``lose`` in ``Script``."""
     with dev.Redis(tmp_path) as server, Proxy(server.port) as proxy:
         url = server.url.replace(f":{server.port}/", f":{proxy.port}/")

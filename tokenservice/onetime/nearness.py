@@ -9,40 +9,49 @@ import time
 NEAR_SECONDS = 0.0005
 #: An answer that takes so long begins the average anew, as a failure does.
 SLOW_SECONDS = 0.01
-#: The average after that. Eight quick answers in a row bring it below the bound again.
+#: The average after that. Nine quick answers in a row bring it below the bound again.
 LOST_SECONDS = 0.1
 #: The age at which the last answer proves nothing any more.
 RECENT_SECONDS = 5.0
+#: Threads that wait for each other take their answers late, so that a near server looks like one
+#: that is some milliseconds away. Up to this average it is tried again and again whether one thread
+#: gets quick answers: for so long, and not before the rest.
+CROWDED_SECONDS = 0.003
+TRIAL_SECONDS, REST_SECONDS = 0.02, 1.0
 
 
 class Nearness:
     """A moving average of the seconds of an answer.
 
-    Where threads wait for each other, many answers seem slow though the server is near. So a
-    quicker answer counts for a half, and a slower one for an eighth.
+    Of two threads that waited, the one with the quicker answer knows better: it counts for a half,
+    and a slower one for an eighth.
     """
 
     def __init__(self) -> None:
         self._seconds = LOST_SECONDS
-        self._at = 0.0
+        self._at = self._trial_at = self._trial_until = 0.0
         self._lock = threading.Lock()
 
     def note(self, seconds: float) -> None:
         """Take an answer into account."""
+        if seconds >= SLOW_SECONDS:
+            self.lose()
+            return
         with self._lock:
-            self._at = time.monotonic()
-            if seconds >= SLOW_SECONDS:
-                self._seconds = LOST_SECONDS
-            else:
-                change = seconds - self._seconds
-                self._seconds += change / (2 if change < 0 else 8)
+            self._at = now = time.monotonic()
+            change = seconds - self._seconds
+            self._seconds += change / (2 if change < 0 else 8)
+            if NEAR_SECONDS <= self._seconds < CROWDED_SECONDS and now >= self._trial_at:
+                self._trial_at, self._trial_until = now + REST_SECONDS, now + TRIAL_SECONDS
 
     def lose(self) -> None:
         """Take a failure into account."""
         with self._lock:
-            self._seconds = LOST_SECONDS
+            self._seconds, self._trial_until = LOST_SECONDS, 0.0
 
     @property
     def is_near(self) -> bool:
-        """Whether the next answer is sure to be quick."""
-        return self._seconds < NEAR_SECONDS and time.monotonic() - self._at < RECENT_SECONDS
+        """Whether the next answer is sure to be quick, or that is being tried."""
+        now = time.monotonic()
+        is_quick = self._seconds < NEAR_SECONDS or now < self._trial_until
+        return is_quick and now - self._at < RECENT_SECONDS
