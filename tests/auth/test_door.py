@@ -79,14 +79,6 @@ def test_a_known_caller_comes_in(site: Flask, near: None, known: Person) -> None
     assert door_of(site).answer(request(known))
 
 
-def test_each_request_is_judged_by_itself(site: Flask, near: None, known: Person) -> None:
-    """Guard: the ``last is not request`` of ``Door.answer``."""
-    door, good = door_of(site), request(known)
-    assert door.is_quick(good)
-    assert door.answer(request(known, FIELDS["an origin"])) is None
-    assert door.answer(good)
-
-
 def test_too_few_entries_of_the_proxies_are_reported(
     app: Flask, make_app: Callable[..., Flask], near: None
 ) -> None:
@@ -240,22 +232,28 @@ def test_both_connections_to_redis_must_be_near(
         assert is_shut(site, request(person))
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.005, 0.05])
-def test_a_redis_that_is_far_is_never_quick(
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 0.2), (0.005, 0), (0.05, 0)])
+def test_a_redis_that_is_far_is_not_quick(
     app: Flask,
     make_app: Callable[..., Flask],
     config: Config,
     redis_server: dev.Redis,
     seconds: float,
+    most: float,
 ) -> None:
+    """But for a trial of 20 ms in a second where it may only look far."""
     with Proxy(redis_server.port) as proxy:
         proxy.slow(seconds)
         site = away(make_app, config, proxy, redis_server.port)
         client = site.test_client()
         person = enrol(client.post)
-        for _ in range(20):
+        calls = opened = 0
+        started = time.monotonic()
+        while calls < 20 or time.monotonic() - started < 1:
             assert client.post("/token/create", headers=person.headers).status_code == 201
-            assert is_shut(site, request(person))
+            calls += 1
+            opened += door_of(site).is_quick(request(person))
+        assert opened <= most * calls
 
 
 def test_a_redis_that_hangs_costs_one_quick_call_its_time_limit(
@@ -269,15 +267,17 @@ def test_a_redis_that_hangs_costs_one_quick_call_its_time_limit(
         site = away(make_app, config, proxy, redis_server.port)
         door, client = door_of(site), site.test_client()
         person = enrol(client.post)
-        with always_near():
-            client.post("/token/create", headers=person.headers)
-            asked = request(person)
-            assert door.is_quick(asked)
+        with pytest.MonkeyPatch.context() as lenient:
+            lenient.setattr("tokenservice.onetime.nearness.NEAR_SECONDS", 0.09)
+
+            def comes_in() -> bool:
+                client.post("/token/create", headers=person.headers)
+                return door.is_quick(request(person))
+
+            until(comes_in)
             proxy.hang()
             started = time.monotonic()
-            with pytest.MonkeyPatch.context() as usual:
-                usual.setattr("tokenservice.onetime.nearness.NEAR_SECONDS", 0.0005)
-                assert door.answer(asked) is None
+            assert door.answer(request(person)) is None
             took = time.monotonic() - started
             assert 0.29 < took < 0.55  # One time limit, and not one for each of two trips.
         times = []
@@ -294,7 +294,7 @@ def test_a_postgres_that_hangs_delays_no_quick_call(
 ) -> None:
     with Proxy(postgres.port) as proxy, always_near():
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
-        site = make_app(database_url=url)
+        site = make_app(database_url=url, max_active=100_000)
         door, client = door_of(site), site.test_client()
         person = enrol(client.post)
         client.post("/token/create", headers=person.headers)

@@ -60,7 +60,7 @@ class Request(Protocol):
 class Inside(threading.local):
     """A context for each thread, in which the app is the current one.
 
-    To push and pop a context of Flask for each call would take a tenth of its time.
+    To push and pop a context of Flask for each call costs 6 % (30 alternating rounds).
     """
 
     def __init__(self, app: Flask) -> None:
@@ -89,16 +89,13 @@ class Door:
     ) -> None:
         self._app = app
         self._inside = Inside(app)
-        self._last: tuple[Request | None, Entered | None] = None, None
         self._trusted_proxies = config.trusted_proxies
-        limited = {
-            plan.limit for plan in plans if getattr(config, f"rate_limit_{plan.limit}") != "off"
-        }
         self._plans: dict[tuple[str, bytes], Plan] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
         self._needs: dict[str, list[Connection]] = {}
         for plan in plans:
-            self._needs[plan.limit] = [engine, counting] if plan.limit in limited else [engine]
+            is_off = getattr(config, f"rate_limit_{plan.limit}") == "off"
+            self._needs[plan.limit] = [engine] if is_off else [engine, counting]
             if "<" in plan.path:
                 self._patterns.append((plan.method, self._pattern(plan.path), plan))
             else:
@@ -109,19 +106,14 @@ class Door:
 
         Its credentials are verified and its account is fresh, both in memory; and Redis is near.
         """
-        entered = self._enter(request)
-        self._last = request, entered
-        return entered is not None
+        return self._enter(request) is not None
 
     def answer(self, request: Request) -> PlainResponse | None:
         """Make a quick call; None where it has to go through Flask.
 
         :returns: status, header fields in their order, and body
         """
-        # Usually the worker has asked about this request just now.
-        (last, entered), self._last = self._last, (None, None)
-        if last is not request:
-            entered = self._enter(request)
+        entered = self._enter(request)
         return self._inside.context.run(self._answer, request, *entered) if entered else None
 
     def _answer(
@@ -154,12 +146,12 @@ class Door:
         if found is None:
             return None
         plan, in_path = found
-        if not self._is_near(plan):
-            return None
-        given = self._read(request.headers)
-        if given is None or len(request.body) > MAX_BODY_BYTES:
+        if not self._is_near(plan) or len(request.body) > MAX_BODY_BYTES:
             return None
         if plan.seeks_accounts and ADDRESS.search(request.body):
+            return None
+        given = self._read(request.headers)
+        if given is None:
             return None
         caller = self._caller(given.get("HTTP_AUTHORIZATION", ""))
         if caller is None:
@@ -206,8 +198,8 @@ class Door:
     def _pattern(self, path: str) -> re.Pattern[str]:
         """A rule of Flask as a regular expression, with the converters of the app."""
         converters = self._app.url_map.converters
-        return re.compile(
-            re.sub(
-                r"<(\w+):(\w+)>", lambda name: f"(?P<{name[2]}>{converters[name[1]].regex})", path
-            )
-        )
+
+        def group(found: re.Match[str]) -> str:
+            return f"(?P<{found[2]}>{converters[found[1]].regex})"
+
+        return re.compile(re.sub(r"<(\w+):(\w+)>", group, path))
