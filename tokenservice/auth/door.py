@@ -189,7 +189,7 @@ class Door:
         verified: VerifiedTokens = self._app.extensions[VerifiedTokens.__name__]
         callers: Callers = self._app.extensions[Callers.__name__]
         user_id = verified.subject(credentials)
-        caller = callers.fresh(user_id) if user_id else None
+        caller = callers.recall(user_id) if user_id else None
         return caller if caller and caller.is_active else None
 
     def _is_near(self, plan: Plan) -> bool:
