@@ -18,11 +18,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flask import Flask
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
 from tests.stage.problems import problem_in
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.stage.wire import head, raw, read
+from tokenservice.server.pool import BUSY_SECONDS, Patience
+from tokenservice.server.worker import Worker
 from tokenservice.web.bodies import MAX_BODY_BYTES
 
 DOOR = f"-c {Path(__file__).with_name('door.conf.py')}"
@@ -88,7 +93,7 @@ def test_a_slow_request_delays_no_other(door: Service) -> None:
 
 
 def test_a_client_with_many_requests_lets_others_go_first(door: Service) -> None:
-    """Guard: ``go_on_later``; without it a connection goes on until its input is read."""
+    """Guard: ``SLICE_SECONDS``, after which the sockets are looked at again."""
     count = 1000
     with connected(door, quick(0.002) * count) as greedy, ThreadPoolExecutor(1) as reader:
         all_of_them = reader.submit(take, greedy, count)
@@ -123,6 +128,31 @@ def test_a_silent_client_is_left(door: Service) -> None:
         assert silent.recv(100) == b""
         [(status, headers, _)] = take(idle, 2)  # and then the end
     assert (status, headers["connection"]) == (200, "keep-alive")
+
+
+def test_a_request_of_the_last_moment_gets_a_response(app: Flask) -> None:
+    """Guard: ``Connection.expire``, which reads once more. A worker whose loop does not run."""
+    cfg = Config()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = Worker(1, os.getppid(), [listener], app, 30, cfg, Logger(cfg))
+        worker.wsgi, worker.PIPE = app, os.pipe()
+        worker.open()
+        with (
+            socket.create_connection(listener.getsockname(), timeout=30) as asks,
+            socket.create_connection(listener.getsockname(), timeout=30) as idle,
+        ):
+            until(lambda: worker.turn() or len(worker.connections) == 2)
+            asks.sendall(head("GET /healthz HTTP/1.1"))
+            for connection in list(worker.connections):
+                connection.expire()
+            assert idle.recv(100) == b""
+            until(lambda: worker.turn() or not worker._pool.unfinished)
+            assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
+            worker.alive = False
+        worker.leave()
+    worker.tmp.close()
+    for end in worker.PIPE:
+        os.close(end)
 
 
 def test_a_client_that_does_not_read_is_left(door: Service) -> None:
@@ -201,6 +231,15 @@ def test_what_waits_for_too_long_is_refused_at_once(serve: Callable[..., Service
             one.json()["request_id"] for one in refused
         }
         until(lambda: '"count"' in service.log.read_text())
+
+
+def test_a_request_may_wait_in_a_burst_and_not_in_a_queue_that_stays() -> None:
+    """Guard: ``Patience``."""
+    patience = Patience(2.0)
+    assert patience.end([], 100.0) == 98.0
+    assert patience.end([1], 101.9) == pytest.approx(99.9)
+    assert patience.end([1], 102.1) == pytest.approx(102.1 - BUSY_SECONDS)
+    assert patience.end([], 103.0) == 101.0
 
 
 # The life of a worker.

@@ -71,7 +71,6 @@ class Worker(base.Worker):
         self.most = raise_limit_of_files(self.cfg.worker_connections)
         self._bounds, self._believing = bounds_of(self.cfg, MAX_BODY_BYTES)
         self._inbox: deque[Job] = deque()
-        self._unread: deque[Connection] = deque()
         self._door: Door | None = getattr(self.wsgi, "extensions", {}).get("Door")
         self._patience = Patience(QUICK_BURST_SECONDS)
         self._shedding = Shedding(self.refuse)
@@ -92,7 +91,7 @@ class Worker(base.Worker):
         """Do all that can be done now; if there is nothing, wait for it for a moment."""
         patience = SWEEP_SECONDS
         self._sleeps = True
-        if self._inbox or self._unread or self._pool.finished:
+        if self._inbox or self._pool.finished:
             patience = 0
         elif self._pool.waiting:
             patience = BUSY_SECONDS / 10
@@ -103,8 +102,6 @@ class Worker(base.Worker):
             else:
                 key.data(events)
         self._sleeps = False
-        for _ in range(len(self._unread)):
-            self._unread.popleft().go_on()
         self._pool.reply()
         self._run_inbox()
         # Long responses, for a moment and in another order each time.
@@ -224,10 +221,6 @@ class Worker(base.Worker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-
-    def go_on_later(self, connection: Connection) -> None:
-        """Let others go first, before the next request of a connection."""
-        self._unread.append(connection)
 
     def _run_inbox(self) -> None:
         """Run the quick requests for a moment, and pass on the others."""
