@@ -14,15 +14,17 @@ from sqlalchemy import text
 
 import dev
 from config import Config
-from tests.stage.doors import Request, always_near
+from tests.stage.doors import always_near
 from tests.stage.people import Person, enrol
 from tests.stage.proxy import Proxy
 from tests.stage.waiting import until
 from tokenservice.auth.door import Door
 from tokenservice.extensions import db
 from tokenservice.onetime.nearness import Nearness
+from tokenservice.server.request import Request
 from tokenservice.web.app import report_unreadable
 from tokenservice.web.bodies import MAX_BODY_BYTES
+from tokenservice.web.responses import PlainResponse
 
 CREATE = b"/token/create"
 
@@ -51,7 +53,13 @@ def door_of(app: Flask) -> Door:
     return found
 
 
-def request(person: Person, *more: tuple[bytes, bytes], **changes: Any) -> Request:
+def request(
+    person: Person,
+    *more: tuple[bytes, bytes],
+    method: str = "POST",
+    target: bytes = CREATE,
+    body: bytes = b"{}",
+) -> Request:
     headers = [
         (b"host", b"localhost"),
         (b"authorization", person.headers["Authorization"].encode()),
@@ -60,23 +68,30 @@ def request(person: Person, *more: tuple[bytes, bytes], **changes: Any) -> Reque
         (b"x-forwarded-proto", b"https"),
         *more,
     ]
-    return dataclasses.replace(Request("POST", CREATE, headers, b"{}"), **changes)
+    made = Request(method, target, "1.1", headers, ("127.0.0.1", 1))
+    made.body = body
+    return made
 
 
 def is_shut(app: Flask, asked: Request) -> bool:
-    """Whether the door is, in both of its answers."""
+    """Whether the call does not come in, or is not quick."""
     door = door_of(app)
-    return not door.is_quick(asked) and door.answer(dataclasses.replace(asked)) is None
+    entered = door.enter(asked)
+    return entered is None or not door.is_quick(entered)
+
+
+def answered(app: Flask, asked: Request) -> PlainResponse | None:
+    """The response of the door in a thread that may not wait."""
+    entered = door_of(app).enter(asked)
+    assert entered
+    return door_of(app).answer(entered, waits=False)
 
 
 def test_a_known_caller_comes_in(site: Flask, near: None, known: Person) -> None:
-    asked = request(known)
-    assert door_of(site).is_quick(asked)
-    answered = door_of(site).answer(asked)
-    assert answered
-    assert answered[0] == 201
-    # A request that nobody asked about before is as good.
-    assert door_of(site).answer(request(known))
+    assert not is_shut(site, request(known))
+    response = answered(site, request(known))
+    assert response
+    assert response.status == 201
 
 
 def test_too_few_entries_of_the_proxies_are_reported(
@@ -87,7 +102,7 @@ def test_too_few_entries_of_the_proxies_are_reported(
     person = enrol(site.test_client().post)
     site.test_client().get("/auth/me", headers=person.headers)
     before = report_unreadable.cache_info().currsize
-    assert door_of(site).answer(request(person))
+    assert answered(site, request(person))
     assert report_unreadable.cache_info().currsize == before + 1
 
 
@@ -150,7 +165,7 @@ def test_only_verified_credentials_come_in(
 
 
 def test_a_caller_that_must_be_read_goes_through_flask(site: Flask, near: None) -> None:
-    """Guard: ``Callers.fresh``: first nobody has seen it, and later too long ago."""
+    """Guard: ``Callers.recall``: first nobody has seen it, and later too long ago."""
     person = enrol(site.test_client().post)
     assert is_shut(site, request(person))
     assert site.test_client().get("/auth/me", headers=person.headers).status_code == 200
@@ -252,7 +267,7 @@ def test_a_redis_that_is_far_is_not_quick(
         while calls < 20 or time.monotonic() - started < 1:
             assert client.post("/token/create", headers=person.headers).status_code == 201
             calls += 1
-            opened += door_of(site).is_quick(request(person))
+            opened += not is_shut(site, request(person))
         assert opened <= most * calls
 
 
@@ -272,12 +287,14 @@ def test_a_redis_that_hangs_costs_one_quick_call_its_time_limit(
 
             def comes_in() -> bool:
                 client.post("/token/create", headers=person.headers)
-                return door.is_quick(request(person))
+                return not is_shut(site, request(person))
 
             until(comes_in)
             proxy.hang()
+            entered = door.enter(request(person))
+            assert entered
             started = time.monotonic()
-            assert door.answer(request(person)) is None
+            assert door.answer(entered, waits=False) is None
             took = time.monotonic() - started
             assert 0.29 < took < 0.55  # One time limit, and not one for each of two trips.
         times = []
@@ -287,6 +304,10 @@ def test_a_redis_that_hangs_costs_one_quick_call_its_time_limit(
             times.append(time.monotonic() - started)
         assert sorted(times)[48] < 0.01
         proxy.mend()
+        # A thread that may wait makes the same call, which has been counted.
+        response = door.answer(entered, waits=True)
+        assert response
+        assert response.status == 201
 
 
 def test_a_postgres_that_hangs_delays_no_quick_call(
@@ -304,12 +325,12 @@ def test_a_postgres_that_hangs_delays_no_quick_call(
             times, deadline = [], time.monotonic() + 0.5
             while time.monotonic() < deadline:
                 started = time.monotonic()
-                asked = request(person)
-                if not door.is_quick(asked):
+                entered = door.enter(request(person))
+                if entered is None:
                     break  # No longer fresh.
-                answered = door.answer(asked)
-                assert answered
-                assert answered[0] == 201
+                response = door.answer(entered, waits=False)
+                assert response
+                assert response.status == 201
                 times.append(time.monotonic() - started)
             assert waiting.result().status_code == 503
         assert len(times) > 2

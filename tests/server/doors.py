@@ -10,18 +10,20 @@ from wsgi import app
 
 
 class Door:
-    """Token calls are quick. ``/sleep?S`` takes S seconds: in the loop, unless it is a POST."""
+    """``/sleep?S`` takes S seconds: in the loop, unless it is a POST."""
 
-    def is_quick(self, request: Request) -> bool:
-        return request.path.startswith(b"/token/") or (
-            request.path == b"/sleep" and request.method != "POST"
-        )
+    def enter(self, request: Request) -> Request | None:
+        return request if request.path == b"/sleep" else None
 
-    def answer(self, request: Request) -> tuple[int, Headers, bytes] | None:
-        if request.path != b"/sleep":
-            return None
-        time.sleep(float(request.query))
-        return 200, [("X-Request-ID", "slept")], request.query
+    def is_quick(self, entered: Request) -> bool:
+        return entered.method != "POST"
+
+    def answer(self, entered: Request, *, waits: bool) -> tuple[int, Headers, bytes]:
+        time.sleep(float(entered.query))
+        return 200, [("X-Request-ID", "slept")], entered.query
+
+    def is_hashing(self, request: Request) -> bool:
+        return request.path == b"/auth/login"
 
 
 app.extensions["Door"] = Door()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,30 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tokenservice.auth.door import Door
 from tokenservice.onetime import nearness
+from tokenservice.server.request import Request
 from tokenservice.web.problems import Problem
-
-
-@dataclasses.dataclass
-class Request:
-    """A whole request, with the members that the worker's own has."""
-
-    method: str
-    target: bytes
-    headers: list[tuple[bytes, bytes]]
-    body: bytes = b""
-    version: bytes = b"1.1"
-    peer: tuple[str, int] = ("127.0.0.1", 1)
-
-    @property
-    def path(self) -> str:
-        return self.target.partition(b"?")[0].decode("latin-1")
-
-    @property
-    def query(self) -> bytes:
-        return self.target.partition(b"?")[2]
-
-    def get(self, name: bytes) -> bytes | None:
-        return dict(self.headers).get(name)
 
 
 def request_of(environ: WSGIEnvironment) -> Request:
@@ -51,15 +28,18 @@ def request_of(environ: WSGIEnvironment) -> Request:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     target, query = environ["REQUEST_URI"], environ["QUERY_STRING"]
-    return Request(
+    request = Request(
         environ["REQUEST_METHOD"],
         (f"{target.partition('?')[0]}?{query}" if query else target).encode("latin-1"),
+        "1.1",
         [
             (name.lower().replace("_", "-").encode(), value.encode("latin-1"))
             for name, value in fields.items()
         ],
-        body,
+        ("127.0.0.1", 1),
     )
+    request.body = body
+    return request
 
 
 class Doors:
@@ -76,12 +56,14 @@ class Doors:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = request_of(environ)
-        if request.path.startswith("/token"):
+        if request.path.startswith(b"/token"):
             self._meet(environ)
-        if not self._door.is_quick(request) or (found := self._door.answer(request)) is None:
+        if (entered := self._door.enter(request)) is None:
             self.passed["flask"] += 1
             return self._flask(environ, start_response)
         self.passed["direct"] += 1
+        found = self._door.answer(entered, waits=True)
+        assert found
         status, headers, body = found
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]

@@ -1,4 +1,4 @@
-"""The direct door: calls that are sure to be quick, without Flask around them.
+"""The direct door: token calls of known callers, without Flask around them.
 
 It knows only the plans that it is given, and only callers that authentication has verified a moment
 ago: everything else is denied by going through Flask, which stays the reference. What a call does,
@@ -11,7 +11,9 @@ import contextvars
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask
 
@@ -48,11 +50,13 @@ class Request(Protocol):
     """A whole request, as the worker has read it.
 
     :ivar target: the target of its first line, as it is
+    :ivar path: the path in it, as it is
     :ivar headers: names in lower case, and values
     """
 
     method: str
     target: bytes
+    path: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
 
@@ -68,8 +72,19 @@ class Inside(threading.local):
         self.context.run(app.app_context().push)
 
 
-#: The plan of a quick call, what its path gives, and the call with its caller.
-Entered = tuple[Plan, Mapping[str, str], Call]
+@dataclass(slots=True)
+class Entered:
+    """A call that came in by the door.
+
+    :ivar in_path: the values in its path
+    :ivar is_counted: whether its limit has counted it
+    """
+
+    plan: Plan
+    in_path: Mapping[str, str]
+    call: Call
+    body: bytes
+    is_counted: bool = False
 
 
 class Door:
@@ -93,6 +108,11 @@ class Door:
         self._plans: dict[tuple[str, bytes], Plan] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
         self._needs: dict[str, list[Connection]] = {}
+        self._hashing = {
+            rule.rule.encode()
+            for rule in app.url_map.iter_rules()
+            if hasattr(app.view_functions[rule.endpoint], "is_hashing")
+        }
         for plan in plans:
             is_off = getattr(config, f"rate_limit_{plan.limit}") == "off"
             self._needs[plan.limit] = [engine] if is_off else [engine, counting]
@@ -101,53 +121,15 @@ class Door:
             else:
                 self._plans[plan.method, plan.path.encode()] = plan
 
-    def is_quick(self, request: Request) -> bool:
-        """Whether a call may run in a thread that must not wait: in doubt it may not.
+    def enter(self, request: Request) -> Entered | None:
+        """Let a planned call of a known caller in; None where it has to go through Flask.
 
-        Its credentials are verified and its account is fresh, both in memory; and Redis is near.
+        Its credentials are verified and its account is fresh, both in memory.
         """
-        return self._enter(request) is not None
-
-    def answer(self, request: Request) -> PlainResponse | None:
-        """Make a quick call; None where it has to go through Flask.
-
-        :returns: status, header fields in their order, and body
-        """
-        entered = self._enter(request)
-        return self._inside.context.run(self._answer, request, *entered) if entered else None
-
-    def _answer(
-        self, request: Request, plan: Plan, in_path: Mapping[str, str], asked: Call
-    ) -> PlainResponse | None:
-        if self._trusted_proxies and "HTTP_X_FORWARDED_FOR" in asked.given:
-            forwarded(asked.given["HTTP_X_FORWARDED_FOR"], self._trusted_proxies)
-        current.set(asked)
-        try:
-            response = self._perform(plan, in_path, asked, request)
-            if response:
-                complete(asked, response.status, response.headers)
-        finally:
-            current.set(None)
-        return response
-
-    def _perform(
-        self, plan: Plan, in_path: Mapping[str, str], asked: Call, request: Request
-    ) -> PlainResponse | None:
-        try:
-            count(plan.limit, asked.caller.id)
-            if not self._is_near(plan):
-                return None  # The count waited for a Redis that hangs: the engine would too.
-            return perform(plan, asked, in_path, dict, lambda: request.body)
-        except Exception as error:  # noqa: BLE001 - Flask makes a problem of any error too
-            return describe(explanations(error))
-
-    def _enter(self, request: Request) -> Entered | None:
         found = self._find(request.method, request.target)
-        if found is None:
+        if found is None or len(request.body) > MAX_BODY_BYTES:
             return None
         plan, in_path = found
-        if not self._is_near(plan) or len(request.body) > MAX_BODY_BYTES:
-            return None
         if plan.seeks_accounts and ADDRESS.search(request.body):
             return None
         given = self._read(request.headers)
@@ -158,7 +140,49 @@ class Door:
             return None
         asked = Call(plan.method, plan.endpoint, given)
         asked.caller = caller
-        return plan, in_path, asked
+        return Entered(plan, in_path, asked, request.body)
+
+    def is_quick(self, entered: Entered) -> bool:
+        """Whether the call may run in a thread that must not wait: in doubt it may not."""
+        return all(connection.is_near for connection in self._needs[entered.plan.limit])
+
+    def answer(self, entered: Entered, *, waits: bool) -> PlainResponse | None:
+        """Make the call.
+
+        :param waits: whether this thread may wait
+        :returns: status, header fields in their order, and body; None where it would have to wait
+            after all, and the call is to be made by a thread that may
+        """
+        return self._inside.context.run(self._answer, entered, waits)
+
+    def _answer(self, entered: Entered, waits: bool) -> PlainResponse | None:
+        asked = entered.call
+        if self._trusted_proxies and "HTTP_X_FORWARDED_FOR" in asked.given:
+            forwarded(asked.given["HTTP_X_FORWARDED_FOR"], self._trusted_proxies)
+        current.set(asked)
+        try:
+            response = self._perform(entered, waits)
+            if response:
+                complete(asked, response.status, response.headers)
+        finally:
+            current.set(None)
+        return response
+
+    def _perform(self, entered: Entered, waits: bool) -> PlainResponse | None:
+        plan, asked = entered.plan, entered.call
+        try:
+            if not entered.is_counted:
+                entered.is_counted = True
+                count(plan.limit, asked.caller.id)
+            if not waits and not self.is_quick(entered):
+                return None  # The count waited for a Redis that hangs: the engine would too.
+            return perform(plan, asked, entered.in_path, dict, lambda: entered.body)
+        except Exception as error:  # noqa: BLE001 - Flask makes a problem of any error too
+            return describe(explanations(error))
+
+    def is_hashing(self, request: Request) -> bool:
+        """Whether the view of a request waits for the hash of a password."""
+        return unquote_to_bytes(request.path) in self._hashing
 
     def _find(self, method: str, target: bytes) -> tuple[Plan, Mapping[str, str]] | None:
         """The plan of a target in its documented spelling, without a query."""
@@ -191,9 +215,6 @@ class Door:
         user_id = verified.subject(credentials)
         caller = callers.recall(user_id) if user_id else None
         return caller if caller and caller.is_active else None
-
-    def _is_near(self, plan: Plan) -> bool:
-        return all(connection.is_near for connection in self._needs[plan.limit])
 
     def _pattern(self, path: str) -> re.Pattern[str]:
         """A rule of Flask as a regular expression, with the converters of the app."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 from tokenservice.server.request import Request
 from tokenservice.server.wsgi import Answer
@@ -42,46 +43,52 @@ class Job:
     """A request that waits, or runs.
 
     :ivar reply: takes the answer, in the thread of the loop
+    :ivar begun: what the door knows of it, if the loop has begun with it
     """
 
     request: Request
     arrived: float
     reply: Callable[[Answer], None]
     answer: Answer | None = None
+    begun: Any = None
 
 
 class Pool:
-    """A few threads that take the oldest job each.
+    """Threads that take the oldest job each, started as they are needed.
 
     A job that waits for too long is given up, and never begun.
 
+    :param most: the number of threads
     :param run: answers a request
     :param wake: called by a thread once there are answers to collect
     """
 
     def __init__(
-        self, threads: int, run: Callable[[Request], Answer], wake: Callable[[], None]
+        self, name: str, most: int, run: Callable[[Job], Answer], wake: Callable[[], None]
     ) -> None:
-        self._run, self._wake = run, wake
+        self._name, self._most, self._run, self._wake = name, most, run, wake
+        self._started = 0
         self.waiting: deque[Job] = deque()
         self.finished: deque[Job] = deque()
         self.unfinished = 0
         self._patience = Patience(BURST_SECONDS)
         # One ticket for each job, and some more: a thread whose job was given up finds none.
         self._tickets: SimpleQueue[None] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=self._work, name=f"pool-{number}", daemon=True).start()
 
     def add(self, job: Job) -> None:
         self.unfinished += 1
         self.waiting.append(job)
         self._tickets.put(None)
+        if self._started < min(self._most, self.unfinished):
+            self._started += 1
+            name = f"{self._name}-{self._started}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
             self._tickets.get()
             if job := self._take():
-                job.answer = self._run(job.request)
+                job.answer = self._run(job)
                 self.finished.append(job)
                 self._wake()
 

@@ -29,9 +29,12 @@ from tokenservice.server.framing import Framing
 from tokenservice.server.pool import BUSY_SECONDS, Job, Patience, Pool
 from tokenservice.server.refusals import Shedding, refusal
 from tokenservice.server.request import Fields, Request
-from tokenservice.server.wsgi import Answer, call, environ_of, fixed_environ, status_line
+from tokenservice.server.wsgi import Answer, answer_of, call, environ_of, fixed_environ
 from tokenservice.web.bodies import MAX_BODY_BYTES
 
+#: The most logins and registrations that wait for a hash. They wait in a queue of their own, which
+#: is bounded by time; beyond so many they wait for a thread first.
+HASHING_THREADS = 64
 #: Connections accepted at a time: more would leave none to the other workers. A worker in which
 #: requests wait takes more, because what is not accepted waits too, and nobody sees for how long.
 ACCEPTED_AT_ONCE, ACCEPTED_IF_BUSY = 4, 256
@@ -74,7 +77,9 @@ class Worker(base.Worker):
         self._door: Door | None = getattr(self.wsgi, "extensions", {}).get("Door")
         self._patience = Patience(QUICK_BURST_SECONDS)
         self._shedding = Shedding(self.refuse)
-        self._pool = Pool(self.cfg.threads, self.respond, self.wake)
+        self._pool = Pool("pool", self.cfg.threads, self.respond, self.wake)
+        self._hashing = Pool("hashing", HASHING_THREADS, self.respond, self.wake)
+        self._pools = (self._pool, self._hashing)
         self._sleeps = self._listens = False
         self._sweep_at = 0.0
         self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._empty_pipe)
@@ -91,9 +96,9 @@ class Worker(base.Worker):
         """Do all that can be done now; if there is nothing, wait for it for a moment."""
         patience = SWEEP_SECONDS
         self._sleeps = True
-        if self._inbox or self._pool.finished:
+        if self._inbox or any(pool.finished for pool in self._pools):
             patience = 0
-        elif self._pool.waiting:
+        elif any(pool.waiting for pool in self._pools):
             patience = BUSY_SECONDS / 10
         writable = []
         for key, events in self.selector.select(patience):
@@ -102,7 +107,8 @@ class Worker(base.Worker):
             else:
                 key.data(events)
         self._sleeps = False
-        self._pool.reply()
+        for pool in self._pools:
+            pool.reply()
         self._run_inbox()
         # Long responses, for a moment and in another order each time.
         until = time.monotonic() + SLICE_SECONDS / 10
@@ -112,8 +118,9 @@ class Worker(base.Worker):
             if time.monotonic() > until:
                 break
         now = time.monotonic()
-        for job in self._pool.overdue(now):
-            job.reply(self._shedding.answer(job.request))
+        for pool in self._pools:
+            for job in pool.overdue(now):
+                job.reply(self._shedding.answer(job.request))
         if now >= self._sweep_at:
             self._sweep(now)
 
@@ -128,7 +135,7 @@ class Worker(base.Worker):
         now = time.monotonic()
         for connection in self.resting:
             connection.hurry(now + LINGER_SECONDS)
-        while (self.connections or self._pool.unfinished) and (
+        while (self.connections or any(pool.unfinished for pool in self._pools)) and (
             time.monotonic() < now + self.cfg.graceful_timeout
         ):
             self.turn()
@@ -149,7 +156,7 @@ class Worker(base.Worker):
                     self.selector.unregister(listener)
 
     def _accept(self, listener: socket.socket, _: int) -> None:
-        is_busy = self._inbox or self._pool.waiting
+        is_busy = self._inbox or any(pool.waiting for pool in self._pools)
         for _ in range(ACCEPTED_IF_BUSY if is_busy else ACCEPTED_AT_ONCE):
             if not self._accept_from(listener):
                 return
@@ -228,28 +235,40 @@ class Worker(base.Worker):
         while self._inbox:
             job = self._inbox.popleft()
             now = time.monotonic()
-            if not self._is_quick(job.request):
-                self._pool.add(job)
-            elif job.arrived < self._patience.end(self._inbox, now):
+            if job.arrived < self._patience.end(self._inbox, now):
                 job.reply(self._shedding.answer(job.request))
-            else:
-                job.reply(self.respond(job.request))
+            elif answer := self._at_once(job):
+                job.reply(answer)
                 if now > until:
                     return
+            else:
+                self._pool_of(job).add(job)
 
-    def _is_quick(self, request: Request) -> bool:
+    def _at_once(self, job: Job) -> Answer | None:
+        """Answer what is quick; None where it has to wait for a thread."""
+        if self._door is None:
+            return None
         try:
-            return self._door is not None and self._door.is_quick(request)
-        except Exception:
-            self.log.exception("The door failed.")
-            return False
+            entered = self._door.enter(job.request)
+            if entered is None or not self._door.is_quick(entered):
+                return None
+            job.begun = entered
+            found = self._door.answer(entered, waits=False)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            return self.refuse(error, job.request.headers)
+        return answer_of(found) if found else None
 
-    def respond(self, request: Request) -> Answer:
-        """Run the application, in any thread."""
+    def _pool_of(self, job: Job) -> Pool:
+        is_hashing = self._door is not None and self._door.is_hashing(job.request)
+        return self._hashing if is_hashing else self._pool
+
+    def respond(self, job: Job) -> Answer:
+        """Run the application, in a thread that may wait."""
+        request = job.request
         try:
-            if self._door and (found := self._door.answer(request)):
-                status, headers, body = found
-                return Answer(status_line(status), headers, body)
+            entered = job.begun or (self._door and self._door.enter(request))
+            if entered and self._door and (found := self._door.answer(entered, waits=True)):
+                return answer_of(found)
             return call(self.wsgi, environ_of(request, self._fixed))
         except Exception as error:  # noqa: BLE001 - it is logged
             return self.refuse(error, request.headers)

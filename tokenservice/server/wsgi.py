@@ -178,3 +178,9 @@ def date(second: int) -> str:
 def status_line(status: int) -> str:
     """A status with its reason phrase."""
     return f"{status} {http.HTTPStatus(status).phrase}"
+
+
+def answer_of(response: tuple[int, Headers, bytes]) -> Answer:
+    """A response of the door."""
+    status, headers, body = response
+    return Answer(status_line(status), headers, body)
