@@ -1,4 +1,4 @@
-"""Requests that gunicorn refuses before the app sees them."""
+"""Requests that are refused before the app sees them."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_malformed_http_is_refused_and_the_connection_closed(
 ) -> None:
     """S42, S44: gunicorn refuses these before the app, once, with a 4xx and no version.
 
-    Guard: ``worker.Worker``. gunicorn's own refusals are HTML, repeat the request, and are a 501
-    for an unknown coding.
+    Guard: ``refusals.refusal``. gunicorn's own are HTML, repeat the request, and are a 501 for an
+    unknown coding.
     """
     received = raw(service, request_bytes)
     assert received.count(b"HTTP/1.1 ") == 1
@@ -96,7 +96,7 @@ def test_malformed_http_is_refused_and_the_connection_closed(
     ids=["no size", "no end", "a bad trailer", "cut chunks", "a cut body", "a lost body"],
 )
 def test_an_incomplete_body_is_refused(service: Service, fields: list[str], body: bytes) -> None:
-    """S44, RFC 9112 section 8. Guard: ``refuse_cut_body``; else a 500, or a token."""
+    """S44, RFC 9112 section 8. Guard: ``CutBody`` in framing.py; else no response, or a token."""
     with httpx.Client(base_url=service.url, timeout=30) as http:
         person = enrol(http.post)
     credentials = f"Authorization: {person.headers['Authorization']}"

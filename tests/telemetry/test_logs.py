@@ -304,7 +304,7 @@ def test_lines_of_concurrent_writers_stay_whole(logged: Logged, someone: Person)
 def test_an_unreadable_request_is_not_logged(level: str, serve: Callable[..., Service]) -> None:
     """After too small a Content-Length it is the rest of a body, with a password in it.
 
-    Guards: ``worker.Worker.handle_error``, and the level of "gunicorn.error" in ``logs.py``.
+    Guards: ``refusals.refusal``, and the level of "gunicorn.error" in ``logs.py``.
     """
     requests = [
         b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}, canaria\r\n\r\n",

@@ -133,7 +133,7 @@ def complete(
     for parameter in query:
         parameter["allowEmptyValue"] = True  # A parameter without a value is as none.
     if query:
-        # A query can make an address longer than gunicorn takes, see server/worker.py.
+        # A query can make an address longer than the service takes, see server/framing.py.
         responses["414"] = problems(["bad_request"])["400"]
         examples = responses["414"]["content"][MEDIA_TYPE]["examples"]
         examples["bad_request"]["value"]["status"] = 414
