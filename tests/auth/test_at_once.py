@@ -122,9 +122,9 @@ def test_eight_logins_of_one_account_at_once_succeed_within_three_seconds(
 def test_token_calls_go_on_beside_logins_that_wait(
     serve: Callable[..., Service], forty: list[dict[str, str]]
 ) -> None:
-    """Where threads are left for them."""
+    """Guard: ``Worker._hashing``, threads of their own."""
     with (
-        serve(web_concurrency=1, web_threads=64) as service,
+        serve(web_concurrency=1) as service,
         httpx.Client(base_url=service.url, timeout=30) as http,
         ThreadPoolExecutor(1) as beside,
     ):
