@@ -20,13 +20,14 @@ class Call:
     :ivar event: the event of its line in the log, and ``facts`` the other members
     :ivar caller: the account behind it, once that is known
     :ivar is_consuming: whether it presents a token to use it
+    :ivar quota: that of the limit that counts it, and ``counted`` the count
     :ivar verdicts: the verdicts of its limits, by name
     :ivar is_complete: whether its response is counted and in the log
     """
 
     __slots__ = (
         *("method", "endpoint", "given", "is_quiet", "started", "event", "facts", "request_id"),
-        *("caller", "is_consuming", "verdicts", "counted", "is_complete"),
+        *("caller", "is_consuming", "verdicts", "quota", "counted", "is_complete"),
     )
 
     def __init__(
@@ -48,6 +49,7 @@ class Call:
         self.caller: Any = None
         self.is_consuming = False
         self.verdicts: dict[str, Any] = {}
+        self.quota = 0
         self.counted: Any = None
         self.is_complete = False
 

@@ -20,22 +20,13 @@ from typing import Any, NamedTuple
 from tokenservice.onetime.connection import Connection, Script
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.web.attempts import ATTEMPT, FAIL, GIVE_BACK, SECOND, UNSETTLED_SECONDS
+from tokenservice.web.permits import COUNT, Permits, handful
 
 KEY_PREFIX = "rate:"
 ASK_AGAIN_SECONDS = 0.5
 SLOTS = 2**16
 KNOWN_NETWORKS = 10
 KNOWN_SECONDS = 30 * 86_400
-
-COUNT = """
-local count = redis.call('INCRBY', KEYS[1], 1)
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then
-  left = tonumber(ARGV[1])
-  redis.call('PEXPIRE', KEYS[1], left)
-end
-return { count, left }
-"""
 
 SCRIPTS = (COUNT, ATTEMPT, FAIL, GIVE_BACK)
 
@@ -114,6 +105,7 @@ class Counters:
     ) -> None:
         self._count, self._attempt, self._fail, self._give_back = map(connection.script, SCRIPTS)
         self._memory = Memory(workers)
+        self._permits = Permits()
         self._secret = hashlib.sha256(b"limits\0" + secret).digest()
         self._timed = timed
         self._away_until = 0.0
@@ -122,12 +114,19 @@ class Counters:
         """The name of an address in Redis: a keyed hash."""
         return hashlib.blake2b(text.encode(), key=self._secret, digest_size=8).hexdigest()
 
-    def add(self, key: str, seconds: int) -> tuple[int, float]:
+    def add(self, key: str, seconds: int, quota: int) -> tuple[int, float]:
         """Count a call under ``key``; return the count and the seconds left of its window."""
-        told = self._ask(self._count, [key], seconds * 1000)
+        if kept := self._permits.take(key):
+            return kept
+        # From before the call, so that no permit outlives its window.
+        now = time.monotonic()
+        told = self._ask(self._count, [key], seconds * 1000, handful(quota), quota)
         if told is None:
             return self._memory.add(key, seconds)
-        return told[0], told[1] / 1000
+        last, left, taken = told[0], told[1] / 1000, told[2]
+        if taken > 1:
+            self._permits.keep(key, last - taken + 2, last, now + left)
+        return last - taken + 1, left
 
     def attempt(self, logs: Sequence[Log], network: str = "", networks: str = "") -> Attempt:
         """Count an attempt in each of ``logs``, or in none where one is full.

@@ -43,7 +43,8 @@ class CountersStorage(Storage):
     base_exceptions = StoreUnavailable
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        call().counted = counted = counters.add(key, expiry)
+        counting = call()
+        counting.counted = counted = counters.add(key, expiry, counting.quota)
         return counted[0]
 
     def get(self, key: str) -> int:
@@ -103,6 +104,7 @@ def count(name: str, key: str) -> None:
     if words == "off":
         return
     rate = parsed(words)
+    call().quota = rate.amount  # Flask-Limiter does not tell its storage.
     passed = limiter.limiter.hit(rate, key, name)
     counted, left = call().counted
     remaining, room_at = max(0, rate.amount - counted), time.monotonic() + left
