@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from tokenservice import create_app
 from tokenservice.extensions import db
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
+#: The apps that keep their connections, each a few of the hundred that Postgres takes.
+CONNECTED_APPS = 12
 #: The number of slow tests left out.
 SLOW_LEFT = pytest.StashKey[int]()
 
@@ -92,9 +95,14 @@ def config(postgres: dev.Postgres, redis_server: dev.Redis) -> Config:
 @pytest.fixture(scope="session")
 def make_app(config: Config) -> Callable[..., Flask]:
     """Build an app with some settings changed."""
+    made = deque[Flask]()
 
     def make(**changes: Any) -> Flask:
-        return create_app(dataclasses.replace(config, **changes))
+        made.append(create_app(dataclasses.replace(config, **changes)))
+        if len(made) > CONNECTED_APPS:
+            with made.popleft().app_context():
+                db.engine.dispose()
+        return made[-1]
 
     return make
 

@@ -297,7 +297,7 @@ def test_logins_beyond_the_capacity_for_hashing_get_a_503(make_app: Callable[...
     assert refused
     for response in refused:
         assert (response.status_code, response.json["code"]) == (503, "busy")
-        assert response.headers["Retry-After"] == "1"
+        assert 1 <= int(response.headers["Retry-After"]) < 60
 
 
 @needs(sys.platform == "linux", "only Linux gives a thread a priority")

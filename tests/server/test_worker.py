@@ -178,10 +178,10 @@ def test_a_client_that_does_not_read_is_left(door: Service) -> None:
 
 def peer_of(connection: socket.socket, worker: int) -> str:
     """The worker's end of a connection, as a name among its descriptors."""
-    port = connection.getsockname()[1]
+    ends = [connection.getpeername()[1], connection.getsockname()[1]]
     for line in Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]:
         row = line.split()
-        if int(row[2].rpartition(":")[2], 16) == port and row[9] != "0":
+        if [int(end.rpartition(":")[2], 16) for end in row[1:3]] == ends and row[9] != "0":
             return f"socket:[{row[9]}]"
     return "none"
 

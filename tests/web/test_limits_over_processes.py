@@ -22,7 +22,12 @@ pytestmark = pytest.mark.usefixtures("counters")
 @pytest.fixture(scope="module")
 def two_workers(serve: Callable[..., Service], own_redis: dev.Redis) -> Iterator[httpx.Client]:
     """A client of a limited service, with a new connection for each call."""
-    settings = {**DEFAULTS, "rate_limit_create": "50 per minute", "redis_url": own_redis.url}
+    settings = {
+        **DEFAULTS,
+        "rate_limit_create": "50 per minute",
+        "rate_limit_validate": "200 per minute",
+        "redis_url": own_redis.url,
+    }
     with (
         serve(web_concurrency=2, **settings) as running,
         httpx.Client(base_url=running.url, timeout=30, headers={"Connection": "close"}) as http,
@@ -39,6 +44,23 @@ def test_the_limit_is_exact_over_processes(two_workers: httpx.Client) -> None:
 
     with ThreadPoolExecutor(32) as threads:
         assert Counter(threads.map(create, range(200))) == {201: 50, 429: 150}
+
+
+def test_a_large_limit_admits_no_call_more(two_workers: httpx.Client) -> None:
+    """Of 400 concurrent calls under a limit of 200, which workers count by fours up to its half.
+
+    Permits that the one has left do not serve the callers of the other.
+    """
+    someone = enrol(two_workers.post)
+    token = {"token": "ott_" + "0" * 44}
+
+    def validate(_: int) -> int:
+        return two_workers.post("/token/validate", headers=someone.headers, json=token).status_code
+
+    with ThreadPoolExecutor(32) as threads:
+        statuses = Counter(threads.map(validate, range(400)))
+    assert 197 <= 400 - statuses[429] <= 200
+    assert len(statuses) == 2
 
 
 def guess(two_workers: httpx.Client, correo: str) -> int:
