@@ -156,6 +156,15 @@ class Measured(Service):
             time.sleep(0.1)
         time.sleep(1)  # for what is still queued
 
+    def responds(self) -> bool:
+        """Whether /readyz is 200: an older revision, or a peer, knows no probe for each store."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            with contextlib.closing(connection):
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == http.HTTPStatus.OK
+        return False
+
     def memory(self) -> float:
         """Resident memory of its largest process, in MB."""
         return max(resident(pid) for pid in family(self))
@@ -171,19 +180,7 @@ class Floor(Measured):
         """Do nothing: the floor has no accounts."""
 
 
-class Peer(Measured):
-    """A server of another design."""
-
-    def responds(self) -> bool:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            with contextlib.closing(connection):
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == http.HTTPStatus.OK
-        return False
-
-
-class FastapiSeed(Peer):
+class FastapiSeed(Measured):
     kind = "fastapi_seed"
 
     @staticmethod
@@ -197,7 +194,7 @@ class FastapiSeed(Peer):
         return [str(PEER_A / "bin/python"), *server, *where, app]
 
 
-class BetterAuth(Peer):
+class BetterAuth(Measured):
     kind = "better_auth"
     paths = "/api/auth/one-time-token"
     calls = Calls(f"GET {paths}/generate", f"POST {paths}/verify")
@@ -220,7 +217,7 @@ class BetterAuth(Peer):
         self.headers = f"Cookie: {session}\r\nOrigin: http://127.0.0.1:{self.port}\r\n"
 
 
-class FastifyGetdel(Peer):
+class FastifyGetdel(Measured):
     kind = "fastify_getdel"
 
     @staticmethod
