@@ -122,7 +122,7 @@ def use_every_operation(url: str, shards: int = 1) -> None:
         Counters(opened, workers=1, secret=b"", timed=lambda _: contextlib.nullcontext())
         for _ in range(2)
     )
-    assert [one.add(ana.id, 60)[0], other.add(ana.id, 60)[0]] == [1, 2]
+    assert [one.add(ana.id, 60, 10)[0], other.add(ana.id, 60, 10)[0]] == [1, 2]
     tag = f"{{{ana.id}}}"
     logs = [Log("login", f"a:{tag}", 5, 5, 60), Log("login-correo", f"b:{tag}", 9, 0, 60)]
     failed = [one.attempt(logs, network, tag) for network in ("here", "there")]

@@ -7,7 +7,7 @@ exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text())  # noqa: S102
 from tokenservice.web import counters  # noqa: E402
 
 
-def add(self: counters.Counters, key: str, seconds: int) -> tuple[int, float]:
+def add(self: counters.Counters, key: str, seconds: int, _: int) -> tuple[int, float]:
     client, key = self._count.connection.client, counters.KEY_PREFIX + key
     count = int(client.get(key) or 0) + 1
     client.set(key, count, ex=seconds)
