@@ -146,15 +146,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Popu
 def test_the_time_of_a_verb_does_not_grow_with_the_records(
     verb: str, servers: dict[str, Populated]
 ) -> None:
-    """With 100,000 records and with 1,000: a scan would show. 10 µs are for the clock.
+    """With 100,000 records and with 1,000: a scan would be 100 times slower, a square root 10.
 
-    The fastest tenth is compared: a scan is in each call, and a busy neighbour only in some.
+    The fastest tenth is compared: a scan is in each call, and a busy neighbour only in some. A
+    neighbour that empties the processor's cache slows all calls of the larger server, which does
+    not fit into it: up to 2.8 times. 10 µs are for the clock.
     """
     times = measure({name: calls_of(verb, ours) for name, ours in servers.items()}, servers)
     # A list is two scripts, and a create is followed by a sweep now and then.
     assert all(len(measured) >= CALLS for measured in times.values())
     few, many = (statistics.quantiles(measured, n=10)[0] for measured in times.values())
-    assert many <= 2 * few + 10
+    assert many <= 5 * few + 10
     assert many < (2000 if verb == "list" else 500)
 
 
