@@ -188,7 +188,7 @@ def peer_of(connection: socket.socket, worker: int) -> str:
 
 @pytest.mark.slow
 def test_the_longest_idle_makes_room(serve: Callable[..., Service]) -> None:
-    """Guard: ``_accept_from``. No new connection is refused, and none with a request is closed."""
+    """Guard: ``_accept``. No new connection is refused, and none with a request is closed."""
     with (
         serve(web_concurrency=1, GUNICORN_CMD_ARGS=f"{DOOR} --worker-connections 10") as service,
         contextlib.ExitStack() as opened,

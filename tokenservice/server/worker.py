@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import random
 import selectors
@@ -15,7 +16,6 @@ import socket
 import sys
 import time
 from collections import deque
-from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -26,6 +26,7 @@ from tokenservice.server.bounds import bounds_of, raise_limit_of_files, unsuppor
 from tokenservice.server.connection import LINGER_SECONDS, Connection
 from tokenservice.server.door import Door
 from tokenservice.server.framing import Framing
+from tokenservice.server.listeners import LEFT_TO_OTHERS_SECONDS, Balance, Listeners
 from tokenservice.server.pool import BUSY_SECONDS, Job, Patience, Pool
 from tokenservice.server.refusals import Shedding, refusal
 from tokenservice.server.request import Fields, Request
@@ -35,9 +36,6 @@ from tokenservice.web.bodies import MAX_BODY_BYTES
 #: The most logins and registrations that wait for a hash. They wait in a queue of their own, which
 #: is bounded by time; beyond so many they wait for a thread first.
 HASHING_THREADS = 64
-#: Connections accepted at a time: more would leave none to the other workers. A worker in which
-#: requests wait takes more, because what is not accepted waits too, and nobody sees for how long.
-ACCEPTED_AT_ONCE, ACCEPTED_IF_BUSY = 4, 256
 #: The time for which quick requests are run before the sockets are looked at again.
 SLICE_SECONDS = 0.01
 #: The longest wait of a quick request, after a moment in which the loop or Redis stood still.
@@ -57,6 +55,9 @@ class Worker(base.Worker):
     :ivar resting: the open connections whose request is not being answered, the longest unchanged
         first
     """
+
+    alive: bool
+    balance = Balance()  # It is made before the fork.
 
     @classmethod
     def check_config(cls, cfg: Config, log: Any) -> None:
@@ -84,25 +85,32 @@ class Worker(base.Worker):
         self._pool = Pool("pool", self.cfg.threads, self.respond, self.wake)
         self._hashing = Pool("hashing", HASHING_THREADS, self.respond, self.wake)
         self._pools = (self._pool, self._hashing)
-        self._sleeps = self._listens = False
+        self._sleeps = False
         self._sweep_at = 0.0
         self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._empty_pipe)
         many = self.cfg.workers > 1
         self._fixed = fixed_environ(self.sockets[0].getsockname(), sys.stderr, is_one_of_many=many)
+        self.balance.join(self.age)
+        self._listeners = Listeners(
+            self.sockets, self.selector, self.balance, self.connections, self._accept
+        )
         for listener in self.sockets:
-            listener.setblocking(False)
             if hasattr(socket, "TCP_NOTSENT_LOWAT") and listener.family != socket.AF_UNIX:
                 # Its connections inherit it. The kernel would keep megabytes for a slow reader.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        self._listen(True)
+        self._listeners.listen(True)
 
     def turn(self) -> None:
         """Do all that can be done now; if there is nothing, wait for it for a moment."""
         patience = SWEEP_SECONDS
         self._sleeps = True
+        is_waiting = any(pool.waiting for pool in self._pools)
+        self._listeners.is_busy = is_waiting or bool(self._inbox)
         if self._inbox or any(pool.finished for pool in self._pools):
             patience = 0
-        elif any(pool.waiting for pool in self._pools):
+        elif self._listeners.takes_at < math.inf:
+            patience = LEFT_TO_OTHERS_SECONDS
+        elif is_waiting:
             patience = BUSY_SECONDS / 10
         writable = []
         for key, events in self.selector.select(patience):
@@ -122,6 +130,8 @@ class Worker(base.Worker):
             if time.monotonic() > until:
                 break
         now = time.monotonic()
+        if now >= self._listeners.takes_at:
+            self._listeners.take_what_is_left()
         for pool in self._pools:
             for job in pool.overdue(now):
                 job.reply(self._shedding.answer(job.request))
@@ -130,12 +140,7 @@ class Worker(base.Worker):
 
     def leave(self) -> None:
         """Finish what has begun, and answer the requests that arrive at the last moment."""
-        for listener in self.sockets:
-            while self._accept_from(listener):
-                pass
-        self._listen(False)
-        for listener in self.sockets:
-            listener.close()
+        self._listeners.close()
         now = time.monotonic()
         for connection in self.resting:
             connection.hurry(now + LINGER_SECONDS)
@@ -149,27 +154,12 @@ class Worker(base.Worker):
 
     # Connections.
 
-    def _listen(self, listens: bool) -> None:
-        if listens != self._listens:
-            self._listens = listens
-            for listener in self.sockets:
-                if listens:
-                    accept = partial(self._accept, listener)
-                    self.selector.register(listener, selectors.EVENT_READ, accept)
-                else:
-                    self.selector.unregister(listener)
-
-    def _accept(self, listener: socket.socket, _: int) -> None:
-        is_busy = self._inbox or any(pool.waiting for pool in self._pools)
-        for _ in range(ACCEPTED_IF_BUSY if is_busy else ACCEPTED_AT_ONCE):
-            if not self._accept_from(listener):
-                return
-
-    def _accept_from(self, listener: socket.socket) -> bool:
+    def _accept(self, listener: socket.socket) -> bool:
         """Take a connection, and close the one that has been unchanged for longest for it."""
         is_full = len(self.connections) >= self.most
         if is_full and not self.resting:
-            self._listen(False)  # Until one of those whose request is being answered ends.
+            # Until one of those whose request is being answered ends.
+            self._listeners.listen(False)
             return False
         try:
             client, address = listener.accept()
@@ -184,6 +174,7 @@ class Worker(base.Worker):
         peer = address[:2] if isinstance(address, tuple) else ("", 0)
         bounds = self._believing if self._is_trusted(peer[0]) else self._bounds
         self.connections.add(Connection(self, client, Framing(bounds, peer)))
+        self.balance.tell(len(self.connections))
         return True
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019 - there is one worker in a process
@@ -208,11 +199,14 @@ class Worker(base.Worker):
     def forget(self, connection: Connection) -> None:
         self.resting.pop(connection, None)
         self.connections.discard(connection)
-        if not self._listens and self.alive:
-            self._listen(True)
+        if self.alive:
+            self.balance.tell(len(self.connections))
+            self._listeners.listen(True)
 
     def _sweep(self, now: float) -> None:
         self.notify()
+        if self.alive:
+            self.balance.tell(len(self.connections))
         self._shedding.report()
         overdue = [connection for connection in self.resting if connection.deadline <= now]
         for connection in overdue[:MOST_EXPIRED]:
