@@ -258,7 +258,7 @@ def test_a_redis_that_is_far_is_not_quick(
     seconds: float,
     most: float,
 ) -> None:
-    """But for a trial of 20 ms in a second where it may only look far."""
+    """But for a trial of 20 ms in half a second where it may only look far."""
     with Proxy(redis_server.port) as proxy:
         proxy.slow(seconds)
         site = away(make_app, config, proxy, redis_server.port)

@@ -42,7 +42,7 @@ def test_a_server_is_near_after_some_quick_answers() -> None:
     assert answered(*[QUICK] * 10).is_near
 
 
-def test_one_slow_answer_or_failure_is_enough() -> None:
+def test_one_very_slow_answer_or_failure_is_enough() -> None:
     slow = answered(*[QUICK] * 100, SLOW_SECONDS)
     assert not slow.is_near
     lost = answered(*[QUICK] * 100)
@@ -58,9 +58,9 @@ def test_one_slow_answer_or_failure_is_enough() -> None:
 
 
 def test_the_bound_is_one_of_the_average(untried: None) -> None:
-    """A moment's delay, as by another thread, changes nothing."""
-    assert answered(*[QUICK] * 20, NEAR_SECONDS * 3).is_near
-    assert not answered(*[QUICK] * 20, *[NEAR_SECONDS * 3] * 8).is_near
+    """A moment's delay changes nothing, as where others have the processor. Guard: the parts."""
+    assert answered(*[QUICK] * 20, *[NEAR_SECONDS * 10] * 2).is_near
+    assert not answered(*[QUICK] * 20, *[NEAR_SECONDS * 3] * 20).is_near
     assert not answered(*[NEAR_SECONDS * 1.1] * 100).is_near
 
 
@@ -72,7 +72,7 @@ def test_a_server_that_only_looks_far_is_tried_now_and_then() -> None:
         near.note(crowded)
         opened += near.is_near
         time.sleep(TRIAL_SECONDS / 4)
-    assert 1 <= opened < 30  # Two trials of 20 ms, and not all of 1.5 s.
+    assert 1 <= opened < 60  # Three trials of 20 ms, and not all of 1.5 s.
     time.sleep(1)
     near.note(crowded)
     assert near.is_near
