@@ -34,7 +34,7 @@ Token service: {url}
 Documentation: {url}/docs
 Demo login:    {demo}  {password}
 
-Log in, create a token, validate it:
+Log in, create a token, consume it:
 
   field() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }}
   json='Content-Type: application/json'
@@ -42,7 +42,7 @@ Log in, create a token, validate it:
     -d '{{"correo": "{demo}", "password": "{password}"}}' | field access_token)
   token=$(curl -s {url}/token/create -H "Authorization: Bearer $jwt" -H "$json" \\
     -d '{{"expires_in": 60}}' | field token)
-  curl -s {url}/token/validate -H "Authorization: Bearer $jwt" -H "$json" \\
+  curl -s {url}/token/consume -H "Authorization: Bearer $jwt" -H "$json" \\
     -d "{{\\"token\\": \\"$token\\"}}"; echo
 
 The last line works once. Logs: {directory}/*.log. Ctrl-C stops everything."""

@@ -34,7 +34,7 @@ class Executor:
 
     def pay(self, action: dict[str, Any], token: str, attempt: str) -> Response:
         presented = {"token": token, "purpose": PURPOSE, "bind": bind_of(action)}
-        response = self.account.post("/token/validate", presented, key=attempt)
+        response = self.account.post("/token/consume", presented, key=attempt)
         # Anyone with an account can approve anything; only approvals of these accounts count.
         if response.status == 200 and response.body["issued_by"] not in self.approvers:
             return Response(403, {"code": "not an approver"})

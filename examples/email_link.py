@@ -36,7 +36,7 @@ class Site(BaseHTTPRequestHandler):
         form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
         presented = {"token": form.get("token", ""), "purpose": PURPOSE}
         # One key for each page shown, so that a double click shows the success twice.
-        used = self.account.post("/token/validate", presented, key=form.get("click", ""))
+        used = self.account.post("/token/consume", presented, key=form.get("click", ""))
         if used.status != 200:
             self.respond(used.status, f"<p>{used.body['code']}. Ask for a new link.")
         elif used.body["issued_by"] != self.account.id:

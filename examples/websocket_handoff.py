@@ -1,6 +1,6 @@
 """A page with a session at its backend opens a WebSocket at a gateway without sessions.
 
-The backend gives the page a ticket for the gateway; the gateway validates it in the handshake.
+The backend gives the page a ticket for the gateway; the gateway consumes it in the handshake.
 """
 
 import base64
@@ -32,7 +32,7 @@ class Gateway(BaseHTTPRequestHandler):
         # The list of subprotocols is the only WebSocket header that a page can set.
         offered = self.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
         ticket = next((name for name in offered if name.startswith("ott_")), "")
-        response = self.account.post("/token/validate", {"token": ticket, "purpose": PURPOSE})
+        response = self.account.post("/token/consume", {"token": ticket, "purpose": PURPOSE})
         if response.status != 200:
             self.send_error(503 if response.status >= 500 else 403, response.body["code"])
             return
@@ -77,7 +77,7 @@ def main() -> None:
         made = backend.post("/token/create", {**terms, "subject": "ana"})
         check(made.status == 201, f"the page has a ticket for {made.body['expires_in']} s", made)
         ticket = made.body["token"]
-        seen = stranger.post("/token/validate", {"token": ticket, "purpose": PURPOSE})
+        seen = stranger.post("/token/consume", {"token": ticket, "purpose": PURPOSE})
         check(seen.body.get("code") == "token_not_for_caller", "a stranger cannot use it", seen)
         first = open_websocket(address, ticket)
         check(first.body == {"user": "ana", "room": 7}, "ana is in room 7", first)

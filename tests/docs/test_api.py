@@ -97,7 +97,7 @@ def test_fields_of_a_new_token_are_those_of_the_schema(page: str, document: dict
 BRACES = {
     "POST /token/create": [response_members],
     "POST /token/batch": [None, response_members],
-    "POST /token/validate": [request_members, response_members],
+    "POST /token/consume": [request_members, response_members],
     "POST /token/commit": [request_members],
     "GET /token/{token_id}": [response_members],
     "GET /token": [response_members],

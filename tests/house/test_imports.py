@@ -194,7 +194,7 @@ def test_every_route_is_public_by_name_or_needs_a_caller(app: Flask) -> None:
             response = client.open(path[1], method=method)
             assert response.status_code == 401, f"{method} {rule.rule}"
             assert response.headers["WWW-Authenticate"] == "Bearer"
-    assert {"auth.me", "token.create", "token.validate"} <= guarded
+    assert {"auth.me", "token.create", "token.consume", "token.validate"} <= guarded
 
 
 def test_the_public_views_are_exactly_these(app: Flask) -> None:

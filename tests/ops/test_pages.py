@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Service) -> None:
-    """Register, authorize, create, validate and be refused, in the page alone.
+    """Register, authorize, create, consume and be refused, in the page alone.
 
     Guards: ``PAGE_POLICY`` in web/headers.py, the wheel's assets, and web/openapi.py. The page
     violates no policy and sends no request to another host.
@@ -45,11 +45,11 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     expect(status).to_have_text("201")
     token = json.loads(response.inner_text())["token"]
 
-    status, response = execute(page, "token-validateToken", {"token": token})
+    status, response = execute(page, "token-consumeToken", {"token": token})
     expect(status).to_have_text("200")
     expect(response).to_contain_text(TOKEN_VALID["es"])
 
-    page.locator("#operations-token-validateToken button.execute").click()
+    page.locator("#operations-token-consumeToken button.execute").click()
     expect(status).to_have_text("409")
     expect(response).to_contain_text('"code": "token_already_used"')
     expect(response).to_contain_text(PROBLEMS["token_already_used"].es.detail)

@@ -62,6 +62,7 @@ ROWS = {
     "a key of no letter": Row("POST", "/create", {}, {"Idempotency-Key": ""}),
     "batch": Row("POST", "/batch", {"count": 3}),
     "too many": Row("POST", "/batch", {"count": 101}),
+    "consume": Row("POST", "/consume", TOKEN),
     "validate": Row("POST", "/validate", TOKEN),
     "validate, in English": Row("POST", "/validate", TOKEN, ENGLISH),
     "validate, keyed": Row("POST", "/validate", TOKEN, {"Idempotency-Key": "{key}"}, times=2),

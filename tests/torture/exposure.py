@@ -101,7 +101,14 @@ def uses(exposed: Exposed, headers: dict[str, str]) -> None:
 #: Headers that may get a secret by mistake.
 HEADERS = ("Idempotency-Key", "traceparent", "User-Agent", "Referer", "Cookie", "Origin", "Accept")
 HEADERS += ("Content-Type", "Content-Encoding", "Accept-Language", "X-Forwarded-For", "If-Match")
-BODIES = ("auth/register", "auth/login", "token/create", "token/validate", "token/commit")
+BODIES = (
+    "auth/register",
+    "auth/login",
+    "token/create",
+    "token/consume",
+    "token/validate",
+    "token/commit",
+)
 
 
 def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:

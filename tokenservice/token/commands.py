@@ -27,8 +27,8 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.
 @one_time.command("create")
 @click.argument("correo")
 @click.option("--expires-in", type=click.IntRange(1), help="Life in seconds.")
-@click.option("--purpose", help="The purpose that validate must name.")
-@click.option("--audience", multiple=True, help="An account that may validate it; may be repeated.")
+@click.option("--purpose", help="The purpose that consume must name.")
+@click.option("--audience", multiple=True, help="An account that may consume it; may be repeated.")
 @click.option(
     "--allow-unregistered",
     is_flag=True,

@@ -35,7 +35,7 @@ class CreateTokenRequest(Schema):
     audience = fields.List(
         Member(metadata={"example": "luis@example.com"}),
         validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
-        metadata={"description": "the only accounts that may validate it"},
+        metadata={"description": "the only accounts that may consume it"},
     )
     allow_unregistered = Flag(
         load_default=False,

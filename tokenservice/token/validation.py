@@ -1,4 +1,4 @@
-"""Validate a token, which consumes it."""
+"""Consume a token, by the path that the pages teach or by the one of the first version."""
 
 from __future__ import annotations
 
@@ -13,25 +13,34 @@ from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import ValidateRequest, ValidateResponse
 from tokenservice.web.plans import Plan
 
-
-@blueprint.call(
-    Plan(
-        *("validateToken", "POST", "/validate"),
-        limit="validate",
-        takes=ValidateRequest(),
-        returns=ValidateResponse(),
-        refusals=PRESENTATION_REFUSALS,
-        repeatable=True,
-        consuming=True,
-        speaks=True,
-    )
+PLAN = Plan(
+    *("consumeToken", "POST", "/consume"),
+    limit="validate",
+    takes=ValidateRequest(),
+    returns=ValidateResponse(),
+    refusals=PRESENTATION_REFUSALS,
+    repeatable=True,
+    consuming=True,
+    speaks=True,
 )
-def validate(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
-    """Validate a token, which consumes it
+
+
+@blueprint.call(PLAN)
+def consume(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
+    """Consume a token
 
     Of any number of callers at once, exactly one gets this response.
     """
     return consumed("token.validated", tokens.validate(presented(given), caller, key=key))
+
+
+@blueprint.call(PLAN._replace(name="validateToken", path="/validate"))
+def validate(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
+    """Consume a token: the same call as /token/consume
+
+    A repeat with the same Idempotency-Key may take either path. This one stays for good.
+    """
+    return consume(caller, given, key)
 
 
 def presented(given: dict[str, Any]) -> Presented:

@@ -61,7 +61,7 @@ def options(title: str) -> dict[str, Any]:
         "openapi_version": "3.1.0",
         "info": {
             "description": "Short-lived tokens, each of them honoured at most once: create one, "
-            "hand it over, and validate consumes it. Log in with *Authorize* to try it here."
+            "hand it over, and consume it. Log in with *Authorize* to try it here."
         },
     }
 
