@@ -43,7 +43,7 @@ Log in, create a token, consume it:
   token=$(curl -s {url}/token/create -H "Authorization: Bearer $jwt" -H "$json" \\
     -d '{{"expires_in": 60}}' | field token)
   curl -s {url}/token/consume -H "Authorization: Bearer $jwt" -H "$json" \\
-    -d "{{\\"token\\": \\"$token\\"}}"; echo
+    -d "{{\\"token\\": \\"$token\\", \\"issued_by\\": [\\"{demo}\\"]}}"; echo
 
 The last line works once. Logs: {directory}/*.log. Ctrl-C stops everything."""
 

@@ -69,7 +69,8 @@ ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis",
 TOKENS = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 9])
 HOLDS = st.sampled_from([0, 0, 1, 2, 4])
 PARTIES = st.sampled_from([LUIS, EVA, ANA])
-OWNERS = st.sampled_from([ANA.id, LUIS.id])
+OWNER_IDS = [ANA.id, LUIS.id]
+OWNERS = st.sampled_from(OWNER_IDS)
 KEYS = st.sampled_from(["", "k", "l"])
 KEYS_OF_CREATES = st.sampled_from(["", "", "k"])
 LIVES = st.sampled_from([20, 5])
@@ -90,7 +91,10 @@ VERBS = st.sampled_from(["validate", "commit", "reserve", "create", "create_many
 ENDS = st.sampled_from(["release", "time"])
 LATE_VERBS = st.sampled_from(["commit", "release", "reserve"])
 WRONGS = st.sampled_from(
-    ["purpose", "no purpose", "subject", "right subject", "bind", "no bind", "secret", "typo"]
+    [
+        *("purpose", "no purpose", "subject", "right subject", "bind", "no bind"),
+        *("issuer", "right issuer", "secret", "typo"),
+    ]
 )
 
 
@@ -455,5 +459,7 @@ class History(RuleBasedStateMachine):
             "right subject": {"subject": "order 7"},
             "bind": {"bind": "d" * 64},
             "no bind": {"bind": ""},
+            "issuer": {"issuers": (EVA.id,)},
+            "right issuer": {"issuers": (EVA.id, *OWNER_IDS)},
         }
         return dataclasses.replace(right, **changes.get(wrong, {}))

@@ -364,6 +364,8 @@ class Reference:
         state = self._state(record)
         record.replays += state is State.CONSUMED
         self._refuse(record, state)
+        if given.issuers and record.owner not in given.issuers:
+            raise errors.TokenMismatch(record.id, "issued_by")
         if given.purpose != record.terms.purpose:
             raise errors.TokenMismatch(record.id, "purpose")
         if given.subject not in ("", record.terms.subject):

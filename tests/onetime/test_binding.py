@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tokenservice.onetime import errors
@@ -20,6 +22,9 @@ MISMATCHES = [
     (Terms(bind=ACTION), {}, "bind"),
     (Terms(bind=ACTION), {"bind": OTHER_ACTION}, "bind"),
     (Terms(), {"bind": ACTION}, "bind"),
+    (Terms(), {"issuers": ("eva",)}, "issued_by"),
+    (Terms(), {"issuers": ("an", "ana.", ".*", "luis")}, "issued_by"),
+    (Terms(purpose="pay"), {"issuers": ("eva",), "purpose": "pay"}, "issued_by"),
 ]
 MATCHES = [
     (Terms(purpose="pay"), {"purpose": "pay"}),
@@ -27,6 +32,8 @@ MATCHES = [
     (Terms(subject="order 7"), {}),
     (Terms(), {"subject": "ana"}),
     (Terms(bind=ACTION), {"bind": ACTION}),
+    (Terms(), {"issuers": ("ana",)}),
+    (Terms(), {"issuers": ("eva", "ana", "luis")}),
     (Terms("pay", (), "order 7", '{"a":1}', ACTION), {"purpose": "pay", "bind": ACTION}),
 ]
 
@@ -34,9 +41,9 @@ MATCHES = [
 @pytest.mark.parametrize(("terms", "given", "field"), MISMATCHES)
 @pytest.mark.parametrize("verb", ["validate", "reserve"])
 def test_a_mismatch_is_named_and_consumes_nothing(
-    verb: str, terms: Terms, given: dict[str, str], field: str, store: TokenStore
+    verb: str, terms: Terms, given: dict[str, Any], field: str, store: TokenStore
 ) -> None:
-    """Guard: mismatch() in judge.lua, and its place before the state changes."""
+    """Guard: mismatch() in terms.lua, and its place before the state changes."""
     token = store.create("ana", life_seconds=10, terms=terms)
     presented = Presented(token.text, **given)
     attempts = {
@@ -51,7 +58,7 @@ def test_a_mismatch_is_named_and_consumes_nothing(
 
 @pytest.mark.parametrize(("terms", "given"), MATCHES)
 def test_a_match_is_consumed_and_its_terms_are_returned(
-    terms: Terms, given: dict[str, str], store: TokenStore
+    terms: Terms, given: dict[str, Any], store: TokenStore
 ) -> None:
     token = store.create("ana", life_seconds=10, terms=terms)
     consumed = store.validate(Presented(token.text, **given), LUIS)
@@ -64,7 +71,7 @@ def test_a_match_is_consumed_and_its_terms_are_returned(
 
 @pytest.mark.parametrize("audience", [("luis",), ("luis@example.com",), ("x", "luis", "y")])
 def test_only_the_audience_may_consume(audience: tuple[str, ...], store: TokenStore) -> None:
-    """Guard: admits() in judge.lua. Its owner is not in it either, unless named."""
+    """Guard: admits() in terms.lua. Its owner is not in it either, unless named."""
     token = store.create("ana", life_seconds=10, terms=Terms(audience=audience))
     for outsider in (EVA, ANA, Party("lui"), Party("luis@example"), Party("", "")):
         with pytest.raises(errors.TokenNotForCaller):

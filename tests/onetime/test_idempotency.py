@@ -49,7 +49,26 @@ def test_a_key_stands_for_one_request(store: TokenStore) -> None:
         store.validate(Presented(second), LUIS, key="k")
     with pytest.raises(errors.IdempotencyMismatch):
         store.validate(Presented(first, subject="ana"), LUIS, key="k")
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.validate(Presented(first, issuers=("ana",)), LUIS, key="k")
     store.validate(Presented(second), LUIS, key="another")
+
+
+def test_a_key_stands_for_the_issuers_that_were_asked_for(store: TokenStore) -> None:
+    """A repeat may find another account under an address, and gets its response all the same."""
+    first, second = (store.create("ana", life_seconds=10).text for _ in range(2))
+    words = ("ana@example.com",)
+    store.validate(Presented(first, issuers=("ana",), asked=words), LUIS, key="k")
+    again = Presented(first, issuers=("eva",), asked=words)
+    assert store.validate(again, LUIS, key="k").replayed
+    held = store.reserve(
+        Presented(second, issuers=("ana",), asked=words), LUIS, lease_seconds=5, key="k"
+    )
+    again = Presented(second, issuers=("eva",), asked=words)
+    assert store.reserve(again, LUIS, lease_seconds=5, key="k").text == held.text
+    for other in (("ana",), ()):
+        with pytest.raises(errors.IdempotencyMismatch):
+            store.reserve(Presented(second, issuers=other), LUIS, lease_seconds=5, key="k")
 
 
 def test_a_refusal_is_not_remembered(store: TokenStore) -> None:

@@ -70,6 +70,10 @@ ROWS = {
     "missing": Row("POST", "/validate"),
     "malformed": Row("POST", "/validate", {"token": "x"}),
     "mismatch": Row("POST", "/validate", TOKEN, fields={"purpose": "pay"}),
+    "an issuer": Row("POST", "/consume", {**TOKEN, "issued_by": ["{owner}", OTHER]}),
+    "another issuer": Row("POST", "/consume", {**TOKEN, "issued_by": [OTHER]}),
+    "a subject with an @": Row("POST", "/consume", {**TOKEN, "subject": "a@example.com"}),
+    "introspect of another issuer": Row("POST", "/introspect", {**TOKEN, "issued_by": [OTHER]}),
     "of others": Row("POST", "/validate", TOKEN, fields={"audience": [OTHER]}),
     "reserve": Row("POST", "/reserve", TOKEN),
     "reserved": Row("POST", "/reserve", TOKEN, times=2),
@@ -105,6 +109,7 @@ class Side:
         key = secrets.token_hex(4)
         self.caller.post("create", f"{key}-used", expires_in=9)
         named = {"token": token["token"], "id": token["id"], "key": key, "used": f"{key}-used"}
+        named["owner"] = self.caller.id
         if row.body == HELD:
             named["reservation"] = self.caller.hold(token["token"])
 

@@ -32,6 +32,7 @@ PRESENTED = {
     "purpose": "pay",
     "subject": "order 7",
     "bind": "0f" * 32,
+    "issued_by": ["errors@example.com"],
 }
 # A valid body of each route, with every field; the wrong values below replace these.
 VALID: dict[str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/token/reserve": {**PRESENTED, "lease_seconds": 30},
     "/token/commit": {"reservation": NOT_A_RESERVATION},
     "/token/release": {"reservation": NOT_A_RESERVATION},
-    "/token/introspect": {"token": NOT_A_TOKEN},
+    "/token/introspect": {"token": NOT_A_TOKEN, "issued_by": ["errors@example.com"]},
     "/token/revoke": {"token": NOT_A_TOKEN},
 }
 REQUIRED = {

@@ -5,7 +5,7 @@ OneTimeError
 │   ├── TokenMalformed       not a token; decided without Redis
 │   ├── TokenUnknown         no record, or a wrong secret
 │   ├── TokenNotForCaller    the caller is not in its audience
-│   ├── TokenMismatch        its purpose, subject or bound action differs
+│   ├── TokenMismatch        its issuer, purpose, subject or bound action differs
 │   ├── TokenAlreadyUsed     consumed before
 │   ├── TokenReserved        another reservation holds it
 │   ├── TokenExpired         its life is over

@@ -289,11 +289,14 @@ class TokenStore:
         if lease_seconds is not None:
             request.append(str(lease_seconds))
             lease = [new_nonce(), lease_seconds * 1000]
+        if given.issuers:  # The release before knows none, and its keys stand for the rest alone.
+            request.append("\n".join(given.asked or given.issuers))
         name, stands_for = self._idempotency(caller.id, verb, key, *request)
         return self._on_record(
             verb,
             token.id,
             *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
+            "\n".join(given.issuers),
             *(name, stands_for, *self._kept_ms, *lease),
             name=name,
         )

@@ -51,12 +51,18 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token's text, and the terms that its presenter expects."""
+    """A token's text, and the terms that its presenter expects.
+
+    :param issuers: the only owners whose token it may be; empty means any
+    :param asked: the request's own words for them, as in :class:`Terms`
+    """
 
     text: str = field(repr=False)
     purpose: str = ""
     subject: str = ""
     bind: str = ""
+    issuers: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

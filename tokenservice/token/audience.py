@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
-
-from tokenservice.auth.models import User
-from tokenservice.extensions import db
-from tokenservice.postgres.breaker import asking
+from tokenservice.token.accounts import ids_of
 from tokenservice.web.problems import Problem
 
 #: Beside the members that were asked for, where the request allows an unregistered address.
@@ -25,15 +21,8 @@ def audience_of(given: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, .
     :raises sqlalchemy.exc.SQLAlchemyError: Postgres is away
     """
     named, is_allowed = tuple(given.get("audience", ())), given["allow_unregistered"]
-    addresses = [member for member in named if "@" in member]
-    ids: dict[str, str] = {}
-    if addresses:
-        with asking():
-            rows = db.session.execute(
-                select(User.correo, User.id).where(User.correo.in_(addresses))
-            )
-            ids = {correo: str(user_id) for correo, user_id in rows}
-    unregistered = {*addresses} - ids.keys()
+    ids = ids_of(named)
+    unregistered = {member for member in named if "@" in member} - ids.keys()
     if unregistered and not is_allowed:
         raise Problem(
             "validation_failed",

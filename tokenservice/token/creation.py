@@ -34,7 +34,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
         status=201,
         refusals=REFUSALS,
         repeatable=True,
-        seeks_accounts=True,
+        seeks_accounts=b"audience",
     )
 )
 def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
         status=201,
         refusals=REFUSALS,
         repeatable=True,
-        seeks_accounts=True,
+        seeks_accounts=b"audience",
     )
 )
 def batch(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:

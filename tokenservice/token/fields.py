@@ -7,7 +7,7 @@ import re
 import uuid
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 
 from tokenservice.auth import emails
 from tokenservice.extensions import config
@@ -71,6 +71,18 @@ class Bind(fields.String):
         if not re.fullmatch(r"[0-9a-f]{64}", text):
             raise ValidationError("Takes 64 hexadecimal characters.")
         return text
+
+
+def members_field(description: str) -> fields.List:
+    return fields.List(
+        Member(metadata={"example": "luis@example.com"}),
+        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
+        metadata={"description": description},
+    )
+
+
+def issuers_field() -> fields.List:
+    return members_field("the only accounts whose tokens are accepted; always name them")
 
 
 def purpose_field() -> fields.String:

@@ -7,13 +7,14 @@ from typing import Any
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Page, Receipt
+from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.schemas import (
+    IntrospectRequest,
     IntrospectResponse,
     ListRequest,
     ListResponse,
     ReceiptResponse,
-    TokenRequest,
 )
 from tokenservice.web.plans import Plan
 
@@ -22,18 +23,21 @@ from tokenservice.web.plans import Plan
     Plan(
         *("introspectToken", "POST", "/introspect"),
         limit="validate",
-        takes=TokenRequest(),
+        takes=IntrospectRequest(),
         returns=IntrospectResponse(),
         refusals=("store_unavailable",),
+        seeks_accounts=b"issued_by",
     )
 )
 def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Look at a token without consuming it
 
-    A token that is not alive, or not for the caller, is just not active (RFC 7662 section 2.2).
+    A token that is not alive, not for the caller or of another issuer is just not active (RFC 7662
+    section 2.2).
     """
+    issuers = issuers_of(given)
     seen = tokens.introspect(given["token"], caller)
-    if seen is None:
+    if seen is None or (issuers and seen.receipt.owner not in issuers):
         return {"active": False}
     receipt = seen.receipt
     return {

@@ -38,6 +38,7 @@ REFUSALS = (
         refusals=(*PRESENTATION_REFUSALS, "lease_ended"),
         repeatable=True,
         consuming=True,
+        seeks_accounts=b"issued_by",
     )
 )
 def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:

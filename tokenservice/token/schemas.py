@@ -9,7 +9,14 @@ from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 from tokenservice.extensions import config
 from tokenservice.onetime.values import State
-from tokenservice.token.fields import Bind, Flag, JsonObject, Member, purpose_field
+from tokenservice.token.fields import (
+    Bind,
+    Flag,
+    JsonObject,
+    issuers_field,
+    members_field,
+    purpose_field,
+)
 from tokenservice.web import texts
 from tokenservice.web.fields import OptionalText, Text, matching
 from tokenservice.web.schemas import Response
@@ -32,11 +39,7 @@ class CreateTokenRequest(Schema):
         metadata={"description": "life in seconds", "example": 60},
     )
     purpose = purpose_field()
-    audience = fields.List(
-        Member(metadata={"example": "luis@example.com"}),
-        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
-        metadata={"description": "the only accounts that may consume it"},
-    )
+    audience = members_field("the only accounts that may consume it")
     allow_unregistered = Flag(
         load_default=False,
         metadata={
@@ -97,6 +100,7 @@ class ValidateRequest(TokenRequest):
     purpose = purpose_field()
     subject = Text(1, 255, metadata={"example": "order 7"})
     bind = Bind(metadata={"example": "0f" * 32})
+    issued_by = issuers_field()
 
 
 class ReserveRequest(ValidateRequest):
@@ -106,6 +110,12 @@ class ReserveRequest(ValidateRequest):
         validate=validate.Range(1, 60, error="Takes 1 to 60 seconds."),
         metadata={"description": "how long it is held", "example": 30},
     )
+
+
+class IntrospectRequest(TokenRequest):
+    """A token, and the issuers that its reader expects."""
+
+    issued_by = issuers_field()
 
 
 class ReservationRequest(Schema):

@@ -8,6 +8,7 @@ from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Consumed, Presented
 from tokenservice.telemetry import logs, metrics
+from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import ValidateRequest, ValidateResponse
@@ -22,6 +23,7 @@ PLAN = Plan(
     repeatable=True,
     consuming=True,
     speaks=True,
+    seeks_accounts=b"issued_by",
 )
 
 
@@ -44,12 +46,17 @@ def validate(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
 
 
 def presented(given: dict[str, Any]) -> Presented:
-    """The token of a request, and the terms that its presenter expects."""
+    """The token of a request, and the terms that its presenter expects.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: it names an address, and Postgres is away
+    """
     return Presented(
         given["token"],
         given.get("purpose", ""),
         given.get("subject", ""),
         given.get("bind", ""),
+        issuers=issuers_of(given),
+        asked=tuple(given.get("issued_by", ())),
     )
 
 

@@ -39,7 +39,8 @@ class Plan(NamedTuple):
     :param repeatable: whether an Idempotency-Key makes it safe to repeat
     :param consuming: whether it presents a token to use it
     :param speaks: whether its response has text in the language of the client
-    :param seeks_accounts: whether its body may have addresses of accounts, which Postgres knows
+    :param seeks_accounts: the field of its body that may have addresses of accounts, which Postgres
+        knows
     :param run: the function, and ``endpoint`` its view: both are known to the blueprint
     """
 
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
     repeatable: bool = False
     consuming: bool = False
     speaks: bool = False
-    seeks_accounts: bool = False
+    seeks_accounts: bytes = b""
     run: Callable[..., Any] = lambda *_: None
     endpoint: str = ""
 

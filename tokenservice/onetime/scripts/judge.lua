@@ -1,4 +1,4 @@
--- Stands before the verbs that decide about one record.
+-- Stands before the verbs that decide about one record, behind terms.lua.
 -- KEYS: history, record, live (the owner's outstanding tokens), for reserve also index, and last
 -- idem (the memory of the idempotency key) where the caller sends a key
 -- A refusal replies with its code and its facts; onetime/errors.py has a class for each code.
@@ -9,22 +9,6 @@ local id = string.sub(record_key, -18)
 local function missing(epoch)
   local issued_here = string.sub(redis.sha1hex(term_now), 1, #epoch) == epoch
   return { issued_here and 'token_unknown' or 'token_lost' }
-end
-
--- A token without an audience admits every caller that has the secret.
-local function admits(record, caller, correo)
-  if not record.audience then return true end
-  local listed = '\n' .. record.audience .. '\n'
-  return string.find(listed, '\n' .. caller .. '\n', 1, true)
-    or string.find(listed, '\n' .. correo .. '\n', 1, true)
-end
-
--- The first term that differs, or nil. The presenter may omit the subject; it must name the purpose
--- and the action of a token that has them, and none of a token without.
-local function mismatch(record, purpose, subject, bind)
-  if (record.purpose or '') ~= purpose then return 'purpose' end
-  if subject ~= '' and record.subject ~= subject then return 'subject' end
-  if (record.bind or '') ~= bind then return 'bind' end
 end
 
 -- The refusal of a presenter that may learn nothing of the token, or nil.
@@ -38,13 +22,13 @@ end
 
 -- The refusal of a token that is not active, or of terms that differ, or nil. The count of replays
 -- is its only write.
-local function unusable(record, state, purpose, subject, bind)
+local function unusable(record, state, purpose, subject, bind, issuers)
   if state == 'consumed' then
     redis.pcall('HINCRBY', record_key, 'replays', 1)
     return { 'token_already_used', record.consumed }
   end
   if state ~= 'active' and state ~= 'reserved' then return { 'token_' .. state } end
-  local field = mismatch(record, purpose, subject, bind)
+  local field = mismatch(record, purpose, subject, bind, issuers)
   if field then return { 'token_mismatch', field } end
   if state == 'reserved' then return { 'token_reserved', record.lease - now } end
 end

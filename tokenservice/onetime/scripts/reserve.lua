@@ -1,7 +1,7 @@
 -- KEYS: history, record, live, index, idem   ARGV: known, verifier, epoch, caller, correo,
--- purpose, subject, bind, idempotency key, request, window ms, receipt ms, nonce, lease ms
-local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window, receipt,
-  nonce, lease = unpack(ARGV, 2)
+-- purpose, subject, bind, issuers, idempotency key, request, window ms, receipt ms, nonce, lease ms
+local verifier, epoch, caller, correo, purpose, subject, bind, issuers, name, request, window,
+  receipt, nonce, lease = unpack(ARGV, 2)
 local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
 if refused then return reply(refused) end
@@ -14,7 +14,7 @@ if known then
   local holds = state == 'reserved' and record.nonce == kept
   if not holds then return reply({ 'lease_ended' }) end
 else
-  refused = unusable(record, state, purpose, subject, bind)
+  refused = unusable(record, state, purpose, subject, bind, issuers)
   if refused then return reply(refused) end
   if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'token_lost' }) end
 

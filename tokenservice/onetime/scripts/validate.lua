@@ -1,6 +1,6 @@
 -- KEYS: history, record, live, idem   ARGV: known, verifier, epoch, caller, correo,
--- purpose, subject, bind, idempotency key, request, window ms, receipt ms
-local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window,
+-- purpose, subject, bind, issuers, idempotency key, request, window ms, receipt ms
+local verifier, epoch, caller, correo, purpose, subject, bind, issuers, name, request, window,
   receipt = unpack(ARGV, 2)
 local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
@@ -13,6 +13,6 @@ if known and state == 'consumed' and record.consumer == caller then
   return reply(consumed(record, record.consumed, 1))
 end
 
-refused = unusable(record, state, purpose, subject, bind)
+refused = unusable(record, state, purpose, subject, bind, issuers)
 if refused then return reply(refused) end
 return reply(consume(record, '', caller, name, request, window, receipt))
