@@ -1,4 +1,4 @@
-"""The guards of what a presenter must name: issuer, purpose, subject and action."""
+"""The guards of the terms that a presenter names: issuer, purpose, subject and action."""
 
 from __future__ import annotations
 
@@ -37,9 +37,23 @@ MUTANTS = [
     Mutant(
         "subject",
         TERMS,
-        "if subject ~= '' and record.subject ~= subject then return 'subject' end",
+        "if is_asked and record.subject ~= subject then return 'subject' end",
         "",
         (DIFFERS,),
+    ),
+    Mutant(
+        "subject: a token may require it",
+        TERMS,
+        "subject ~= '' or record.require_subject",
+        "subject ~= ''",
+        (DIFFERS,),
+    ),
+    Mutant(
+        "subject: an idempotency key stands for the demand",
+        STORE,
+        '["require_subject"] * terms.require_subject',
+        "[]",
+        ("test_idempotency.py::test_a_create_key_stands_for_the_demand_of_a_subject",),
     ),
     Mutant("bind", TERMS, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)),
     Mutant(

@@ -83,6 +83,7 @@ ALL_TERMS = st.builds(
     data=st.sampled_from(["", '{"room":7}']),
     bind=st.sampled_from(["", "c" * 64]),
     asked=st.sampled_from([(), (), ("eva, in other words",)]),
+    require_subject=st.sampled_from([False, False, True]),
 )
 # Never whole seconds: quick histories keep away from the boundaries.
 PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050, 40_050])
@@ -444,7 +445,8 @@ class History(RuleBasedStateMachine):
 
     def presented(self, token: int) -> Presented:
         text, terms = self.issued[-1 - token % len(self.issued)]
-        return Presented(text, terms.purpose, "", terms.bind)
+        subject = terms.subject if terms.require_subject else ""
+        return Presented(text, terms.purpose, subject, terms.bind)
 
     def presented_wrongly(self, token: int, wrong: str) -> Presented:
         right = self.presented(token)

@@ -368,7 +368,8 @@ class Reference:
             raise errors.TokenMismatch(record.id, "issued_by")
         if given.purpose != record.terms.purpose:
             raise errors.TokenMismatch(record.id, "purpose")
-        if given.subject not in ("", record.terms.subject):
+        omitted = [] if record.terms.require_subject else [""]
+        if given.subject not in (*omitted, record.terms.subject):
             raise errors.TokenMismatch(record.id, "subject")
         if given.bind != record.terms.bind:
             raise errors.TokenMismatch(record.id, "bind")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
+from tokenservice.onetime.format import digest
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Created, Party, Presented, State, Terms
 
@@ -215,3 +216,30 @@ def test_a_commit_is_replayed(store: TokenStore) -> None:
     assert again.consumed_at == first.consumed_at
     with pytest.raises(errors.TokenAlreadyUsed):
         store.commit(held.text, LUIS)
+
+
+def test_a_create_key_stands_for_the_demand_of_a_subject(store: TokenStore) -> None:
+    plain, demanding = (Terms(subject="order 7", require_subject=each) for each in (False, True))
+    first = store.create("ana", life_seconds=10, terms=demanding, key="k")
+    assert store.create("ana", life_seconds=10, terms=demanding, key="k").text == first.text
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.create("ana", life_seconds=10, terms=plain, key="k")
+
+
+def test_a_key_stands_for_the_same_request_as_in_the_release_before(
+    topology: Topology, store: TokenStore
+) -> None:
+    """Where no new term is named: a rolling update splits a call and its repeat between both."""
+    created = store.create("ana", life_seconds=10, key="k")
+    held = store.create("ana", life_seconds=10, key="l")
+    store.reserve(Presented(held.text), LUIS, lease_seconds=5, key="k")
+    store.validate(Presented(created.text), LUIS, key="k")
+    client = topology.client()
+    kept = [client.get(key)[:64].decode() for key in client.scan_iter("*:idem:*")]
+    assert sorted(kept) == sorted(
+        [
+            *[digest("1", "10", "", "", "ana", "", "")] * 2,
+            digest(held.text, "", "", "", "5"),
+            digest(created.text, "", "", ""),
+        ]
+    )

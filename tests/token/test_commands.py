@@ -41,6 +41,12 @@ def test_a_created_token_is_shown_once_and_bound_to_its_terms(run: Run, ana: Cal
     assert body_of(right)["issued_by"] == ana.person.id
 
 
+def test_a_command_may_require_the_subject(run: Run, ana: Caller) -> None:
+    [created] = lines(run("create", ana.person.correo, "--subject", "order 7", "--require-subject"))
+    assert ana.post("consume", token=created["token"]).status_code == 403
+    assert ana.post("consume", token=created["token"], subject="order 7").status_code == 200
+
+
 def test_an_address_in_the_audience_must_have_an_account_or_be_allowed(
     run: Run, ana: Caller, berta: Caller
 ) -> None:

@@ -31,6 +31,7 @@ def largest(app: Flask) -> Terms:
                 "purpose": "p" * 64,
                 "audience": [f"{number:064}@{domain}" for number in range(16)],
                 "subject": "🐘" * 255,
+                "require_subject": True,
                 "data": {"": "x" * (4096 - len('{"":""}'))},
                 "bind": "0f" * 32,
             }

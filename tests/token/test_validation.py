@@ -170,6 +170,40 @@ def test_presented_fields_are_checked_like_created_ones(
     refusal_of_field(ana.post(verb, **{"token": "x", field: value}), field)
 
 
+@pytest.mark.parametrize("verb", ["consume", "validate", "reserve"])
+@pytest.mark.parametrize("fields", [{"subject": "order 7"}, {}], ids=["a subject", "the creator"])
+def test_a_subject_that_is_required_must_be_named(
+    ana: Caller, berta: Caller, verb: str, fields: dict[str, str]
+) -> None:
+    """Guard: require_subject in mismatch(). Without a subject it is the creator's id."""
+    token = ana.create(require_subject=True, **fields)
+    for named in ({}, {"subject": "order 8"}):
+        response = berta.post(verb, token=token["token"], **named)
+        assert problem_in(response, 403, "token_mismatch")["field"] == "subject"
+        assert token["subject"] not in response.text
+    assert ana.receipt(token["id"])["state"] == "active"
+    response = berta.post(verb, token=token["token"], subject=token["subject"])
+    assert response.status_code == 200
+    assert token["subject"] == fields.get("subject", ana.id)
+
+
+def test_a_batch_may_require_its_subject(ana: Caller) -> None:
+    made = body_of(ana.post("batch", count=2, subject="order 7", require_subject=True))["tokens"]
+    for token in made:
+        problem_in(ana.post("consume", token=token["token"]), 403, "token_mismatch")
+        response = ana.post("consume", token=token["token"], subject="order 7")
+        assert response.status_code == 200
+
+
+def test_a_subject_is_not_required_by_default(ana: Caller) -> None:
+    """Nor does a key stand for less than the demand."""
+    for fields in ({}, {"require_subject": False}):
+        token = body_of(ana.post("create", "k", **fields))["token"]
+    assert ana.post("consume", token=token).status_code == 200
+    response = ana.post("create", "k", require_subject=True)
+    problem_in(response, 422, "idempotency_mismatch")
+
+
 def test_a_token_expires(ana: Caller) -> None:
     token = ana.create(expires_in=1)
     time.sleep(1.2)

@@ -24,6 +24,7 @@ TERMS: dict[str, Any] = {
     "audience": ["errors@example.com"],
     "allow_unregistered": True,
     "subject": "order 7",
+    "require_subject": True,
     "data": {"room": 7},
     "bind": "0f" * 32,
 }
@@ -139,6 +140,7 @@ MAY_PASS = {
     ("subject", "a text"),
     ("data", "an object"),
     ("allow_unregistered", "true"),
+    ("require_subject", "true"),
 }
 
 

@@ -219,14 +219,15 @@ class TokenStore:
         made = {token_id: self._secret(token_id, key) for token_id in new_ids}
         audience, asked = "\n".join(terms.audience), "\n".join(terms.asked or terms.audience)
         others = terms.subject or owner, terms.data, terms.bind
-        wanted = str(count), str(life_seconds), terms.purpose, asked, *others
+        demand = ["require_subject"] * terms.require_subject
+        wanted = str(count), str(life_seconds), terms.purpose, asked, *others, *demand
         name, request = self._idempotency(owner, kind, key, *wanted)
         term, reply = self._shards.run_in_term(
             "create",
             keys,
             [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
             *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
-            *(terms.purpose, audience, *others),
+            *(terms.purpose, audience, *others, "1" * terms.require_subject),
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
         epoch = epoch_of(term)

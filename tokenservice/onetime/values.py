@@ -39,6 +39,7 @@ class Terms:
     :param bind: hex SHA-256 of the approved action
     :param asked: the request's own words for its audience, which an idempotency key stands for: a
         repeat may find other ids for them; empty where they are ``audience``
+    :param require_subject: whether a presenter must name the subject
     """
 
     purpose: str = ""
@@ -47,6 +48,7 @@ class Terms:
     data: str = ""
     bind: str = ""
     asked: tuple[str, ...] = ()
+    require_subject: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.
     help="Accept an address without an account, for the account that registers it first.",
 )
 @click.option("--subject", help="The party it speaks for.")
+@click.option("--require-subject", is_flag=True, help="Refuse a consume that does not name it.")
 def create_token(
     correo: str,
     expires_in: int | None,
@@ -42,6 +43,7 @@ def create_token(
     audience: tuple[str, ...],
     allow_unregistered: bool,
     subject: str | None,
+    require_subject: bool,
 ) -> None:
     """Create a token of the account CORREO, and print it, once."""
     owner = str(account(correo).id)
@@ -51,6 +53,7 @@ def create_token(
         "audience": list(audience),
         "allow_unregistered": allow_unregistered,
         "subject": subject,
+        "require_subject": require_subject,
     }
     given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
     with reported():

@@ -80,6 +80,7 @@ def terms_of(given: dict[str, Any]) -> Terms:
         data=given.get("data", ""),
         bind=given.get("bind", ""),
         asked=asked,
+        require_subject=given["require_subject"],
     )
 
 

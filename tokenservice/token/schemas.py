@@ -50,6 +50,10 @@ class CreateTokenRequest(Schema):
     subject = Text(
         1, 255, metadata={"description": "the party it speaks for", "example": "order 7"}
     )
+    require_subject = Flag(
+        load_default=False,
+        metadata={"description": "its consumer must name the subject, or is refused"},
+    )
     data = JsonObject(metadata={"description": "handed to its consumer", "example": {"room": 7}})
     bind = Bind(metadata={"description": "SHA-256 of the approved action", "example": "0f" * 32})
 

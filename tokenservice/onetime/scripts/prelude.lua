@@ -6,6 +6,7 @@
 --   state     active, reserved, consumed or revoked
 --   created, expires                         milliseconds of the server's clock
 --   purpose, audience, subject, data, bind   terms; a field is absent where a token has none
+--   require_subject                          there where a presenter must name the subject
 --   nonce, lease                             of the last reservation, and its end
 --   consumed, consumer                       time of the consume, and its caller
 --   mark      idempotency key and request of the last change, and a nonce

@@ -11,11 +11,13 @@ local function admits(record, caller, correo)
   return lists(record.audience, caller) or lists(record.audience, correo)
 end
 
--- The first term that differs, or nil. The presenter may omit the issuers and the subject; it must
--- name the purpose and the action of a token that has them, and none of a token without.
+-- The first term that differs, or nil. The presenter may omit the issuers, and the subject unless
+-- the token requires it; it must name the purpose and the action of a token that has them, and none
+-- of a token without.
 local function mismatch(record, purpose, subject, bind, issuers)
   if issuers ~= '' and not lists(issuers, record.owner) then return 'issued_by' end
   if (record.purpose or '') ~= purpose then return 'purpose' end
-  if subject ~= '' and record.subject ~= subject then return 'subject' end
+  local is_asked = subject ~= '' or record.require_subject
+  if is_asked and record.subject ~= subject then return 'subject' end
   if (record.bind or '') ~= bind then return 'bind' end
 end
