@@ -169,6 +169,9 @@ class Config:
     redis_timeout_ms: int = whole(100, 1, 10_000)
     redis_shards: int = whole(1, 1, 3844)
 
+    registration: str = word(
+        "open", validate.OneOf(["open", "closed"], error="is neither open nor closed")
+    )
     rate_limit_register: str = word("5 per minute", rate)
     rate_limit_login: str = word("5 per minute", rate)
     rate_limit_create: str = word("60 per minute", rate)

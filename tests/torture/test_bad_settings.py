@@ -48,6 +48,7 @@ BAD: dict[str, dict[str, str]] = {
     "the origin of everyone": {"cors_origins": "*"},
     "origins that are patterns": {"cors_origins": r"https://app.example.com,https://.*\.example"},
     "a log level": {"log_level": "loudest"},
+    "a registration": {"registration": "members-only"},
     "a short token": {"metrics_token": "fifteen-letters"},
     "a window longer than its record": {"idempotency_window_seconds": "301"},
     "a life longer than the longest": {

@@ -13,6 +13,7 @@ from tokenservice.extensions import add
 
 #: The modules whose import adds the views to the blueprint.
 VIEWS = (registration, login)
+CLOSED = " Registration is closed: the operator of this service creates its accounts."
 
 
 def init_app(app: Flask, config: Config, api: Api) -> None:
@@ -22,4 +23,6 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     callers.init_app(app)
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
+    if config.registration == "closed":
+        api.spec.options["info"]["description"] += CLOSED
     app.cli.add_command(commands.users)

@@ -51,6 +51,17 @@ PROBLEMS: Mapping[str, Message] = {
         Text("Credenciales incorrectas", "El correo o la contraseña no son correctos."),
         Text("Wrong credentials", "The e-mail address or the password is not right."),
     ),
+    "registration_closed": Message(
+        403,
+        Text(
+            "El registro está cerrado",
+            "Aquí las cuentas las crea quien opera el servicio. Pídele una.",
+        ),
+        Text(
+            "Registration is closed",
+            "The operator of this service creates its accounts. Ask for one.",
+        ),
+    ),
     "email_taken": Message(
         409,
         Text("El correo ya está registrado", "Ya existe una cuenta con ese correo."),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from sqlalchemy.dialects.postgresql import insert
 
 from tokenservice.auth.blueprint import blueprint
@@ -10,7 +13,7 @@ from tokenservice.auth.emails import masked
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, RegisterRequest
-from tokenservice.extensions import db
+from tokenservice.extensions import config, db
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
 from tokenservice.web.limits import by_address, limited
@@ -18,13 +21,26 @@ from tokenservice.web.problems import Problem
 from tokenservice.web.views import hashing, operation, public
 
 
+def where_open(view: Any) -> Any:
+    """Refuse a view where ``registration`` is closed, whatever its request says."""
+
+    @functools.wraps(view)
+    def judged(*args: Any, **kwargs: Any) -> Any:
+        if config.registration == "closed":
+            raise Problem("registration_closed")
+        return view(*args, **kwargs)
+
+    return judged
+
+
 @blueprint.route("/register", methods=["POST"])
 @public
 @hashing
+@where_open
 @limited("register", by_address)
 @blueprint.arguments(RegisterRequest())
 @blueprint.response(201, AccountResponse())
-@operation("register", "email_taken", "database_unavailable", "busy")
+@operation("register", "registration_closed", "email_taken", "database_unavailable", "busy")
 def register(given: dict[str, str]) -> User:
     """Open an account"""
     row = insert(User).values(
