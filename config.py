@@ -46,6 +46,11 @@ def strong_key(key: str) -> None:
         raise ValidationError(f"is shorter than {MIN_SECRET_KEY_BYTES} bytes")
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a comma separated list; blanks around them do not count."""
+    return tuple(part for each in text.split(",") if (part := each.strip()))
+
+
 def rate(words: str) -> None:
     """One rate and no list of them: of a list the limiter would take the first alone."""
     try:
@@ -86,11 +91,24 @@ class Origins(fields.Field[tuple[str, ...]]):
     """
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        origins = tuple(origin for part in str(value).split(",") if (origin := part.strip()))
+        origins = listed(str(value))
         for origin in origins:
             if not is_origin(origin):
                 raise ValidationError("takes exact origins only, such as https://app.example.com")
         return origins
+
+
+class Keys(fields.Field[tuple[str, ...]]):
+    """Secret keys, comma separated, each as strong as the one that signs."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
+        keys = listed(str(value))
+        for key in keys:
+            try:
+                strong_key(key)
+            except ValidationError as error:
+                raise ValidationError(f"has a key that {error.messages[0]}") from None
+        return keys
 
 
 class Settings(Schema):
@@ -145,6 +163,7 @@ class Config:
 
     app_name: str = text("Token Service API")
     secret_key: str = setting(fields.String(required=True, validate=strong_key))
+    secret_key_fallbacks: tuple[str, ...] = setting(Keys(load_default=()))
     access_token_expire_minutes: int = whole(15, 1, 24 * 60)
     onetime_token_expire_seconds: int = whole(10, 1, 86_400)
     onetime_token_max_seconds: int = whole(86_400, 1, 31 * 86_400)

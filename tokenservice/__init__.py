@@ -46,6 +46,7 @@ def create_app(config: Config) -> Flask:
         TokenStore(
             tokens,
             secret=config.secret_key.encode(),
+            fallbacks=[key.encode() for key in config.secret_key_fallbacks],
             receipt_seconds=config.receipt_seconds,
             window_seconds=config.idempotency_window_seconds,
             max_active=config.max_active,

@@ -133,9 +133,16 @@ MUTANTS = [
     Mutant(
         "lease owner: the MAC is compared",
         STORE,
-        "if not held.is_held_by(holder.id, self._key):",
+        "if not any(held.is_held_by(holder.id, secret) for secret in self._keys):",
         "if False:",
         (HOLDER,),
+    ),
+    Mutant(
+        "fallbacks",
+        STORE,
+        "for each in (secret, *fallbacks)]",
+        "for each in (secret,)]",
+        ("test_fallbacks.py::test_what_a_fallback_signed_is_honoured",),
     ),
     Mutant(
         "lease owner: the holder is in the MAC",
@@ -374,8 +381,8 @@ MUTANTS = [
     Mutant(
         "idempotency: a secret that cannot be derived again",
         STORE,
-        "if [verifier(secret) for secret in made.values()] != verifiers:",
-        "if False:",
+        "if [verifier(text) for text in made.values()] == verifiers:",
+        "if True:",
         ("test_idempotency.py::test_a_keyed_token_is_returned_again_though_redis_never_held_it",),
     ),
     Mutant(

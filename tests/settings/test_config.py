@@ -19,10 +19,12 @@ from settings.addresses import redis_servers
 from tests.stage.paths import ROOT
 
 SECRET_KEY = secrets.token_urlsafe(48)
+OTHER_KEYS = tuple(secrets.token_urlsafe(48) for _ in range(2))
 # One value for each setting, as text and as read; none of them is the default.
 READ: dict[str, tuple[str, Any]] = {
     "app_name": ("Vales", "Vales"),
     "secret_key": (SECRET_KEY, SECRET_KEY),
+    "secret_key_fallbacks": (", ".join(OTHER_KEYS), OTHER_KEYS),
     "access_token_expire_minutes": ("30", 30),
     "onetime_token_expire_seconds": ("20", 20),
     "onetime_token_max_seconds": ("3600", 3600),
@@ -190,6 +192,24 @@ def test_the_length_of_a_secret_key_is_counted_in_bytes() -> None:
     assert Config.from_mapping({"secret_key": "é" * 16}).secret_key == "é" * 16
 
 
+@pytest.mark.parametrize(
+    "key", [SAMPLE_SECRET_KEY, "changeme", SECRET_KEY[:31]], ids=["sample", "default", "31 bytes"]
+)
+def test_a_weak_fallback_is_refused(key: str) -> None:
+    """Each verifies as the secret key does, so one that is weak lets anybody sign."""
+    given = {"secret_key": SECRET_KEY, "secret_key_fallbacks": f"{OTHER_KEYS[0]},{key}"}
+    with pytest.raises(ConfigError, match="secret_key_fallbacks: has a key that is") as caught:
+        Config.from_mapping(given)
+    assert not any(each in str(caught.value) for each in (key, *OTHER_KEYS))
+
+
+def test_fallbacks_may_come_from_a_file(env_file: Path) -> None:
+    file = env_file.with_name("fallbacks")
+    file.write_text(f"{OTHER_KEYS[0]},\n{OTHER_KEYS[1]}\n")
+    env_file.write_text(f"secret_key={SECRET_KEY}\nsecret_key_fallbacks_file={file}\n")
+    assert Config.from_env(env_file).secret_key_fallbacks == OTHER_KEYS
+
+
 def test_the_sample_key_is_refused_by_value() -> None:
     with pytest.raises(ConfigError, match="sample value"):
         Config.from_mapping({"secret_key": SAMPLE_SECRET_KEY})
@@ -200,6 +220,7 @@ def test_no_secret_is_printed_with_the_config(show: Any) -> None:
     config = Config.from_mapping({name: value for name, (value, _) in READ.items()})
     for name in ("secret_key", "db_password", "database_url", "metrics_token"):
         assert READ[name][0] not in show(config)
+    assert not any(key in show(config) for key in OTHER_KEYS)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

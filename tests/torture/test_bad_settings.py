@@ -31,6 +31,7 @@ BAD: dict[str, dict[str, str]] = {
         "database_url": "postgresql://ana:hunter2@db:port/app",
         "redis_url": "redis+sentinel://:hunter2@watcher/tokens",
     },
+    "a weak fallback": {"secret_key_fallbacks": f"{'k' * 32}, {'l' * 31}"},
     "rates": {
         "rate_limit_register": "0 per hour",
         "rate_limit_login": "a-few per minute",

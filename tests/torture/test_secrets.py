@@ -55,6 +55,7 @@ def exposed(
     canaries = Canaries()
     settings = {
         "secret_key": canaries.add("the secret key", secrets.token_urlsafe(48)),
+        "secret_key_fallbacks": canaries.add("a fallback key", secrets.token_urlsafe(48)),
         "metrics_token": canaries.add("the metrics token", secrets.token_urlsafe(24)),
         "log_level": "debug",
         "cors_origins": "https://app.example.com",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 import threading
@@ -79,15 +80,7 @@ def claims_of(credentials: str) -> dict[str, Any]:
     :raises Problem: it is not a complete, current token of this service
     """
     try:
-        claims: dict[str, Any] = pyjwt.decode(
-            credentials,
-            current_app.config["JWT_SECRET_KEY"],
-            algorithms=[ALGORITHM],
-            issuer=ISSUER,
-            audience=AUDIENCE,
-            leeway=LEEWAY_SECONDS,
-            options={"require": list(REQUIRED_CLAIMS)},
-        )
+        claims = verified(credentials)
     except pyjwt.ExpiredSignatureError:
         raise Problem("access_token_expired") from None
     except pyjwt.InvalidTokenError:
@@ -99,9 +92,31 @@ def claims_of(credentials: str) -> dict[str, Any]:
     return claims
 
 
+def verified(credentials: str) -> dict[str, Any]:
+    """The claims of a token that ``secret_key`` or one of its fallbacks signed.
+
+    :raises jwt.InvalidTokenError: none of them did, or a claim is wrong
+    """
+    given = current_app.config
+    for key in (given["JWT_SECRET_KEY"], *given["SECRET_KEY_FALLBACKS"]):
+        with contextlib.suppress(pyjwt.InvalidSignatureError):
+            claims: dict[str, Any] = pyjwt.decode(
+                credentials,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                audience=AUDIENCE,
+                leeway=LEEWAY_SECONDS,
+                options={"require": list(REQUIRED_CLAIMS)},
+            )
+            return claims
+    raise pyjwt.InvalidSignatureError
+
+
 def init_app(app: Flask, config: Config) -> None:
     app.config.update(
         JWT_SECRET_KEY=config.secret_key,
+        SECRET_KEY_FALLBACKS=config.secret_key_fallbacks,
         JWT_ALGORITHM=ALGORITHM,
         JWT_ENCODE_ISSUER=ISSUER,
         JWT_ENCODE_AUDIENCE=AUDIENCE,

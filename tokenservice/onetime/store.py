@@ -49,6 +49,7 @@ class TokenStore:
 
     :param secret: the key from which reservations, and tokens created under an idempotency key, are
         derived again, because Redis never holds them
+    :param fallbacks: other secrets whose reservations and keyed tokens are honoured
     :param receipt_seconds: the time that a record outlives its token
     :param window_seconds: the life of an idempotency key; at most ``receipt_seconds``
     :param max_active: the most outstanding tokens of an owner
@@ -61,13 +62,15 @@ class TokenStore:
         connection: Connection,
         *,
         secret: bytes,
+        fallbacks: Sequence[bytes] = (),
         receipt_seconds: int = 300,
         window_seconds: int = 60,
         max_active: int = 1000,
         shards: int = 1,
         timed: Callable[[str], AbstractContextManager[None]] = lambda verb: nullcontext(),
     ) -> None:
-        self._key = hashlib.sha256(b"one-time tokens\0" + secret).digest()
+        secrets = [b"one-time tokens\0" + each for each in (secret, *fallbacks)]
+        self._keys = [hashlib.sha256(each).digest() for each in secrets]
         self._receipt_ms = receipt_seconds * 1000
         self._kept_ms = window_seconds * 1000, self._receipt_ms
         self._max_active = max_active
@@ -113,7 +116,7 @@ class TokenStore:
         """
         token = Token.parse(given.text)
         nonce, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        held = Reservation.held_by(caller.id, self._key, token.id, token.epoch, nonce.decode())
+        held = Reservation.held_by(caller.id, self._keys[0], token.id, token.epoch, nonce.decode())
         return replies.reserved(token.id, str(held), facts)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
@@ -216,7 +219,10 @@ class TokenStore:
     ) -> list[Created]:
         keys = Keys.of_owner(owner, self._shards.count)
         new_ids = [keys.new_id() for _ in range(count)]
-        made = {token_id: self._secret(token_id, key) for token_id in new_ids}
+        made = {
+            token_id: derived_secret(self._keys[0], TOKEN, token_id, key) if key else new_secret()
+            for token_id in new_ids
+        }
         audience, asked = "\n".join(terms.audience), "\n".join(terms.asked or terms.audience)
         others = terms.subject or owner, terms.data, terms.bind
         demand = ["require_subject"] * terms.require_subject
@@ -244,25 +250,22 @@ class TokenStore:
 
         :raises IdempotencyMismatch: the service's secret has changed since
         """
-        made = {token_id: self._secret(token_id, key) for token_id in ids}
         reply = self._shards.run("again", keys, [keys.live, *keys.records(ids)])
         *facts, verifiers = replies.facts_of("create", reply)
-        if [verifier(secret) for secret in made.values()] != verifiers:
-            raise errors.IdempotencyMismatch
-        return replies.created(made, epoch, *facts, replayed=True)
+        for secret in self._keys:
+            made = {token_id: derived_secret(secret, TOKEN, token_id, key) for token_id in ids}
+            if [verifier(text) for text in made.values()] == verifiers:
+                return replies.created(made, epoch, *facts, replayed=True)
+        raise errors.IdempotencyMismatch
 
     def _sweep(self, keys: Keys, ids: Sequence[str]) -> None:
         """Remove ids without a record from the index, after the create that sampled them."""
         with suppress(errors.StoreUnavailable):
             self._shards.run("sweep", keys, [keys.index, *keys.records(ids)], *ids)
 
-    def _secret(self, token_id: str, key: str) -> str:
-        """Draw a secret; under an idempotency key derive it, so that a repeat gets it again."""
-        return derived_secret(self._key, TOKEN, token_id, key) if key else new_secret()
-
     def _held(self, text: str, holder: Party) -> Reservation:
         held = Reservation.parse(text)
-        if not held.is_held_by(holder.id, self._key):
+        if not any(held.is_held_by(holder.id, secret) for secret in self._keys):
             raise errors.TokenUnknown(held.id)
         return held
 

@@ -28,7 +28,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 SECRET_NAMES = frozenset(
-    {"password", "token", "reservation", "access_token", "authorization", "secret_key"}
+    {
+        "password",
+        "token",
+        "reservation",
+        "access_token",
+        "authorization",
+        "secret_key",
+        "secret_key_fallbacks",
+    }
 )
 SECRET_TEXTS = re.compile(
     r"ot[tr]_[0-9A-Za-z]{20,}"  # a one-time token or a reservation, whole or cut
