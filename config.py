@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 import limits
@@ -199,6 +199,9 @@ class Config:
     local_domains: bool = setting(fields.Boolean(load_default=False))
 
     cors_origins: tuple[str, ...] = setting(Origins(load_default=()))
+    language: Literal["es", "en"] = word(
+        "es", validate.OneOf(["es", "en"], error="is neither es nor en")
+    )
     log_level: str = word(
         "info",
         validate.OneOf(

@@ -22,6 +22,8 @@ ENV_FILE = Path(".env")
 START = Path("/proc/self/environ")
 #: What Kubernetes injects as REDIS_PORT into the containers beside a Service named redis.
 INJECTED = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+#: The languages of gettext, which many systems set: it does not name the setting.
+GETTEXT = "LANGUAGE"
 LONGEST_SECRET = 1 << 16
 #: Set by the flask command itself, and by Python where the locale is C.
 NOT_FROM_FILES = {"FLASK_RUN_FROM_CLI", "FLASK_DEBUG", "LC_CTYPE"}
@@ -51,11 +53,12 @@ def read(
 
 
 def own_environment() -> dict[str, str]:
-    """The environment without the addresses that Kubernetes adds to it."""
+    """The environment without the addresses that Kubernetes adds to it, and without gettext's."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not (name.isupper() and name.endswith("_PORT") and INJECTED.fullmatch(value))
+        if name != GETTEXT
+        and not (name.isupper() and name.endswith("_PORT") and INJECTED.fullmatch(value))
     }
 
 

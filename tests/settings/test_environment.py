@@ -304,6 +304,19 @@ def test_what_kubernetes_injects_is_not_given(address: str, alone: pytest.Monkey
     assert Config.from_env().redis_port == 6380
 
 
+@pytest.mark.parametrize("value", ["en_US:en", "en", "C"])
+def test_the_languages_of_gettext_are_not_the_setting(
+    value: str, alone: pytest.MonkeyPatch
+) -> None:
+    """Many systems set LANGUAGE. Guard: ``GETTEXT`` in own_environment()."""
+    alone.setenv("LANGUAGE", value)
+    assert Config.from_env().language == "es"
+    Path(".env").write_text("LANGUAGE=en\n")
+    assert Config.from_env().language == "en"
+    alone.setenv("language", "es")
+    assert Config.from_env().language == "es"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -48,6 +48,7 @@ BAD: dict[str, dict[str, str]] = {
     "no numbers": {"max_active": "plenty", "trusted_proxies": "every", "docs_enabled": "perhaps"},
     "the origin of everyone": {"cors_origins": "*"},
     "origins that are patterns": {"cors_origins": r"https://app.example.com,https://.*\.example"},
+    "a language": {"language": "latin"},
     "a log level": {"log_level": "loudest"},
     "a registration": {"registration": "members-only"},
     "a short token": {"metrics_token": "fifteen-letters"},

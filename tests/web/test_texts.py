@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -230,5 +230,23 @@ def test_the_language_follows_accept_language(
         assert texts.language() == language
 
 
-def test_outside_a_request_the_language_is_spanish() -> None:
-    assert texts.language() == "es"
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [(None, "en"), ("fr", "en"), ("en;q=0", "en"), ("es-MX", "es"), ("en, es;q=0.1", "en")],
+)
+def test_the_setting_is_for_whoever_prefers_neither_language(
+    make_app: Callable[..., Flask], accepted: str | None, language: str
+) -> None:
+    """Guard: ``config.language`` in ``texts.language``. A cache of another app's choice is none."""
+    headers = {} if accepted is None else {"Accept-Language": accepted}
+    response = make_app(language="en").test_client().get("/nowhere", headers=headers)
+    assert response.headers["Content-Language"] == language
+    assert response.get_json()["title"] == PROBLEMS["not_found"].text(language).title  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_outside_of_a_request_the_language_is_the_setting(
+    make_app: Callable[..., Flask], language: texts.Language
+) -> None:
+    with make_app(language=language).app_context():
+        assert texts.language() == language

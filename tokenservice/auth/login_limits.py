@@ -96,8 +96,11 @@ def patiently(*given: Any) -> Attempt:
 def account() -> str | None:
     """The pseudonym of the attempted account; None where the body names none."""
     try:
-        form = request.mimetype == FORM
-        given = request.form["username"] if form else request.get_json()["correo"]
+        if request.mimetype == FORM:
+            given = request.form["username"]
+        else:
+            body = request.get_json()
+            given = body["correo"] if "correo" in body else body["email"]
         spelling = emails.canonical(given, local_domains=config.local_domains)
         return counters.pseudonym(spelling)
     except (HTTPException, KeyError, TypeError, ValueError, AttributeError):

@@ -9,7 +9,12 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from tokenservice.auth import passwords
 from tokenservice.auth.fields import Correo, Moment, Password
 from tokenservice.web.fields import Text
-from tokenservice.web.schemas import Response
+from tokenservice.web.schemas import ALIAS, Aliased, Response
+
+
+def other_name(field: str) -> dict[str, str]:
+    """The metadata of another name of ``field``."""
+    return {ALIAS: field, "description": f"another name of {field}; never both"}
 
 
 class AccountFields(Schema):
@@ -28,7 +33,7 @@ class AccountFields(Schema):
     )
 
 
-class RegisterRequest(AccountFields):
+class NewAccount(AccountFields):
     """A new account."""
 
     @validates_schema
@@ -37,14 +42,21 @@ class RegisterRequest(AccountFields):
             raise ValidationError(passwords.TOO_EASY, "password")
 
 
-class PasswordChange(RegisterRequest):
+class RegisterRequest(Aliased, NewAccount):
+    """A new account, with the names of its fields in two languages."""
+
+    name = Text(1, 100, metadata={**other_name("nombre"), "example": "Ana"})
+    email = Correo(metadata=other_name("correo"))
+
+
+class PasswordChange(NewAccount):
     """A new password of an account whose name and address stay."""
 
     nombre = fields.String(required=True)
     correo = fields.String(required=True)
 
 
-class LoginRequest(Schema):
+class LoginRequest(Aliased):
     """A login. The password is bounded only so that it can be hashed."""
 
     correo = Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
@@ -53,6 +65,7 @@ class LoginRequest(Schema):
         validate=validate.Length(max=256, error="Takes up to 256 characters."),
         metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
     )
+    email = Correo(metadata=other_name("correo"))
 
 
 class AccountResponse(Response):

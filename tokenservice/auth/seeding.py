@@ -20,14 +20,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from tokenservice.auth.models import User, uuid7
 from tokenservice.auth.passwords import passwords
-from tokenservice.auth.schemas import AccountFields, RegisterRequest
+from tokenservice.auth.schemas import AccountFields, NewAccount
 from tokenservice.extensions import db
 from tokenservice.web import strictjson
 
 BATCH = 200
 SHOWN_MISTAKES = 20
 LONGEST_HEADER = 200
-REGISTRATION = RegisterRequest(unknown=EXCLUDE)
+REGISTRATION = NewAccount(unknown=EXCLUDE)
 CHECKED = AccountFields(unknown=EXCLUDE)
 COLUMNS = ("nombre", "correo", "password")
 SEPARATORS = ",;\t"

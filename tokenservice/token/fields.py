@@ -73,7 +73,7 @@ class Bind(fields.String):
         return text
 
 
-def members_field(description: str) -> fields.List:
+def members_field(description: str) -> fields.List[str]:
     return fields.List(
         Member(metadata={"example": "luis@example.com"}),
         validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
@@ -81,7 +81,7 @@ def members_field(description: str) -> fields.List:
     )
 
 
-def issuers_field() -> fields.List:
+def issuers_field() -> fields.List[str]:
     return members_field("the only accounts whose tokens are accepted; always name them")
 
 

@@ -13,7 +13,7 @@ from flask_smorest import Api
 from tokenservice.extensions import add, part
 from tokenservice.web import texts
 from tokenservice.web.problems import MEDIA_TYPE, TYPE_PREFIX
-from tokenservice.web.schemas import ProblemResponse
+from tokenservice.web.schemas import ALIAS, ProblemResponse
 
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 BODY_REFUSALS = (
@@ -139,6 +139,18 @@ def complete(
         examples["bad_request"]["value"]["status"] = 414
 
 
+def offer_aliases(schema: dict[str, Any]) -> None:
+    """Describe that a body has a field under one of its names, and never under both."""
+    found = schema.get("properties", {}).items()
+    aliases = {field[ALIAS]: alias for alias, field in found if ALIAS in field}
+    if aliases:
+        schema["required"] = [name for name in schema["required"] if name not in aliases]
+        schema["allOf"] = [
+            {"oneOf": [{"required": [name]}, {"required": [alias]}]}
+            for name, alias in aliases.items()
+        ]
+
+
 def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
     """Write the document, after every view is registered.
 
@@ -149,6 +161,8 @@ def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
     del written["components"]["responses"]
     for unused in ("Error", "PaginationMetadata"):
         del written["components"]["schemas"][unused]
+    for schema in written["components"]["schemas"].values():
+        offer_aliases(schema)
     with app.app_context():
         for view, operation in operations(app, written):
             complete(view, operation, caller_refusals)

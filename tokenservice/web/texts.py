@@ -14,7 +14,7 @@ from flask import Flask
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
-from tokenservice.extensions import add, part
+from tokenservice.extensions import add, config, part
 from tokenservice.telemetry.calls import current
 
 Language = Literal["es", "en"]
@@ -59,20 +59,21 @@ catalogue = part(Catalogue)
 
 
 def language() -> Language:
-    """The language of the current call; Spanish outside of a call."""
+    """The language that the current call prefers, or else that of the service."""
     call = current.get()
-    return preferred(call.given.get("HTTP_ACCEPT_LANGUAGE", "")) if call else "es"
+    accepted = call.given.get("HTTP_ACCEPT_LANGUAGE", "") if call else ""
+    return preferred(accepted) or config.language
 
 
 @functools.lru_cache(64)
-def preferred(accepted: str) -> Language:
-    """Choose by ``Accept-Language``; Spanish where it names neither language."""
+def preferred(accepted: str) -> Language | None:
+    """Choose by ``Accept-Language``; None where it names neither language."""
     # The library would prefer a plain "es" of any weight to the "en-GB" that ranks first.
     for wanted, weight in parse_accept_header(accepted, LanguageAccept):
         for known in LANGUAGES:
             if weight and wanted.lower().partition("-")[0] == known:
                 return known
-    return "es"
+    return None
 
 
 def spoken(chosen: Language) -> list[tuple[str, str]]:
@@ -186,6 +187,7 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Missing data for required field.": "Falta este campo obligatorio.",
     "Unknown field.": "Campo desconocido.",
     "Field may not be null.": "El campo no puede ser null.",
+    "Another name of a field that is given too.": "Es otro nombre de un campo que también se da.",
     "Invalid input type.": "El cuerpo debe ser un objeto JSON.",
     "Not a valid string.": "Debe ser un texto.",
     "Not a valid utf-8 string.": "Debe ser un texto en UTF-8.",
