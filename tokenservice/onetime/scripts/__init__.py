@@ -14,6 +14,8 @@ PARTS = {
     "commit": ("terms", "judge"),
     "release": ("terms", "judge"),
     "revoke": ("terms", "judge"),
+    "revoke_all": (),
+    "enable": (),
     "look": ("receipt",),
     "page": (),
     "receipts": ("receipt",),
