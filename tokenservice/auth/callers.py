@@ -19,7 +19,7 @@ from sqlalchemy import exc as database
 from sqlalchemy import func, select
 
 from tokenservice.auth import changes
-from tokenservice.auth.jwts import subject_of
+from tokenservice.auth.jwts import Principal, principal_of
 from tokenservice.auth.models import User
 from tokenservice.extensions import add, db, part
 from tokenservice.onetime.values import Party
@@ -79,7 +79,7 @@ class Caller(Party):
 
 
 class Callers:
-    """A cache of the accounts that called lately, so that a token call costs no Postgres query.
+    """A cache of the principals that called lately, so that a token call costs no Postgres query.
 
     A thread looks once a second which accounts changed, and all others stay fresh. Without such
     looks each caller is read again when it is no longer fresh.
@@ -92,7 +92,7 @@ class Callers:
 
     def __init__(self, stale_seconds: float = 300.0) -> None:
         self._stale_seconds = stale_seconds
-        self._known: OrderedDict[str, Caller] = OrderedDict()
+        self._known: OrderedDict[Principal, Caller] = OrderedDict()
         self._lock = threading.Lock()
         self._watch = Watch()
         self._last: changes.Sight | None = None
@@ -101,21 +101,21 @@ class Callers:
         self._thread = threading.Thread()
         self._why_not = ""
 
-    def recall(self, user_id: str) -> Caller | None:
-        """The account if it is cached and fresh, without a lock or a query. It may be disabled."""
+    def recall(self, principal: Principal) -> Caller | None:
+        """The caller if it is cached and fresh, without a lock or a query. It may be disabled."""
         now = self._wanted_at = time.monotonic()
-        known = self._known.get(user_id)
+        known = self._known.get(principal)
         limit = FRESH_DURING_A_LOOK_SECONDS if self._looking else FRESH_SECONDS
         return known if known and now - known.as_of < limit else None
 
-    def find(self, user_id: str) -> Caller | None:
-        """The account, or None where there is none.
+    def find(self, principal: Principal) -> Caller | None:
+        """The account behind a principal, or None where there is none.
 
         :raises sqlalchemy.exc.SQLAlchemyError: Postgres is away and no recent copy is cached
         """
-        if fresh := self.recall(user_id):
+        if fresh := self.recall(principal):
             return fresh
-        known = self._known.get(user_id)
+        known = self._known.get(principal)
         if known and time.monotonic() - known.as_of >= self._stale_seconds:
             known = None
         self._start_looking()
@@ -125,23 +125,23 @@ class Callers:
         try:
             with asking(PATIENT_SECONDS if known else TRY_AGAIN_SECONDS):
                 # Another request of the same caller may have read it during the wait.
-                return self.recall(user_id) or self._read(user_id)
+                return self.recall(principal) or self._read(principal)
         except database.SQLAlchemyError as error:
             if known is None or not is_outage(error):
                 raise
             return known
 
-    def _read(self, user_id: str) -> Caller | None:
+    def _read(self, principal: Principal) -> Caller | None:
         watch = self._watch
         seen_at = watch.seen_at
         read_at = time.monotonic()
         row = db.session.execute(
             select(User.correo, User.is_active, func.pg_postmaster_start_time()).where(
-                User.id == uuid.UUID(user_id)
+                User.id == uuid.UUID(principal.account)
             )
         ).one_or_none()
         with self._lock:
-            self._known.pop(user_id, None)
+            self._known.pop(principal, None)
             if row is None:
                 return None
             correo, is_active, server = row
@@ -149,8 +149,10 @@ class Callers:
             # server before a failover, knows less than the one that is watched.
             if watch is not self._watch or seen_at != watch.seen_at or server != watch.server:
                 watch = Watch()
-            found = Caller(user_id, correo, is_active=is_active, read_at=read_at, watch=watch)
-            self._known[user_id] = found
+            found = Caller(
+                principal.account, correo, is_active=is_active, read_at=read_at, watch=watch
+            )
+            self._known[principal] = found
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return found
@@ -196,10 +198,16 @@ class Callers:
                 # Whoever was on watch is as old as its last look, for good.
                 self._watch = Watch(sight.server)
             else:
-                for user_id in sight.changed:
-                    self._known.pop(user_id, None)
+                self._forget(set(sight.changed))
             self._watch.seen_at = began_at
             self._last = sight
+
+    def _forget(self, user_ids: set[str]) -> None:
+        """Forget every principal of these accounts."""
+        if user_ids:
+            # 0.5 ms where all places are taken, once a second at most.
+            for principal in [one for one, known in self._known.items() if known.id in user_ids]:
+                del self._known[principal]
 
     def _report(self, why: str) -> None:
         """Write a line when callers begin to cost a query each, and when they end to."""
@@ -227,7 +235,7 @@ def authenticate() -> None:
         raise Problem("not_authenticated")
     if not CREDENTIALS.fullmatch(credentials):
         raise Problem("access_token_invalid")
-    asked.caller = load_caller(subject_of(credentials))
+    asked.caller = load_caller(principal_of(credentials))
 
 
 def caller() -> Caller:
@@ -236,9 +244,9 @@ def caller() -> Caller:
     return found
 
 
-def load_caller(user_id: str) -> Caller:
+def load_caller(principal: Principal) -> Caller:
     """:raises Problem: the account does not exist, or is disabled"""
-    found = callers.find(user_id)
+    found = callers.find(principal)
     if found is None or not found.is_active:
         raise Problem("access_token_invalid")
     return found

@@ -212,8 +212,8 @@ class Door:
             return None
         verified: VerifiedTokens = self._app.extensions[VerifiedTokens.__name__]
         callers: Callers = self._app.extensions[Callers.__name__]
-        user_id = verified.subject(credentials)
-        caller = callers.recall(user_id) if user_id else None
+        principal = verified.principal(credentials)
+        caller = callers.recall(principal) if principal else None
         return caller if caller and caller.is_active else None
 
     def _pattern(self, path: str) -> re.Pattern[str]:

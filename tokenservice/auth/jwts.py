@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt as pyjwt
 from flask import Flask, current_app
@@ -33,6 +33,14 @@ SECURITY_SCHEME = {
 }
 
 
+class Principal(NamedTuple):
+    """What verified credentials name. It is read in Postgres, and may have ended by now."""
+
+    account: str = ""
+    session: str = ""
+    key: str = ""
+
+
 class VerifiedTokens:
     """A cache of verified JWTs: to verify one again is the most expensive part of a call.
 
@@ -40,17 +48,17 @@ class VerifiedTokens:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def subject(self, credentials: str) -> str | None:
-        """The user id of a verified token that has not expired."""
+    def principal(self, credentials: str) -> Principal | None:
+        """The principal of a verified token that has not expired."""
         known = self._known.get(credentials)
         return known[0] if known and time.time() < known[1] else None
 
-    def remember(self, credentials: str, user_id: str, expires: float) -> None:
+    def remember(self, credentials: str, principal: Principal, expires: float) -> None:
         with self._lock:
-            self._known[credentials] = (user_id, expires)
+            self._known[credentials] = (principal, expires)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 
@@ -58,17 +66,17 @@ class VerifiedTokens:
 verified_tokens = part(VerifiedTokens)
 
 
-def subject_of(credentials: str) -> str:
-    """The user id of an access token, from the cache or after verification.
+def principal_of(credentials: str) -> Principal:
+    """The principal of an access token, from the cache or after verification.
 
     :raises Problem: it is not a complete, current token of this service
     """
-    user_id = verified_tokens.subject(credentials)
-    if user_id is None:
+    principal = verified_tokens.principal(credentials)
+    if principal is None:
         claims = claims_of(credentials)
-        user_id = str(claims["sub"])
-        verified_tokens.remember(credentials, user_id, claims["exp"])
-    return user_id
+        principal = Principal(account=claims["sub"])
+        verified_tokens.remember(credentials, principal, claims["exp"])
+    return principal
 
 
 def claims_of(credentials: str) -> dict[str, Any]:
