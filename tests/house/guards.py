@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "checksum",
         FORMAT,
-        " or _checked(text[:-CHECKSUM]) != text",
+        " or with_checksum(text[:-CHECKSUM]) != text",
         "",
         ("test_format.py::test_every_single_character_typo_is_refused",),
     ),
