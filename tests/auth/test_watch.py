@@ -117,7 +117,7 @@ def open_transaction(url: str, sql: str) -> Iterator[Any]:
     [
         DISABLE,
         "DELETE FROM users WHERE id = '{id}'",
-        "TRUNCATE users",
+        "TRUNCATE users CASCADE",
         "UPDATE users SET is_active = false",
         # So many that nobody is named.
         "INSERT INTO users (id, nombre, correo, password_hash) SELECT gen_random_uuid(), 'Ana', "
