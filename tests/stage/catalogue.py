@@ -27,3 +27,19 @@ PUBLIC = frozenset(
         "static",
     }
 )
+
+#: The scope that a key needs for each view that takes one. Every other view refuses all keys.
+SCOPES = {
+    "token.create": "token:create",
+    "token.batch": "token:create",
+    "token.validate": "token:consume",
+    "lease.reserve": "token:consume",
+    "lease.commit": "token:consume",
+    "lease.release": "token:consume",
+    "token.introspect": "token:read",
+    "token.receipt": "token:read",
+    "token.list_tokens": "token:read",
+    "token.revoke": "token:revoke",
+    "token.revoke_by_id": "token:revoke",
+}
+FOR_PEOPLE = frozenset({"auth.me", "auth.create_key", "auth.list_keys", "auth.revoke_key"})

@@ -130,6 +130,7 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
     "unknown field": {"json": {"unknown": 1}},
     "not signed in": {"headers": {}},
     "not a JWT": {"headers": {"Authorization": "Bearer x"}},
+    "not a key": {"headers": {"Authorization": "Bearer osk_x"}},
     "an old JWT": {},
 }
 

@@ -6,13 +6,22 @@ from flask import Flask
 from flask_smorest import Api
 
 from config import Config
-from tokenservice.auth import callers, commands, jwts, login, problems, registration
+from tokenservice.auth import (
+    authentication,
+    callers,
+    commands,
+    jwts,
+    keys,
+    login,
+    problems,
+    registration,
+)
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.passwords import Passwords
 from tokenservice.extensions import add
 
 #: The modules whose import adds the views to the blueprint.
-VIEWS = (registration, login)
+VIEWS = (registration, login, keys)
 
 
 def init_app(app: Flask, config: Config, api: Api) -> None:
@@ -20,6 +29,8 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     problems.init_app(app)
     jwts.init_app(app, config)
     callers.init_app(app)
+    authentication.init_app(app)
+    keys.init_app(app)
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
     app.cli.add_command(commands.users)

@@ -154,7 +154,7 @@ def list_users() -> None:
 @users.command("disable")
 @click.argument("correo")
 def disable(correo: str) -> None:
-    """Disable CORREO: no login, and its JWTs stop within two seconds."""
+    """Disable CORREO: no login, and its JWTs and keys stop within two seconds."""
     set_active(correo, False)
 
 

@@ -25,8 +25,7 @@ from tokenservice.telemetry.calls import Call, current
 from tokenservice.web.app import forwarded
 from tokenservice.web.bodies import MAX_BODY_BYTES
 from tokenservice.web.hooks import complete
-from tokenservice.web.limits import count
-from tokenservice.web.plans import Plan, perform
+from tokenservice.web.plans import Plan, count, perform
 from tokenservice.web.problems import describe, explanations
 from tokenservice.web.responses import PlainResponse
 
@@ -59,6 +58,10 @@ class Request(Protocol):
     path: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+
+
+class WouldWait(Exception):
+    """A call that a thread must not go on with that may not wait."""
 
 
 class Inside(threading.local):
@@ -108,6 +111,7 @@ class Door:
         self._plans: dict[tuple[str, bytes], Plan] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
         self._needs: dict[str, list[Connection]] = {}
+        self._both = [engine, counting]
         self._hashing = {
             rule.rule.encode()
             for rule in app.url_map.iter_rules()
@@ -115,7 +119,7 @@ class Door:
         }
         for plan in plans:
             is_off = getattr(config, f"rate_limit_{plan.limit}") == "off"
-            self._needs[plan.limit] = [engine] if is_off else [engine, counting]
+            self._needs[plan.limit] = [engine] if is_off else self._both
             if "<" in plan.path:
                 self._patterns.append((plan.method, self._pattern(plan.path), plan))
             else:
@@ -144,7 +148,10 @@ class Door:
 
     def is_quick(self, entered: Entered) -> bool:
         """Whether the call may run in a thread that must not wait: in doubt it may not."""
-        return all(connection.is_near for connection in self._needs[entered.plan.limit])
+        caller, limit = entered.call.caller, entered.plan.limit
+        has_limits = caller.key is not None and bool(caller.key.limits)
+        needs = self._both if has_limits else self._needs[limit]
+        return all(connection.is_near for connection in needs)
 
     def answer(self, entered: Entered, *, waits: bool) -> PlainResponse | None:
         """Make the call.
@@ -169,14 +176,18 @@ class Door:
         return response
 
     def _perform(self, entered: Entered, waits: bool) -> PlainResponse | None:
-        plan, asked = entered.plan, entered.call
-        try:
+        def counted() -> None:
             if not entered.is_counted:
                 entered.is_counted = True
-                count(plan.limit, asked.caller.id)
+                count(entered.plan, entered.call)
             if not waits and not self.is_quick(entered):
-                return None  # The count waited for a Redis that hangs: the engine would too.
-            return perform(plan, asked, entered.in_path, dict, lambda: entered.body)
+                raise WouldWait  # The count waited for a Redis that hangs: the engine would too.
+
+        plan, asked, body = entered.plan, entered.call, entered.body
+        try:
+            return perform(plan, asked, entered.in_path, dict, lambda: body, counted)
+        except WouldWait:
+            return None
         except Exception as error:  # noqa: BLE001 - Flask makes a problem of any error too
             return describe(explanations(error))
 
@@ -206,7 +217,7 @@ class Door:
         return given
 
     def _caller(self, authorization: str) -> Caller | None:
-        """The active account behind verified credentials, if both are known and fresh."""
+        """The caller behind verified credentials, if it is known, fresh and may call."""
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -214,7 +225,13 @@ class Door:
         callers: Callers = self._app.extensions[Callers.__name__]
         principal = verified.principal(credentials)
         caller = callers.recall(principal) if principal else None
-        return caller if caller and caller.is_active else None
+        if caller is None or not caller.is_current:
+            return None
+        if key := caller.key:
+            if key.networks:
+                return None  # Flask knows the address of the client.
+            callers.used(key)
+        return caller
 
     def _pattern(self, path: str) -> re.Pattern[str]:
         """A rule of Flask as a regular expression, with the converters of the app."""

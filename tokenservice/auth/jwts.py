@@ -14,6 +14,7 @@ from flask import Flask, current_app
 
 from config import Config
 from tokenservice.extensions import add, jwt, part
+from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.web.problems import Problem
 
 ALGORITHM = "HS256"
@@ -23,6 +24,9 @@ SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The most that the clocks of two hosts may differ. Without it a JWT of the host that is ahead, by
 #: a millisecond even, is "not yet valid" to the other. Each JWT lives longer by that.
 LEEWAY_SECONDS = 5
+#: The type of a person's JWT, and of one that stands for a service key. The release before knows
+#: the first alone, and would take a key for the person otherwise.
+OF_ACCOUNT, OF_KEY = "access", "key"
 REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 REMEMBERED = 10_000
 
@@ -34,17 +38,22 @@ SECURITY_SCHEME = {
 
 
 class Principal(NamedTuple):
-    """What verified credentials name. It is read in Postgres, and may have ended by now."""
+    """What verified credentials name. It is read in Postgres, and may have ended by now.
+
+    :param scope: the only scopes of a key that they ask for; empty for all that it has
+    """
 
     account: str = ""
     session: str = ""
     key: str = ""
+    scope: str = ""
 
 
 class VerifiedTokens:
-    """A cache of verified JWTs: to verify one again is the most expensive part of a call.
+    """A cache of verified credentials: to verify one again is the most expensive part of a call.
 
-    A signature stays good, so only the things that change are checked again: time, and the account.
+    A signature, or the secret of a key, stays good. So only the things that change are checked
+    again: time, and the account or the key.
     """
 
     def __init__(self) -> None:
@@ -52,7 +61,7 @@ class VerifiedTokens:
         self._lock = threading.Lock()
 
     def principal(self, credentials: str) -> Principal | None:
-        """The principal of a verified token that has not expired."""
+        """The principal of verified credentials that have not expired."""
         known = self._known.get(credentials)
         return known[0] if known and time.time() < known[1] else None
 
@@ -74,7 +83,10 @@ def principal_of(credentials: str) -> Principal:
     principal = verified_tokens.principal(credentials)
     if principal is None:
         claims = claims_of(credentials)
-        principal = Principal(account=claims["sub"])
+        if claims["type"] == OF_KEY:
+            principal = Principal(key=claims["key"], scope=claims["scope"])
+        else:
+            principal = Principal(account=claims["sub"])
         verified_tokens.remember(credentials, principal, claims["exp"])
     return principal
 
@@ -102,9 +114,17 @@ def claims_of(credentials: str) -> dict[str, Any]:
         raise Problem("access_token_invalid") from None
     # RFC 7519 section 2: a time is a number. The library accepts a text too.
     well_formed = isinstance(claims["exp"], int | float) and SUBJECT.fullmatch(claims["sub"])
-    if claims["type"] != "access" or not well_formed:
+    if not well_formed or not (claims["type"] == OF_ACCOUNT or names_key(claims)):
         raise Problem("access_token_invalid")
     return claims
+
+
+def names_key(claims: dict[str, Any]) -> bool:
+    """Tell whether these are well-formed claims of a service key."""
+    key, scope = claims.get("key"), claims.get("scope")
+    if claims["type"] != OF_KEY or not isinstance(key, str) or not isinstance(scope, str):
+        return False
+    return bool(ID_PATTERN.fullmatch(key) and scope)
 
 
 def init_app(app: Flask, config: Config) -> None:

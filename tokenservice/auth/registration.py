@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.dialects.postgresql import insert
 
+from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
-from tokenservice.auth.callers import caller
 from tokenservice.auth.emails import masked
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import passwords

@@ -28,6 +28,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
     Plan(
         *("createToken", "POST", "/create"),
         limit="create",
+        scope="token:create",
         takes=CreateTokenRequest(),
         is_optional=True,
         returns=CreateTokenResponse(),
@@ -48,6 +49,7 @@ def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     Plan(
         *("createTokens", "POST", "/batch"),
         limit="create",
+        scope="token:create",
         takes=CreateTokensRequest(),
         returns=CreateTokensResponse(),
         status=201,

@@ -22,6 +22,7 @@ from tokenservice.web.plans import Plan
     Plan(
         *("introspectToken", "POST", "/introspect"),
         limit="validate",
+        scope="token:read",
         takes=TokenRequest(),
         returns=IntrospectResponse(),
         refusals=("store_unavailable",),
@@ -55,6 +56,7 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     Plan(
         *("tokenReceipt", "GET", "/<token_id:token_id>"),
         limit="validate",
+        scope="token:read",
         returns=ReceiptResponse(),
         refusals=("token_unknown", "store_unavailable"),
     )
@@ -68,6 +70,7 @@ def receipt(caller: Caller, given: dict[str, str]) -> Receipt:
     Plan(
         *("listTokens", "GET", ""),
         limit="validate",
+        scope="token:read",
         takes=ListRequest(),
         source="query",
         returns=ListResponse(),

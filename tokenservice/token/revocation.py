@@ -17,6 +17,7 @@ from tokenservice.web.plans import Plan
     Plan(
         *("revokeToken", "POST", "/revoke"),
         limit="validate",
+        scope="token:revoke",
         takes=TokenRequest(),
         status=204,
         refusals=REFUSALS,
@@ -31,6 +32,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
     Plan(
         *("revokeTokenById", "DELETE", "/<token_id:token_id>"),
         limit="validate",
+        scope="token:revoke",
         status=204,
         refusals=(
             "token_unknown",

@@ -18,6 +18,7 @@ from tokenservice.web.plans import Plan
     Plan(
         *("validateToken", "POST", "/validate"),
         limit="validate",
+        scope="token:consume",
         takes=ValidateRequest(),
         returns=ValidateResponse(),
         refusals=PRESENTATION_REFUSALS,

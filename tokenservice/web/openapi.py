@@ -15,7 +15,6 @@ from tokenservice.web import texts
 from tokenservice.web.problems import MEDIA_TYPE, TYPE_PREFIX
 from tokenservice.web.schemas import ProblemResponse
 
-BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 BODY_REFUSALS = (
     "validation_failed",
     "not_json",
@@ -121,7 +120,8 @@ def complete(
     if hasattr(view, "limit"):
         codes.append("rate_limited")
     if not hasattr(view, "is_public"):
-        operation["security"] = BEARER
+        scope = getattr(view, "scope", None)
+        operation["security"] = [{"bearer": [scope] if scope else []}]
         codes += caller_refusals
     if hasattr(view, "is_repeatable"):
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
