@@ -110,6 +110,7 @@ BRACES = {
     "POST /auth/login": [request_members, response_members],
     "POST /auth/keys": [request_members, response_members],
     "GET /auth/keys": [response_members],
+    "POST /auth/token": [response_members],
 }
 
 

@@ -14,6 +14,9 @@ PUBLIC = frozenset(
     {
         "auth.register",
         "auth.login",
+        "auth.token",  # with the credentials of a client in it
+        "auth.revoke",
+        "auth_metadata",
         "ops.home",
         "ops.healthz",
         "ops.readyz",

@@ -16,6 +16,7 @@ from tests.stage.catalogue import PROBLEMS
 from tests.stage.people import Person
 
 PROBLEM = "application/problem+json"
+OAUTH = ("/auth/token", "/auth/revoke")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,8 @@ def test_spec_describes_every_route_of_the_api(app: Flask, spec: dict[str, Any])
 def test_spec_describes_every_problem_as_returned(spec: dict[str, Any]) -> None:
     for _, path, operation in operations(spec):
         for status, response in operation["responses"].items():
-            if int(status) < 400:
+            # OAuth 2 has errors of its own.
+            if int(status) < 400 or (path in OAUTH and status in ("400", "401")):
                 continue
             assert [*response["content"]] == [PROBLEM], (path, status)
             examples = response["content"][PROBLEM]["examples"]
@@ -147,6 +149,8 @@ def test_spec_describes_the_responses_to_bad_requests(
         headers = {"Authorization": f"Bearer {old}"}
     missing = []
     for method, path, operation in operations(spec):
+        if path in OAUTH:
+            continue
         sent = {"headers": headers, **BAD_REQUESTS[kind]}
         response = client.open(re.sub(r"{\w+}", "x" * 18, path), method=method.upper(), **sent)
         if response.status_code >= 400:

@@ -13,6 +13,7 @@ from tokenservice.auth import (
     jwts,
     keys,
     login,
+    oauth,
     problems,
     registration,
 )
@@ -21,7 +22,7 @@ from tokenservice.auth.passwords import Passwords
 from tokenservice.extensions import add
 
 #: The modules whose import adds the views to the blueprint.
-VIEWS = (registration, login, keys)
+VIEWS = (registration, login, keys, oauth)
 
 
 def init_app(app: Flask, config: Config, api: Api) -> None:
@@ -31,6 +32,7 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     callers.init_app(app)
     authentication.init_app(app)
     keys.init_app(app)
+    oauth.init_app(app, config)
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
     app.cli.add_command(commands.users)

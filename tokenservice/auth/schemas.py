@@ -134,3 +134,23 @@ class NewKeyResponse(KeyResponse):
 
 class KeysResponse(Response):
     items = fields.List(fields.Nested(KeyResponse))
+
+
+class ClientTokenResponse(Response):
+    """RFC 6749 section 5.1."""
+
+    access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiJ9.…"})
+    token_type = fields.String(metadata={"example": "Bearer"})
+    expires_in = fields.Integer(metadata={"description": "seconds", "example": 900})
+    scope = fields.String(metadata={"example": "token:create token:consume"})
+
+
+class RevokedResponse(Response):
+    """RFC 7009 section 2.2: the status says all."""
+
+
+class OAuthErrorResponse(Response):
+    """RFC 6749 section 5.2."""
+
+    error = fields.String(metadata={"example": "invalid_client"})
+    error_description = fields.String()

@@ -113,7 +113,9 @@ def complete(
     codes: list[str] = []
     if hasattr(view, "operation"):
         operation["operationId"] = view.operation
-    if "requestBody" in operation:
+    if hasattr(view, "is_foreign"):
+        codes.append("payload_too_large")
+    elif "requestBody" in operation:
         codes += BODY_REFUSALS
     if query:
         codes.append("validation_failed")
