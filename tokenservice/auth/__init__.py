@@ -11,6 +11,7 @@ from tokenservice.auth import (
     callers,
     commands,
     jwts,
+    key_commands,
     keys,
     login,
     oauth,
@@ -36,3 +37,4 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
     app.cli.add_command(commands.users)
+    app.cli.add_command(key_commands.keys)
