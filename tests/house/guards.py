@@ -135,7 +135,7 @@ MUTANTS = [
     Mutant(
         "lease owner: the MAC is compared",
         STORE,
-        "if not held.is_held_by(holder.id, self._key):",
+        "if not held.is_held_by(holder.holder, self._key):",
         "if False:",
         (HOLDER,),
     ),

@@ -19,9 +19,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.house.guards import MUTANTS, Mutant
+from tests.house import guards, guards_of_keys
+from tests.house.guards import Mutant
 from tests.stage.paths import ROOT
 
+MUTANTS = [*guards.MUTANTS, *guards_of_keys.MUTANTS]
 TESTS = "tests/onetime"
 # Secrets, servers' data, and large folders of no use to a test.
 LEFT_OUT = (".git", ".env", ".venv", ".local", "*_cache", "__pycache__", ".hypothesis", ".coverage")

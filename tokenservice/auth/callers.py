@@ -165,6 +165,7 @@ class Callers:
             found = Caller(
                 str(user_id),
                 correo,
+                principal.key,
                 is_active=is_active,
                 read_at=read_at,
                 watch=watch,

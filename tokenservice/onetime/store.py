@@ -113,7 +113,7 @@ class TokenStore:
         """
         token = Token.parse(given.text)
         nonce, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        held = Reservation.held_by(caller.id, self._key, token.id, token.epoch, nonce.decode())
+        held = Reservation.held_by(caller.holder, self._key, token.id, token.epoch, nonce.decode())
         return replies.reserved(token.id, str(held), facts)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
@@ -125,7 +125,7 @@ class TokenStore:
         """
         held = self._held(reservation, caller)
         name, request = self._idempotency(caller.id, "commit", key, reservation)
-        given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms)
+        given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms, caller.key_id)
         return replies.consumed(held.id, self._on_record("commit", held.id, *given, name=name))
 
     def release(self, reservation: str, caller: Party) -> str:
@@ -226,7 +226,7 @@ class TokenStore:
             keys,
             [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
             *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
-            *(terms.purpose, audience, *others),
+            *(terms.purpose, audience, *others, terms.issued_with),
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
         epoch = epoch_of(term)
@@ -261,7 +261,7 @@ class TokenStore:
 
     def _held(self, text: str, holder: Party) -> Reservation:
         held = Reservation.parse(text)
-        if not held.is_held_by(holder.id, self._key):
+        if not held.is_held_by(holder.holder, self._key):
             raise errors.TokenUnknown(held.id)
         return held
 
@@ -285,16 +285,16 @@ class TokenStore:
     ) -> list[Any]:
         """Run the script of a presented token, which holds it where there is a lease."""
         bound = (given.purpose, given.subject, given.bind)
-        request, lease = [given.text, *bound], list[Any]()
+        request, last = [given.text, *bound], list[Any]([caller.key_id])
         if lease_seconds is not None:
             request.append(str(lease_seconds))
-            lease = [new_nonce(), lease_seconds * 1000]
+            last = [new_nonce(), lease_seconds * 1000]
         name, stands_for = self._idempotency(caller.id, verb, key, *request)
         return self._on_record(
             verb,
             token.id,
             *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
-            *(name, stands_for, *self._kept_ms, *lease),
+            *(name, stands_for, *self._kept_ms, *last),
             name=name,
         )
 

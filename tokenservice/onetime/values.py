@@ -23,10 +23,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A presenter or an owner: its id, and the address that an audience may name."""
+    """A presenter or an owner.
+
+    :param correo: the address that an audience may name
+    :param key_id: the id of the key that it presents; empty for a person
+    """
 
     id: str
     correo: str = ""
+    key_id: str = ""
+
+    @property
+    def holder(self) -> str:
+        """The name under which it holds a token. A key may consume less than its account, so it
+        commits only what it has reserved itself."""
+        return f"{self.id}\0{self.key_id}" if self.key_id else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ class Terms:
     :param bind: hex SHA-256 of the approved action
     :param asked: the request's own words for its audience, which an idempotency key stands for: a
         repeat may find other ids for them; empty where they are ``audience``
+    :param issued_with: the id of the owner's key; empty for a person
     """
 
     purpose: str = ""
@@ -47,6 +59,7 @@ class Terms:
     data: str = ""
     bind: str = ""
     asked: tuple[str, ...] = ()
+    issued_with: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,7 @@ class Grant:
     purpose: str
     data: str = field(repr=False)
     created_at: datetime
+    issued_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +114,7 @@ class Consumed(Grant):
     """The one first success of a token, or (``replayed``) its replayed response."""
 
     consumed_at: datetime
+    consumed_with: str | None = None
     replayed: bool
 
 
@@ -113,7 +128,11 @@ class Reserved(Grant):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The public state of a token. Nothing in it is secret."""
+    """The public state of a token. Nothing in it is secret.
+
+    :param issued_with: the id of the key that created it; None for a person
+    :param consumed_with: the same of its consume
+    """
 
     id: str
     state: State
@@ -125,6 +144,8 @@ class Receipt:
     consumed_at: datetime | None
     consumed_by: str | None
     replays: int
+    issued_with: str | None = None
+    consumed_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

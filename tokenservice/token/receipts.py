@@ -48,6 +48,7 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         "audience": list(seen.audience) or None,
         "subject": receipt.subject,
         "issued_by": receipt.owner,
+        "issued_with": receipt.issued_with,
         "bound": seen.is_bound,
     }
 

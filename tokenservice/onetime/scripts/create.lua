@@ -1,10 +1,10 @@
 -- KEYS: history, live, index, then records, last idem where the caller sent a key
 -- ARGV: known, owner, life ms, most active, idempotency key, request, window ms, receipt ms,
--- purpose, audience, subject, data, bind, then id and verifier of each.   All or none.
+-- purpose, audience, subject, data, bind, key, then id and verifier of each.   All or none.
 local live, index, idem = KEYS[2], KEYS[3], KEYS[#KEYS]
 local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
-local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
-local added = (#ARGV - 13) / 2
+local names = { 'purpose', 'audience', 'subject', 'data', 'bind', 'issued_with' }
+local added = (#ARGV - 14) / 2
 
 -- Tokens of another term, or under the floor, are lost: instead of replaying them, issue new ones.
 local issued_in = term_now .. (floor and ' ' .. floor .. ';' or '')
@@ -38,8 +38,8 @@ local newest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
 local score = math.max(now_us, newest[2] and newest[2] + 1 or 0)
 local alive, indexed, ids = {}, {}, {}
 for i = 1, added do
-  local id = ARGV[12 + 2 * i]
-  local record = { 'verifier', ARGV[13 + 2 * i], 'owner', owner, 'term', term_now, 'seq', count,
+  local id = ARGV[13 + 2 * i]
+  local record = { 'verifier', ARGV[14 + 2 * i], 'owner', owner, 'term', term_now, 'seq', count,
     'state', 'active', 'created', now, 'expires', expires }
   for place, field in ipairs(names) do
     local value = ARGV[8 + place]

@@ -8,6 +8,7 @@
 --   purpose, audience, subject, data, bind   terms; a field is absent where a token has none
 --   nonce, lease                             of the last reservation, and its end
 --   consumed, consumer                       time of the consume, and its caller
+--   issued_with, consumed_with               ids of the keys of both; absent for a person
 --   mark      idempotency key and request of the last change, and a nonce
 --   replays   how often the consumed token was presented again
 --
