@@ -219,5 +219,11 @@ def test_the_least_role_and_user_suffice_for_the_service(
         responses = [
             http.post("/token/validate", json=token, headers=person.headers) for _ in range(2)
         ]
+        program = {"name": "a", "scopes": ["token:create"]}
+        key = http.post("/auth/keys", json=program, headers=person.headers).json()
+        bearer = {"Authorization": f"Bearer {key['key']}"}
+        assert http.post("/token/create", headers=bearer).status_code == 201
+        ended = http.delete(f"/auth/keys/{key['id']}", headers=person.headers)
+        assert ended.status_code == 204
         assert "callers.unwatched" not in service.log.read_text()
     assert [response.status_code for response in responses] == [200, 409]
