@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
 from tests.stage.catalogue import FOR_PEOPLE, PUBLIC, SCOPES
@@ -289,26 +289,42 @@ def test_a_limit_of_its_own_is_below_that_of_the_account(
 
 
 def test_an_account_has_at_most_100_keys_also_at_once(
-    app: Flask, client: FlaskClient, person: Person, monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    make_app: Callable[..., Flask],
+    client: FlaskClient,
+    person: Person,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Guard: the lock in ``keys.open_key``. An expired and a revoked one take no place."""
     monkeypatch.setattr(keys, "MOST", 6)
-    for _ in range(2):
-        new_key(client.post, person)
     old, revoked = new_key(client.post, person, expires_in=1), new_key(client.post, person)
     execute(app, "UPDATE service_keys SET expires_at = now() WHERE id = :id", id=old["id"])
     client.delete(f"/auth/keys/{revoked['id']}", headers=person.headers)
+    for _ in range(5):
+        new_key(client.post, person)
 
-    def ask(_: int) -> str:
+    def stall(*call: Any) -> None:
+        if call[2].startswith("SELECT count"):
+            time.sleep(0.05)  # Time for another to count as well.
+
+    clients = []
+    for _ in range(4):
+        own = make_app()
+        with own.app_context():
+            event.listen(db.engine, "after_cursor_execute", stall)
+        clients.append(own.test_client())
+        assert clients[-1].get("/auth/me", headers=person.headers).status_code == 200
+
+    def ask(one: FlaskClient) -> str:
         given = {"name": "a", "scopes": ["token:read"]}
-        response = app.test_client().post("/auth/keys", json=given, headers=person.headers)
+        response = one.post("/auth/keys", json=given, headers=person.headers)
         return str(response.get_json().get("code", response.status_code))
 
     statuses: list[str] = []
-    with ThreadPoolExecutor(8) as threads:
-        while len(statuses) < 80:
-            statuses += threads.map(ask, range(8))
-    assert statuses.count("201") == 4
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(10):
+            statuses += threads.map(ask, clients)
+    assert statuses.count("201") == 1
     assert set(statuses) <= {"201", "too_many_keys", "database_unavailable"}
     listed = client.get("/auth/keys", headers=person.headers).get_json()["items"]
     assert len(listed) == 6
