@@ -278,7 +278,8 @@ def test_the_metadata_are_those_of_the_setting(
     assert found["revocation_endpoint"] == f"{url}/auth/revoke"
     assert found["grant_types_supported"] == ["client_credentials"]
     assert found["scopes_supported"] == list(SCOPES)
-    assert found["response_types_supported"] == []
+    assert found["response_types_supported"] == ["none"]
+    assert [] not in found.values()
     assert found["service_documentation"] == f"{url}/docs"
     assert "evil" not in response.text
     for name in ("token_endpoint", "revocation_endpoint"):

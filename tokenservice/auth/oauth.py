@@ -207,12 +207,14 @@ def metadata() -> Response:
         raise Problem("not_found")
     methods = ["client_secret_basic", "client_secret_post"]
     pages = {"service_documentation": f"{url}/docs"} if config.docs_enabled else {}
+    # Of the response types one is demanded, and an empty list forbidden (sections 2 and 3.2). There
+    # is no authorization endpoint, so it is the one that gives nothing.
     return jsonify(
         issuer=url,
         token_endpoint=f"{url}/auth/token",
         token_endpoint_auth_methods_supported=methods,
         grant_types_supported=["client_credentials"],
-        response_types_supported=[],
+        response_types_supported=["none"],
         scopes_supported=list(SCOPES),
         revocation_endpoint=f"{url}/auth/revoke",
         revocation_endpoint_auth_methods_supported=[*methods, "none"],
