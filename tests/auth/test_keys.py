@@ -210,52 +210,41 @@ def test_a_key_that_any_purpose_suits_needs_one(client: FlaskClient, person: Per
     problem_in(create(client, key), 403, "purpose_not_allowed")
 
 
-@pytest.mark.parametrize("proxies", [0, 1])
+@pytest.mark.parametrize("is_direct", [False, True], ids=["flask", "direct"])
+@pytest.mark.parametrize("proxies", [0, 1, 2])
 def test_a_key_comes_from_its_networks_alone(
-    app: Flask, make_app: Callable[..., Flask], proxies: int
+    app: Flask, make_app: Callable[..., Flask], proxies: int, is_direct: bool
 ) -> None:
-    """By the address that the service believes. Guard: ``is_from_its_network``."""
+    """By the address that the service believes, through both doors.
+
+    Guards: ``is_from_its_network``, and ``admits`` in ``Door.enter``.
+    """
     own = make_app(trusted_proxies=proxies)
     client = own.test_client()
     person = enrol(client.post)
     key = new_key(client.post, person, cidrs=["192.0.2.0/24", "2001:db8::/32"])["key"]
+    door = open_door(own) if is_direct else None
 
     def status(address: str, forwarded: str = "203.0.113.9") -> int:
         seen = {"REMOTE_ADDR": address, "HTTP_X_FORWARDED_FOR": forwarded}
         if proxies:
-            seen = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": f"{forwarded}, {address}"}
+            others = [forwarded, address, *["198.51.100.1"] * (proxies - 1)]
+            seen = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": ", ".join(others)}
         headers = bearer(key)
         response = client.post("/token/create", headers=headers, environ_overrides=seen)
         if response.status_code == 401:
             problem_in(response, 401, "key_invalid")
         return response.status_code
 
-    # In turn, so that neither outcome is remembered for the other.
-    for inside in ("192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7"):
-        assert status(inside) == 201
-        assert status("198.51.100.7", forwarded="192.0.2.7") == 401
-    assert status("2001:db9::1") == 401
-    assert status("") == 401
-    assert status("not an address") == 401
-
-
-def test_a_key_with_networks_does_not_come_in_by_the_direct_door(
-    app: Flask, make_app: Callable[..., Flask]
-) -> None:
-    """Guard: ``key.networks`` in ``Door._caller``. Only Flask knows the address."""
-    own = make_app()
-    client = own.test_client()
-    person = enrol(client.post)
-    key = new_key(client.post, person, cidrs=["192.0.2.0/24"])["key"]
-    inside = {"REMOTE_ADDR": "192.0.2.7"}
     with always_near():
-        door = open_door(own)
-        for _ in range(3):
-            headers = bearer(key)
-            passed = client.post("/token/create", headers=headers, environ_overrides=inside)
-            assert passed.status_code == 201
-            assert create(client, key).status_code == 401
-        assert door.passed["direct"] == 0
+        for inside in ("192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7", "192.0.2.7"):
+            # In turn, so that neither outcome is remembered for the other.
+            assert status(inside) == 201
+            assert status("198.51.100.7", forwarded="192.0.2.7") == 401
+        if door:
+            assert (door.passed["direct"], door.passed["flask"]) == (3, 5)
+        for unknown in ("2001:db9::1", "", "not an address", "192.0.2.7, 1.2.3.4"):
+            assert status(unknown) == 401, unknown
 
 
 @pytest.mark.parametrize("is_direct", [False, True], ids=["flask", "direct"])

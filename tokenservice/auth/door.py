@@ -22,6 +22,7 @@ from tokenservice.auth.callers import Caller, Callers
 from tokenservice.auth.jwts import VerifiedTokens
 from tokenservice.onetime.connection import Connection
 from tokenservice.telemetry.calls import Call, current
+from tokenservice.web import addresses
 from tokenservice.web.app import forwarded
 from tokenservice.web.bodies import MAX_BODY_BYTES
 from tokenservice.web.hooks import complete
@@ -51,6 +52,7 @@ class Request(Protocol):
     :ivar target: the target of its first line, as it is
     :ivar path: the path in it, as it is
     :ivar headers: names in lower case, and values
+    :ivar peer: the address and the port of the client, or of the last proxy
     """
 
     method: str
@@ -58,6 +60,7 @@ class Request(Protocol):
     path: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    peer: tuple[str, int]
 
 
 class WouldWait(Exception):
@@ -142,6 +145,11 @@ class Door:
         caller = self._caller(given.get("HTTP_AUTHORIZATION", ""))
         if caller is None:
             return None
+        if caller.key and caller.key.networks:
+            words = given.get("HTTP_X_FORWARDED_FOR", "")
+            address = addresses.behind(self._trusted_proxies, words, request.peer[0])
+            if not caller.key.admits(address):
+                return None  # Flask decides.
         asked = Call(plan.method, plan.endpoint, given)
         asked.caller = caller
         return Entered(plan, in_path, asked, request.body)
@@ -227,10 +235,8 @@ class Door:
         caller = callers.recall(principal) if principal else None
         if caller is None or not caller.is_current:
             return None
-        if key := caller.key:
-            if key.networks:
-                return None  # Flask knows the address of the client.
-            callers.used(key)
+        if caller.key:
+            callers.used(caller.key)
         return caller
 
     def _pattern(self, path: str) -> re.Pattern[str]:
