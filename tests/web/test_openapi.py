@@ -67,6 +67,14 @@ def test_spec_is_complete(spec: dict[str, Any]) -> None:
             assert all(media["schema"] for media in body["content"].values()), path
 
 
+def test_spec_names_the_scope_of_each_call_that_takes_a_key(spec: dict[str, Any]) -> None:
+    """And no key at the calls for people."""
+    needs = {path: each.get("security") for _, path, each in operations(spec)}
+    assert needs["/token/create"] == [{"bearer": []}, {"service_key": ["token:create"]}]
+    assert needs["/auth/me"] == [{"bearer": []}]
+    assert needs["/auth/login"] is None
+
+
 def patterns(value: Any) -> Iterator[str]:
     """Every regular expression inside, at any depth."""
     for name, inner in value.items() if isinstance(value, dict) else enumerate(value):

@@ -17,6 +17,7 @@ from tokenservice.auth import (
     oauth,
     problems,
     registration,
+    rights,
 )
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.passwords import Passwords
@@ -35,6 +36,7 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     keys.init_app(app)
     oauth.init_app(app, config)
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
+    api.spec.components.security_scheme("service_key", rights.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
     app.cli.add_command(commands.users)
     app.cli.add_command(key_commands.keys)

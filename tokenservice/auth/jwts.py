@@ -13,7 +13,6 @@ import jwt as pyjwt
 from flask import Flask, current_app
 
 from config import Config
-from tokenservice.auth.rights import SCOPES
 from tokenservice.extensions import add, jwt, part
 from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.web.problems import Problem
@@ -34,13 +33,7 @@ REMEMBERED = 10_000
 SECURITY_SCHEME = {
     "type": "oauth2",
     "description": "**username** is your *correo*. Leave client_id and client_secret empty.",
-    "flows": {
-        "password": {"tokenUrl": "/auth/login", "scopes": {}},
-        "clientCredentials": {
-            "tokenUrl": "/auth/token",
-            "scopes": {scope: f"a key with {scope}" for scope in SCOPES},
-        },
-    },
+    "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
 }
 
 

@@ -33,6 +33,13 @@ EPOCH = date(1970, 1, 1)
 #: In place of the hash of a key that does not exist.
 NOBODY = bytes(32)
 
+#: In the OpenAPI document, beside the JWT of a person.
+SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A service key (**osk_…**), or its JWT from /auth/token.",
+}
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

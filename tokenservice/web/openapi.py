@@ -122,8 +122,9 @@ def complete(
     if hasattr(view, "limit"):
         codes.append("rate_limited")
     if not hasattr(view, "is_public"):
-        scope = getattr(view, "scope", None)
-        operation["security"] = [{"bearer": [scope] if scope else []}]
+        operation["security"] = [{"bearer": []}]
+        if hasattr(view, "scope"):
+            operation["security"].append({"service_key": [view.scope]})
         codes += caller_refusals
     if hasattr(view, "is_repeatable"):
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
