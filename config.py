@@ -30,6 +30,9 @@ ORIGIN = re.compile(
     r"|[a-z-]+-extension://[a-z0-9-]+",
     re.IGNORECASE | re.ASCII,
 )
+PUBLIC_URL = re.compile(
+    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*", re.ASCII
+)
 # Settings of which the first must not be more than the second: a repeated answer is told from the
 # record, and a token that names no life must be allowed the usual one.
 PROPORTIONS = (
@@ -61,6 +64,14 @@ def rate(words: str) -> None:
         raise ValidationError("is more than one rate")
     if any(one.amount < 1 or one.get_expiry() > LONGEST_WINDOW_SECONDS for one in given):
         raise ValidationError("does not allow at least one call, within a year at most")
+
+
+def base_url(text: str) -> None:
+    """An address as RFC 8414 section 2 wants it, to which paths are appended."""
+    if not PUBLIC_URL.fullmatch(text):
+        raise ValidationError(
+            "is not an address such as https://tokens.example.com, without a / at its end"
+        )
 
 
 def is_origin(text: str) -> bool:
@@ -198,6 +209,7 @@ class Config:
     trusted_proxies: int = whole(0, 0, 10)
     local_domains: bool = setting(fields.Boolean(load_default=False))
 
+    public_url: str | None = text(None, base_url)
     cors_origins: tuple[str, ...] = setting(Origins(load_default=()))
     language: Literal["es", "en"] = word(
         "es", validate.OneOf(["es", "en"], error="is neither es nor en")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,18 @@ def account(cursor: Any) -> str:
     return user_id
 
 
+def key(cursor: Any, user_id: str) -> str:
+    """A new key of an account, committed."""
+    key_id = secrets.token_hex(9)
+    cursor.execute(
+        "INSERT INTO service_keys (id, user_id, name, secret_hash, scopes) "
+        "VALUES (%s, %s, 'a key', '', 'token:create')",
+        [key_id, user_id],
+    )
+    cursor.execute("COMMIT; BEGIN")
+    return key_id
+
+
 def crowd(cursor: Any, count: int) -> str:
     """The name of so many new accounts."""
     name = str(uuid.uuid4())
@@ -97,6 +110,74 @@ def test_a_change_is_seen_once_and_by_its_account(change: str, other: Any) -> No
     after = now(before)
     assert after.changed == [user_id]
     assert now(after).changed == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE service_keys SET revoked_at = now() WHERE id = %s",
+        "UPDATE service_keys SET expires_at = now() WHERE id = %s",
+        "UPDATE service_keys SET scopes = 'token:read' WHERE id = %s",
+        "UPDATE service_keys SET purposes = 'pay' WHERE id = %s",
+        "UPDATE service_keys SET cidrs = '192.0.2.0/24' WHERE id = %s",
+        "UPDATE service_keys SET limit_create = '1 per hour' WHERE id = %s",
+        "UPDATE service_keys SET limit_validate = '1 per hour' WHERE id = %s",
+        "UPDATE service_keys SET secret_hash = 'x' WHERE id = %s",
+        "UPDATE service_keys SET id = 'x' WHERE id = %s",
+        "DELETE FROM service_keys WHERE id = %s",
+        "DELETE FROM users WHERE id = (SELECT user_id FROM service_keys WHERE id = %s)",
+        "SET LOCAL session_replication_role = replica; DELETE FROM service_keys WHERE id = %s",
+        "SET LOCAL search_path = pg_catalog; DELETE FROM public.service_keys WHERE id = %s",
+    ],
+)
+def test_a_change_of_a_key_is_seen_by_its_account(change: str, other: Any) -> None:
+    """Guard: the triggers of migration 0003."""
+    user_id = account(other)
+    key_id = key(other, user_id)
+    before = now()
+    other.execute(change, [key_id])
+    other.execute("COMMIT")
+    after = now(before)
+    assert after.changed == [user_id]
+    assert now(after).changed == []
+
+
+def test_a_key_of_another_account_is_seen_by_the_one_before(other: Any) -> None:
+    user_id, another = account(other), account(other)
+    key_id = key(other, user_id)
+    before = now()
+    other.execute("UPDATE service_keys SET user_id = %s WHERE id = %s", [another, key_id])
+    other.execute("COMMIT")
+    assert now(before).changed == [user_id]
+
+
+def test_a_new_key_and_its_use_are_no_change(other: Any) -> None:
+    """Else each key would cost its account a query once a day."""
+    user_id = account(other)
+    before = now()
+    key_id = key(other, user_id)
+    used = "UPDATE service_keys SET last_used_on = now(), name = 'x' WHERE id = %s"
+    other.execute(used, [key_id])
+    other.execute("COMMIT")
+    assert now(before).changed == []
+
+
+def test_many_changes_of_keys_note_one_account(other: Any) -> None:
+    user_id = account(other)
+    for _ in range(20):
+        key(other, user_id)
+    before = now()
+    other.execute("UPDATE service_keys SET revoked_at = now() WHERE user_id = %s", [user_id])
+    other.execute("DELETE FROM service_keys WHERE user_id = %s", [user_id])
+    other.execute("COMMIT")
+    assert now(before).changed == [user_id]
+
+
+def test_emptied_keys_count_as_a_change_of_everyone(other: Any) -> None:
+    """Undone here, because other tests have keys in it."""
+    other.execute("TRUNCATE service_keys")
+    other.execute("SELECT user_id FROM account_changes ORDER BY xid DESC LIMIT 1")
+    assert other.fetchone() == (changes.EVERYONE,)
 
 
 def test_what_no_caller_shows_is_no_change(other: Any) -> None:
@@ -178,7 +259,7 @@ def test_a_role_that_may_change_accounts_needs_no_other_right(other: Any) -> Non
 
 def test_an_emptied_table_counts_as_a_change_of_everyone(other: Any) -> None:
     """Undone here, because other tests have accounts in it."""
-    other.execute("TRUNCATE users")
+    other.execute("TRUNCATE users CASCADE")
     other.execute("SELECT user_id FROM account_changes ORDER BY xid DESC LIMIT 1")
     assert other.fetchone() == (changes.EVERYONE,)
 
@@ -251,9 +332,14 @@ def test_two_that_tidy_the_notes_do_not_wait_for_each_other(postgres: dev.Postgr
         "ALTER TABLE users DISABLE TRIGGER account_changes_update",
         "ALTER TABLE users DISABLE TRIGGER ALL",
         "ALTER TABLE users RENAME TO elsewhere",
+        "ALTER TABLE service_keys DISABLE TRIGGER account_changes_update",
+        "ALTER TABLE service_keys ENABLE REPLICA TRIGGER account_changes_truncate",
+        "DROP TABLE service_keys",
         "DROP TRIGGER account_changes_delete ON users",
         "SET LOCAL allow_system_table_mods = on;"
         "INSERT INTO pg_subscription_rel VALUES (1, 'users'::regclass, 'r')",
+        "SET LOCAL allow_system_table_mods = on;"
+        "INSERT INTO pg_subscription_rel VALUES (1, 'service_keys'::regclass, 'r')",
     ],
 )
 def test_without_the_triggers_no_look_tells_anything(act: str, other: Any) -> None:
@@ -263,13 +349,15 @@ def test_without_the_triggers_no_look_tells_anything(act: str, other: Any) -> No
     assert other.fetchall() == []
 
 
-def test_triggers_that_were_off_meanwhile_end_the_history(postgres: dev.Postgres) -> None:
+@pytest.mark.parametrize("table", changes.TABLES)
+def test_triggers_that_were_off_meanwhile_end_the_history(
+    postgres: dev.Postgres, table: str
+) -> None:
     """Guard: their row versions in ``LOOK``."""
     before = now()
-    query(postgres.url, "ALTER TABLE users DISABLE TRIGGER ALL")
-    query(postgres.url, "ALTER TABLE users ENABLE ALWAYS TRIGGER account_changes_update")
-    query(postgres.url, "ALTER TABLE users ENABLE ALWAYS TRIGGER account_changes_delete")
-    query(postgres.url, "ALTER TABLE users ENABLE ALWAYS TRIGGER account_changes_truncate")
+    for of in ("update", "delete", "truncate"):
+        query(postgres.url, f"ALTER TABLE {table} DISABLE TRIGGER account_changes_{of}")
+        query(postgres.url, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER account_changes_{of}")
     after = look(before)
     assert after
     assert not after.follows(before)

@@ -19,6 +19,7 @@ from tests.stage.people import Person, enrol
 from tests.stage.proxy import Proxy
 from tests.stage.waiting import until
 from tokenservice.auth.door import Door
+from tokenservice.auth.jwts import Principal
 from tokenservice.extensions import db
 from tokenservice.onetime.nearness import Nearness
 from tokenservice.server.request import Request
@@ -211,14 +212,14 @@ def test_a_deactivated_account_is_out_within_two_seconds(
 def test_a_jwt_is_out_when_it_has_expired(
     app: Flask, make_app: Callable[..., Flask], near: None
 ) -> None:
-    """Guard: ``VerifiedTokens.subject``."""
+    """Guard: ``VerifiedTokens.principal``."""
     site = make_app()
     person = enrol(site.test_client().post)
     site.test_client().get("/auth/me", headers=person.headers)
     assert not is_shut(site, request(person))
     verified = site.extensions["VerifiedTokens"]
     credentials = person.headers["Authorization"].partition(" ")[2]
-    verified.remember(credentials, person.id, time.time() - 1)
+    verified.remember(credentials, Principal(person.id), time.time() - 1)
     assert is_shut(site, request(person))
 
 

@@ -30,6 +30,7 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.auth import callers
 from tokenservice.auth.callers import Callers
+from tokenservice.auth.jwts import Principal
 from tokenservice.extensions import db
 
 LOOKS = "\nSELECT pg_current_snapshot"
@@ -116,7 +117,7 @@ def open_transaction(url: str, sql: str) -> Iterator[Any]:
     [
         DISABLE,
         "DELETE FROM users WHERE id = '{id}'",
-        "TRUNCATE users",
+        "TRUNCATE users CASCADE",
         "UPDATE users SET is_active = false",
         # So many that nobody is named.
         "INSERT INTO users (id, nombre, correo, password_hash) SELECT gen_random_uuid(), 'Ana', "
@@ -244,11 +245,12 @@ from sqlalchemy import event
 from wsgi import app
 from tokenservice.extensions import db
 from tokenservice.auth.callers import callers
+from tokenservice.auth.jwts import Principal
 
 def find():
     with app.app_context():
-        callers.find({id!r})
-        callers.find({id!r})
+        callers.find(Principal({id!r}))
+        callers.find(Principal({id!r}))
 
 find()
 time.sleep(0.5)
@@ -300,7 +302,7 @@ def test_ten_thousand_callers_cost_no_more_than_one(site: Site) -> None:
         with site.app.app_context(), recorded(site.app) as seen:
             while not seen or time.monotonic() - started < seconds:
                 for user_id in ids:
-                    assert find(user_id).is_active
+                    assert find(Principal(user_id)).is_active
             return list(seen), time.monotonic() - started
 
     # Those that were read during a look are read once more.
@@ -388,8 +390,8 @@ def test_what_is_recalled_is_fresh_and_costs_nothing(site: Site) -> None:
     known: Callers = site.app.extensions["Callers"]
     someone, stranger = site.known(), site.enrol()
     with recorded(site.app, READS) as reads:
-        recalled = known.recall(someone.id)
+        recalled = known.recall(Principal(someone.id))
         assert recalled
         assert (recalled.id, recalled.correo) == (someone.id, someone.correo)
-        assert known.recall(stranger.id) is None
+        assert known.recall(Principal(stranger.id)) is None
     assert not reads

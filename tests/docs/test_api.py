@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.docs.pages import (
 )
 from tests.stage.catalogue import PROBLEMS
 from tokenservice.auth import login_limits
+from tokenservice.auth.rights import SCOPES
 from tokenservice.onetime.errors import OneTimeError
 from tokenservice.web import texts
 
@@ -87,10 +89,13 @@ def test_error_codes_are_those_of_the_service(page: str) -> None:
 
 
 @either_language(PAGE)
-def test_fields_of_a_new_token_are_those_of_the_schema(page: str, document: dict[str, Any]) -> None:
-    """A field that is added to the request of create, or dropped, turns this red."""
-    listed = [name for row in table(read(page), "`expires_in`") for name in CODE.findall(row[0])]
-    assert sorted(listed) == sorted(request_members(document, "POST /token/create"))
+def test_fields_of_a_new_token_or_key_are_those_of_the_schema(
+    page: str, document: dict[str, Any]
+) -> None:
+    """A field that is added to the request of create or of a key, or dropped, turns this red."""
+    for first, call in (("`expires_in`", "POST /token/create"), ("`name`", "POST /auth/keys")):
+        listed = [name for row in table(read(page), first) for name in CODE.findall(row[0])]
+        assert sorted(listed) == sorted(request_members(document, call))
 
 
 #: The calls with members in braces beside them, and the source of the members in each pair.
@@ -103,6 +108,9 @@ BRACES = {
     "GET /token": [response_members],
     "POST /auth/register": [request_members, response_members],
     "POST /auth/login": [request_members, response_members],
+    "POST /auth/keys": [request_members, response_members],
+    "GET /auth/keys": [response_members],
+    "POST /auth/token": [response_members],
 }
 
 
@@ -138,6 +146,15 @@ def test_calls_that_take_an_idempotency_key_are_named(page: str, document: dict[
     named = set(re.findall(r"[a-z]+", sentence.partition("`Idempotency-Key`")[0].lower()))
     verbs = {path.rpartition("/")[2] for path in paths if path.startswith("/token/")}
     assert named & verbs == taking
+
+
+@either_language(PAGE)
+def test_scopes_and_their_calls_are_those_of_the_plans(page: str, app: Flask) -> None:
+    """A scope that is added, dropped or given to another call turns this red."""
+    rows = table(read(page), "`token:create`")
+    assert [CODE.findall(scope)[0] for scope, _ in rows] == [*SCOPES]
+    counts = Counter(view.scope for view in app.view_functions.values() if hasattr(view, "scope"))
+    assert {CODE.findall(scope)[0]: calls.count(",") + 1 for scope, calls in rows} == counts
 
 
 @either_language(PAGE)

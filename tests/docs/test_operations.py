@@ -17,7 +17,7 @@ from tests.stage.people import PASSWORD, Person, new_correo
 
 PAGE = "docs/operations.md"
 PAGES = [*TWINS, *TWINS.values(), *ENGLISH_ONLY, "CONTRIBUTING.md", "deploy/README.md"]
-COMMAND = re.compile(r"\bflask ((?:db|users|tokens) [a-z][^`\n]*)")
+COMMAND = re.compile(r"\bflask ((?:db|users|keys|tokens) [a-z][^`\n]*)")
 
 
 def calls() -> set[str]:
@@ -58,9 +58,13 @@ def test_a_call_of_the_pages_ends_with_0(
         call += " --password-stdin"
     values = {"NOMBRE": "Ana", "FILE": "people.jsonl", "N": "60", "P": "pay", "S": "active"}
     values |= dict.fromkeys(("CORREO", "A"), person.correo)
+    values |= {"NAME": "billing", "SCOPE": "token:read", "C": "192.0.2.0/24"}
     values["1000"] = "10"  # A thousand hashes take long.
     if call.startswith("users create"):
         values["CORREO"] = new_correo()
+    if " KEY" in call:
+        new = ("keys", "create", person.correo, "--name", "a", "--scope", "token:read")
+        values["KEY"] = json.loads(flask(config, *new, folder=tmp_path).stdout)["id"]
     if " ID" in call:
         made = flask(
             config, "tokens", "create", person.correo, "--expires-in", "600", folder=tmp_path
@@ -73,7 +77,12 @@ def test_a_call_of_the_pages_ends_with_0(
 def test_calls_are_found_in_the_pages() -> None:
     """Without them the test above would prove nothing."""
     assert len(calls()) > 20
-    assert {"users list", "tokens create CORREO --audience A", "users seed FILE -"} <= calls()
+    assert {
+        "users list",
+        "keys list CORREO",
+        "tokens create CORREO --audience A",
+        "users seed FILE -",
+    } <= calls()
 
 
 @either_language(PAGE)
@@ -81,7 +90,7 @@ def test_commands_exist(page: str, app: Flask) -> None:
     """A command or option that is added to these groups, or dropped, turns this red."""
     written = read(page).partition("\n| `flask db upgrade` |")[2]
     known: set[str] = set()
-    for name in ("users", "tokens"):
+    for name in ("users", "keys", "tokens"):
         group = app.cli.commands[name]
         assert isinstance(group, click.Group)
         assert set(re.findall(rf"flask {name} ([a-z-]+)[ `]", written)) == set(group.commands)

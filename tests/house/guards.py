@@ -126,14 +126,14 @@ MUTANTS = [
     Mutant(
         "checksum",
         FORMAT,
-        " or _checked(text[:-CHECKSUM]) != text",
+        " or with_checksum(text[:-CHECKSUM]) != text",
         "",
         ("test_format.py::test_every_single_character_typo_is_refused",),
     ),
     Mutant(
         "lease owner: the MAC is compared",
         STORE,
-        "if not any(held.is_held_by(holder.id, secret) for secret in self._keys):",
+        "if not any(held.is_held_by(holder.holder, secret) for secret in self._keys):",
         "if False:",
         (HOLDER,),
     ),
@@ -352,14 +352,14 @@ MUTANTS = [
     ),
     Mutant(
         "idempotency: the caller is in the key",
-        STORE,
+        FORMAT,
         "digest(caller, verb, key)",
         "digest(verb, key)",
         (ANOTHER,),
     ),
     Mutant(
         "idempotency: the verb is in the key",
-        STORE,
+        FORMAT,
         "digest(caller, verb, key)",
         "digest(caller, key)",
         ("test_guards.py::test_one_key_may_serve_several_verbs",),

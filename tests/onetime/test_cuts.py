@@ -13,8 +13,16 @@ import dev
 from tests.stage.topologies import Topology
 from tokenservice.onetime import errors
 from tokenservice.onetime.keys import Keys
-from tokenservice.onetime.store import MOST_CUTS, OFF_SECONDS, TokenStore
-from tokenservice.onetime.values import Created, Party, Presented, State, Terms
+from tokenservice.onetime.store import TokenStore
+from tokenservice.onetime.values import (
+    MOST_CUTS,
+    OFF_SECONDS,
+    Created,
+    Party,
+    Presented,
+    State,
+    Terms,
+)
 
 ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis", "eva"))
 PAY, ORDER = Terms(purpose="pay"), Terms(subject="order 7")

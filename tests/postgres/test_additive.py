@@ -120,7 +120,7 @@ def test_each_migration_only_adds(number: str) -> None:
 
 
 BREAKING = [
-    "DROP TABLE users",
+    "DROP TABLE users CASCADE",
     "ALTER TABLE users RENAME TO accounts",
     "ALTER TABLE users DROP COLUMN nombre",
     "ALTER TABLE users RENAME COLUMN nombre TO name",
@@ -199,7 +199,7 @@ def test_a_downgrade_needs_the_newer_code(words: list[str], newer: Flask) -> Non
     "other",
     [
         "UPDATE alembic_version SET version_num = 'ae1027a6acf3'",
-        "UPDATE alembic_version SET version_num = 'NEWER'; DROP TABLE users",
+        "UPDATE alembic_version SET version_num = 'NEWER'; DROP TABLE users CASCADE",
         "UPDATE alembic_version SET version_num = '20261126'",
         "INSERT INTO alembic_version VALUES ('NEWER')",
     ],

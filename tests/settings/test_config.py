@@ -52,6 +52,7 @@ READ: dict[str, tuple[str, Any]] = {
     "rate_limit_create": ("10/second", "10/second"),
     "rate_limit_validate": ("off", "off"),
     "trusted_proxies": ("1", 1),
+    "public_url": ("https://tokens.example.com", "https://tokens.example.com"),
     "local_domains": ("yes", True),
     "cors_origins": (
         "https://a.example, http://localhost:3000",
@@ -75,6 +76,7 @@ BAD: dict[str, str] = {
     "registration": "invited",
     "rate_limit_login": "unlimited",
     "trusted_proxies": "-42",
+    "public_url": "https://tokens.example.com/?a=b",
     "local_domains": "perhaps",
     "cors_origins": r"https://trusted\.com",
     "language": "german",
@@ -467,3 +469,27 @@ def test_env_example_names_every_setting() -> None:
     names = re.findall(r"^#?([a-z][a-z0-9_]*)=", text, re.MULTILINE)
 
     assert sorted(names) == sorted(field.name for field in dataclasses.fields(Config))
+
+
+@pytest.mark.parametrize("url", ["https://a.example/api", "http://localhost:8000", "http://[::1]"])
+def test_a_public_url_may_have_a_path_and_a_port(url: str) -> None:
+    assert Config.from_mapping({"secret_key": SECRET_KEY, "public_url": url}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "a.example",
+        "https://a.example/",
+        "https://a.example/?q",
+        "https://a.example#f",
+        "https://u:p@a.example",
+        "ftp://a.example",
+        "https://a.example\n",
+        "https://a.example/..\\x",
+    ],
+)
+def test_an_address_to_which_no_path_can_be_appended_is_refused(url: str) -> None:
+    """Guard: ``config.base_url``."""
+    with pytest.raises(ConfigError, match="public_url"):
+        Config.from_mapping({"secret_key": SECRET_KEY, "public_url": url})

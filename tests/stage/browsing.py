@@ -70,9 +70,10 @@ def log_in(page: Page, correo: str, password: str) -> None:
     dialog = page.locator(".modal-ux")
     dialog.get_by_label("username").fill(correo)
     dialog.get_by_label("password").fill(password)
-    dialog.locator("button.authorize").click()
+    # The first is for people, and the second for service keys.
+    dialog.locator("button.authorize").first.click()
     expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
-    dialog.locator("button.btn-done").click()
+    dialog.locator("button.btn-done").first.click()
 
 
 def sign_up(page: Page) -> None:

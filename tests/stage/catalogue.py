@@ -14,6 +14,9 @@ PUBLIC = frozenset(
     {
         "auth.register",
         "auth.login",
+        "auth.token",  # with the credentials of a client in it
+        "auth.revoke",
+        "auth_metadata",
         "ops.home",
         "ops.healthz",
         "ops.readyz",
@@ -27,3 +30,21 @@ PUBLIC = frozenset(
         "static",
     }
 )
+
+#: The scope that a key needs for each view that takes one. Every other view refuses all keys.
+SCOPES = {
+    "token.create": "token:create",
+    "token.batch": "token:create",
+    "token.consume": "token:consume",
+    "token.validate": "token:consume",
+    "lease.reserve": "token:consume",
+    "lease.commit": "token:consume",
+    "lease.release": "token:consume",
+    "token.introspect": "token:read",
+    "token.receipt": "token:read",
+    "token.list_tokens": "token:read",
+    "token.revoke": "token:revoke",
+    "token.revoke_by_id": "token:revoke",
+    "token.revoke_all": "token:revoke",
+}
+FOR_PEOPLE = frozenset({"auth.me", "auth.create_key", "auth.list_keys", "auth.revoke_key"})

@@ -36,7 +36,7 @@ def request_of(environ: WSGIEnvironment) -> Request:
             (name.lower().replace("_", "-").encode(), value.encode("latin-1"))
             for name, value in fields.items()
         ],
-        ("127.0.0.1", 1),
+        (environ.get("REMOTE_ADDR", "127.0.0.1"), 1),
     )
     request.body = body
     return request

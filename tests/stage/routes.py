@@ -12,20 +12,28 @@ from tokenservice.onetime.format import ID
 
 
 def body_routes(app: Flask) -> list[str]:
-    """Every route that reads a body."""
+    """Every route that reads a body of the service's own kind."""
     return sorted(
         rule.rule
         for rule in app.url_map.iter_rules()
-        if "POST" in (rule.methods or set()) and not rule.arguments
+        if "POST" in (rule.methods or set())
+        and not rule.arguments
+        and not hasattr(app.view_functions[rule.endpoint], "is_foreign")
     )
+
+
+def methods(app: Flask, path: str) -> set[str]:
+    """The methods that a path takes."""
+    rules = [rule for rule in app.url_map.iter_rules() if rule.rule == path]
+    return {method for rule in rules for method in rule.methods or ()}
 
 
 def protected_routes(app: Flask) -> Iterator[tuple[str, str]]:
     """(method, path) of every route that needs a caller."""
     for rule in app.url_map.iter_rules():
         if rule.endpoint not in PUBLIC:
-            # The only argument that a guarded route takes is the id of a token.
-            path = re.sub("<token_id:[^>]*>", "0" * ID, rule.rule)
+            # The only argument that a guarded route takes is the id of a token or a key.
+            path = re.sub("<(token|key)_id:[^>]*>", "0" * ID, rule.rule)
             assert "<" not in path
             for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
                 yield method, path

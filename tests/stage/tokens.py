@@ -20,15 +20,15 @@ CREATED = {
 }
 VALIDATED = {
     *("message", "valid", "id", "subject", "purpose", "data", "issued_by", "created_at"),
-    *("consumed_at", "replayed"),
+    *("consumed_at", "replayed", "issued_with", "consumed_with"),
 }
 HELD = {
     *("reservation", "lease_expires_at", "id", "subject", "purpose", "data", "issued_by"),
-    "created_at",
+    *("created_at", "issued_with"),
 }
 RECEIPT = {
     *("id", "state", "purpose", "subject", "created_at", "expires_at", "consumed_at"),
-    *("consumed_by", "replays"),
+    *("consumed_by", "replays", "issued_with", "consumed_with"),
 }
 
 

@@ -31,6 +31,7 @@ def test_introspect_does_not_consume(ana: Caller, berta: Caller) -> None:
             "audience": [berta.id],
             "subject": "order 7",
             "issued_by": ana.id,
+            "issued_with": None,
             "bound": True,
         }
     response = berta.post("validate", token=token["token"], purpose="pay", bind=ACTION)
@@ -71,6 +72,8 @@ def test_a_receipt_follows_a_token_through_its_life(ana: Caller, berta: Caller) 
         "consumed_at": None,
         "consumed_by": None,
         "replays": 0,
+        "issued_with": None,
+        "consumed_with": None,
     }
     held = berta.hold(token["token"], purpose="pay")
     assert ana.receipt(token["id"]) == {**receipt, "state": "reserved"}

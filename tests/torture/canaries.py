@@ -14,6 +14,7 @@ import psycopg2
 import redis
 
 import dev
+from tokenservice.auth.rights import PREFIX, KeyText
 from tokenservice.onetime.format import RESERVATION, TOKEN, Reservation, Token
 
 
@@ -33,6 +34,8 @@ class Canaries:
             parts.append(Token.parse(text).secret)
         elif text.startswith(RESERVATION):
             parts.append(Reservation.parse(text).secret)
+        elif text.startswith(PREFIX):
+            parts.append(KeyText.parse(text).secret)
         elif text.startswith("eyJ"):
             parts.append(text.rpartition(".")[2])
         for part in parts:

@@ -17,6 +17,7 @@ from tests.stage.people import new_correo
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.canaries import Canaries
+from tokenservice.auth.rights import SCOPES
 
 FORM = "application/x-www-form-urlencoded"
 Call = tuple[str, str, dict[str, Any]]
@@ -74,6 +75,11 @@ def give_secrets(exposed: Exposed) -> dict[str, str]:
     held = {"json": {"token": canaries.texts["a token held"]}, "headers": headers}
     reservation = exposed.given("POST", "/token/reserve", "reservation", **held)
     canaries.add("a reservation", reservation)
+    program = {"json": {"name": "a program", "scopes": [*SCOPES]}, "headers": headers}
+    key = canaries.add("a service key", exposed.given("POST", "/auth/keys", "key", **program))
+    form = {"data": {"grant_type": "client_credentials", "client_secret": key}}
+    jwt = exposed.given("POST", "/auth/token", "access_token", **form)
+    canaries.add("a JWT of a key", jwt)
     return headers
 
 
@@ -94,6 +100,13 @@ def uses(exposed: Exposed, headers: dict[str, str]) -> None:
             exposed.call("POST", f"/token/{path}", json=body, headers=headers)
     for path in ("/token", "/auth/me", "/readyz", "/openapi.json", "/nowhere"):
         exposed.call("GET", path, headers=headers)
+    for name in ("a service key", "a JWT of a key"):
+        bearer = {"Authorization": f"Bearer {texts[name]}"}
+        for path in ("/token", "/auth/keys"):
+            exposed.call("GET", path, headers=bearer)
+        exposed.call("POST", "/auth/revoke", data={"token": f"{texts[name]}x"})
+        form = {"grant_type": "password", "client_secret": texts[name]}
+        exposed.call("POST", "/auth/token", data=form)
     bearer = {"Authorization": f"Bearer {texts['the metrics token']}"}
     exposed.call("GET", "/metrics", headers=bearer)
 
@@ -109,6 +122,7 @@ BODIES = (
     "token/validate",
     "token/commit",
 )
+BODIES += ("auth/keys", "auth/token", "auth/revoke")
 
 
 def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
@@ -116,7 +130,7 @@ def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
     escaped = quote(secret, safe="")
     for header in HEADERS:
         yield "POST", "/token/create", {"headers": {**signed, header: secret}}
-    if name.startswith(("a token", "a JWT", "a reservation")):
+    if name.startswith(("a token", "a JWT", "a reservation", "a service key")):
         yield "GET", "/auth/me", {"headers": {**signed, "X-Request-ID": secret}}
     for scheme in ("Basic ", "Bearer x", "Bearer ", "Token ", ""):
         yield "GET", "/auth/me", {"headers": {"Authorization": scheme + secret + "~"}}

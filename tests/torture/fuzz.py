@@ -42,7 +42,7 @@ def token(data: bytes) -> None:
     """A text is exactly a token or a reservation, or it is malformed."""
     text = data.decode("utf-8", "surrogateescape")
     # Half of them with a correct checksum: few altered tokens would pass it otherwise.
-    candidates = [text, tokens._checked(text)] if text.isascii() else [text]
+    candidates = [text, tokens.with_checksum(text)] if text.isascii() else [text]
     for candidate in candidates:
         for kind in (tokens.Token, tokens.Reservation):
             try:
@@ -55,7 +55,7 @@ def token(data: bytes) -> None:
 
 def token_without_checksum(data: bytes) -> None:
     """The same property of a parser that checks the shape alone: it must not hold."""
-    tokens._fields = _fields_of_any_shape  # type: ignore[assignment]
+    tokens.taken_apart = _fields_of_any_shape  # type: ignore[assignment]
     token(data)
 
 

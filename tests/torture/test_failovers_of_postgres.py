@@ -27,6 +27,7 @@ from tests.torture.ledger import trials
 from tests.torture.outages import OK, SETTINGS, STALL_SECONDS, Site
 from tests.torture.replication import Pair, query
 from tokenservice import postgres
+from tokenservice.auth.jwts import Principal
 from tokenservice.extensions import db
 
 
@@ -139,16 +140,16 @@ def test_an_account_that_a_standby_read_is_not_watched(
         try:
             query(pair.primary, "UPDATE users SET is_active = false WHERE id = %s", someone.id)
             with app.app_context():
-                callers.find(first.id)
+                callers.find(Principal(first.id))
                 time.sleep(0.5)  # It has looked at the primary once.
                 name.target = pair.standby.port
                 db.engine.dispose()
-                assert callers.find(someone.id).is_active
+                assert callers.find(Principal(someone.id)).is_active
                 name.target = pair.primary.port
                 db.engine.dispose()
                 end = time.monotonic() + 4
                 while time.monotonic() < end:
-                    is_active = callers.find(someone.id).is_active
+                    is_active = callers.find(Principal(someone.id)).is_active
                     time.sleep(0.1)
                 assert not is_active
                 db.engine.dispose()

@@ -61,7 +61,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("target", CLAIMS)
 def test_no_input_breaks_a_parser(target: str, tmp_path: Path) -> None:
-    """Guards: ``format._fields``; ``strictjson.loads`` and ``fields``; ``emails.canonical``."""
+    """Guards: ``format.taken_apart``; ``strictjson.loads`` and ``fields``; ``emails.canonical``."""
     runs, claim = CLAIMS[target]
     ran, wrong = fuzz(target, ledger.trials(runs), tmp_path)
     figures = f"each within {HANG_SECONDS} s; guided by coverage"

@@ -26,9 +26,10 @@ from tokenservice.extensions import db
 
 # Statements that destroy, hide or take over data; each is well formed, and open to a superuser.
 FORBIDDEN = [
-    "DROP TABLE users",
-    "TRUNCATE users",
+    "DROP TABLE users CASCADE",
+    "TRUNCATE users CASCADE",
     "DELETE FROM users",
+    "DELETE FROM service_keys",
     "ALTER TABLE users ADD COLUMN is_admin boolean",
     "ALTER TABLE users DISABLE TRIGGER ALL",
     "CREATE INDEX ON users (nombre)",
@@ -137,7 +138,9 @@ def test_an_application_with_the_owners_rights_is_noticed(server: deployed.Postg
                 passed.append(statement)
             cursor.execute("ROLLBACK TO before")
         connection.rollback()
-    assert {"DROP TABLE users", "DELETE FROM users", "TRUNCATE users"} <= set(passed)
+    assert {"DROP TABLE users CASCADE", "DELETE FROM users", "TRUNCATE users CASCADE"} <= set(
+        passed
+    )
 
 
 def test_the_owner_of_the_tables_does_not_own_the_server(server: deployed.Postgres) -> None:
@@ -216,5 +219,11 @@ def test_the_least_role_and_user_suffice_for_the_service(
         responses = [
             http.post("/token/validate", json=token, headers=person.headers) for _ in range(2)
         ]
+        program = {"name": "a", "scopes": ["token:create"]}
+        key = http.post("/auth/keys", json=program, headers=person.headers).json()
+        bearer = {"Authorization": f"Bearer {key['key']}"}
+        assert http.post("/token/create", headers=bearer).status_code == 201
+        ended = http.delete(f"/auth/keys/{key['id']}", headers=person.headers)
+        assert ended.status_code == 204
         assert "callers.unwatched" not in service.log.read_text()
     assert [response.status_code for response in responses] == [200, 409]

@@ -156,7 +156,7 @@ FAULTS = [
 
 
 def command(exposed: Exposed, *words: str, given: str = "") -> None:
-    """Run an operator's command; its output is searched, except for a new token."""
+    """Run an operator's command; its output is searched, except for a new token or key."""
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", *words],
         cwd=ROOT,
@@ -167,7 +167,11 @@ def command(exposed: Exposed, *words: str, given: str = "") -> None:
         timeout=60,
         check=False,
     )
-    output = done.stderr if words[:2] == ("tokens", "create") else done.stdout + done.stderr
+    output = (
+        done.stderr
+        if words[0] in ("tokens", "keys") and words[1] == "create"
+        else done.stdout + done.stderr
+    )
     exposed.outputs.append((f"the output of flask {' '.join(words[:2])}", output.encode()))
 
 
@@ -185,6 +189,8 @@ def commands(exposed: Exposed, folder: Path) -> None:
         command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
         command(exposed, "tokens", "create", correo)
         command(exposed, "tokens", "list", correo)
+        command(exposed, "keys", "create", correo, "--name", "a", "--scope", "token:read")
+        command(exposed, "keys", "list", correo)
         command(exposed, "tokens", "show", token[4:22])
         command(exposed, "db", "current")
 

@@ -23,23 +23,28 @@ from tests.stage.service import Service
 from tests.torture.ledger import record, trials
 from tokenservice.onetime.format import Token
 
-#: The last commit of the previous release.
+#: The last commit of the previous release, and the last one without service keys.
 BEFORE = "0266fb5"
+WITHOUT_KEYS = "ba7a16a"
 CALLERS = 4
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the previous release."""
+    return code_of(BEFORE, tmp_path_factory.mktemp("before"))
+
+
+def code_of(revision: str, root: Path) -> Path:
+    """The code of a revision, in a folder."""
     archive = subprocess.run(
-        [program("git"), "archive", "--format=tar", BEFORE],
+        [program("git"), "archive", "--format=tar", revision],
         cwd=ROOT,
         capture_output=True,
         check=False,
     )
     if archive.returncode:
         lacks("the history of this repository")
-    root = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as code:
         code.extractall(root, filter="data")
     return root
@@ -122,3 +127,53 @@ def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Servi
         figures=f"against {BEFORE}",
     )
     assert not wrong
+
+
+def test_a_version_without_keys_works_beside_one_with_them(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    """On one Redis and one Postgres, a rolling update and back: it refuses keys, and no more.
+
+    It would take the JWT of a key for the person's, but for the type of the JWT.
+    """
+    older_code = code_of(WITHOUT_KEYS, tmp_path)
+    with serve(root=older_code, web_concurrency=1) as older, serve(web_concurrency=1) as newer:
+        with httpx.Client(timeout=30) as http:
+
+            def post(service: Service, path: str, credentials: str, **body: Any) -> httpx.Response:
+                headers = {"Authorization": f"Bearer {credentials}"}
+                response = http.post(f"{service.url}/{path}", json=body, headers=headers)
+                assert response.status_code < 500, response.text
+                return response
+
+            person = enrol(lambda path, **given: http.post(f"{older.url}{path}", **given))
+            human = person.headers["Authorization"].removeprefix("Bearer ")
+            scopes = ["token:create", "token:consume", "token:read"]
+            made = post(newer, "auth/keys", human, name="a", scopes=scopes).json()
+            form = {"grant_type": "client_credentials", "client_secret": made["key"]}
+            jwt = http.post(f"{newer.url}/auth/token", data=form).json()["access_token"]
+            for credentials in (made["key"], jwt):
+                for path in ("token/create", "token/validate", "auth/me"):
+                    refused = http.get if path == "auth/me" else http.post
+                    response = refused(
+                        f"{older.url}/{path}", headers={"Authorization": f"Bearer {credentials}"}
+                    )
+                    assert response.status_code == 401, path
+                for first, second in ((newer, older), (older, newer)):
+                    maker = credentials if first is newer else human
+                    user = credentials if second is newer else human
+                    keyed = {"expires_in": 60}
+                    token = post(first, "token/create", maker, **keyed).json()["token"]
+                    held = post(second, "token/reserve", user, token=token).json()["reservation"]
+                    assert post(first, "token/commit", maker, reservation=held).status_code == 404
+                    done = post(second, "token/commit", user, reservation=held)
+                    assert done.status_code == 200
+                    assert post(first, "token/validate", maker, token=token).status_code == 409
+                    receipt = http.get(
+                        f"{newer.url}/token/{done.json()['id']}", headers=person.headers
+                    ).json()
+                    assert receipt["issued_with"] == (made["id"] if first is newer else None)
+                    assert receipt["consumed_with"] == (made["id"] if second is newer else None)
+        # Each goes on looking at the changes: the migration left the older triggers as they were.
+        for service in (older, newer):
+            assert '"callers.unwatched"' not in service.log.read_text()

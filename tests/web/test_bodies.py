@@ -39,6 +39,14 @@ PRESENTED = {
 VALID: dict[str, dict[str, Any]] = {
     "/auth/register": {"nombre": "Ana", "correo": "errors@example.com", "password": PASSWORD},
     "/auth/login": {"correo": "errors@example.com", "password": PASSWORD},
+    "/auth/keys": {
+        "name": "billing",
+        "scopes": ["token:create"],
+        "purposes": ["ws.*"],
+        "cidrs": ["192.0.2.0/24"],
+        "expires_in": 60,
+        "limits": {"create": "9 per minute"},
+    },
     "/token/create": TERMS,
     "/token/batch": {**TERMS, "count": 1},
     "/token/consume": PRESENTED,
@@ -53,6 +61,7 @@ VALID: dict[str, dict[str, Any]] = {
 REQUIRED = {
     "/auth/register": {"nombre", "correo", "password"},
     "/auth/login": {"correo", "password"},
+    "/auth/keys": {"name", "scopes"},
     "/token/batch": {"count"},
     "/token/consume": {"token"},
     "/token/validate": {"token"},
@@ -135,9 +144,11 @@ WRONG_VALUES: dict[str, Any] = {
 # A password may hold anything that can be typed, and a name any text.
 MAY_PASS = {
     ("nombre", "a text"),
+    ("name", "a text"),
     ("password", "a text"),
     ("password", "control characters"),
     ("purpose", "a text"),
+    ("purposes", "a list"),
     ("subject", "a text"),
     ("data", "an object"),
     ("allow_unregistered", "true"),

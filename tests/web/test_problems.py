@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from tests.stage.catalogue import PROBLEMS
 from tests.stage.people import Person
 from tests.stage.problems import problem_in
-from tests.stage.routes import body_routes
+from tests.stage.routes import body_routes, methods
 from tokenservice.web import texts
 
 CANARY = "canary7f3a"
@@ -98,6 +98,8 @@ def test_the_debuggers_commands_do_nothing(client: FlaskClient) -> None:
 def test_a_wrong_method_gets_a_405_with_the_allowed_ones(app: Flask, method: str) -> None:
     """S40. Red if an error handler drops the exception's own headers."""
     for path in body_routes(app):
+        if method in methods(app, path):
+            continue
         response = app.test_client().open(path, method=method)
         assert response.status_code == 405
         assert "POST" in response.headers["Allow"]

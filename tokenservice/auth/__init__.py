@@ -6,13 +6,25 @@ from flask import Flask
 from flask_smorest import Api
 
 from config import Config
-from tokenservice.auth import callers, commands, jwts, login, problems, registration
+from tokenservice.auth import (
+    authentication,
+    callers,
+    commands,
+    jwts,
+    key_commands,
+    keys,
+    login,
+    oauth,
+    problems,
+    registration,
+    rights,
+)
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.passwords import Passwords
 from tokenservice.extensions import add
 
 #: The modules whose import adds the views to the blueprint.
-VIEWS = (registration, login)
+VIEWS = (registration, login, keys, oauth)
 CLOSED = " Registration is closed: the operator of this service creates its accounts."
 
 
@@ -21,8 +33,13 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     problems.init_app(app)
     jwts.init_app(app, config)
     callers.init_app(app)
+    authentication.init_app(app)
+    keys.init_app(app)
+    oauth.init_app(app, config)
     api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
+    api.spec.components.security_scheme("service_key", rights.SECURITY_SCHEME)
     api.register_blueprint(blueprint)
     if config.registration == "closed":
         api.spec.options["info"]["description"] += CLOSED
     app.cli.add_command(commands.users)
+    app.cli.add_command(key_commands.keys)

@@ -1,4 +1,6 @@
-"""The accounts that changed since the last look, as the triggers of migration 0002 note them.
+"""The accounts that changed since the last look, as triggers note them (migrations 0002 and 0003).
+
+A change of a key counts as one of its account.
 
 A note names its transaction, not a time: a transaction that began early may commit late. Each look
 returns its snapshot, and the next look asks for the notes of all transactions that this snapshot
@@ -18,11 +20,14 @@ MANY = 1001
 #: The id in a note that any account may have changed.
 EVERYONE = "00000000-0000-0000-0000-000000000000"
 
+#: The tables with such triggers, three each.
+TABLES = ("users", "service_keys")
+
 # One statement, so that all of it has one snapshot. Without a row: a standby, which sees commits
-# later, triggers that are not in force, or a table that logical replication changes, which calls
-# no such triggers. The columns after "changed" are the history: another server, or this one after a
-# crash, another database or table, and triggers that were off.
-LOOK = text("""
+# later, a table without its triggers, or with some that are not in force, or one that logical
+# replication changes, which calls no such triggers. The columns after "changed" are the history:
+# another server, or this one after a crash, another database or table, and triggers that were off.
+LOOK = text(f"""
 SELECT pg_current_snapshot()::text, ARRAY(
         SELECT user_id::text FROM account_changes
         WHERE xid >= pg_snapshot_xmin(CAST(:since AS pg_snapshot))::text::bigint
@@ -30,13 +35,15 @@ SELECT pg_current_snapshot()::text, ARRAY(
         LIMIT :many) AS changed,
     pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time(),
     (SELECT oid FROM pg_database WHERE datname = current_database()),
-    tgrelid, pg_relation_filenode(tgrelid), string_agg(xmin::text, ' ' ORDER BY tgname)
+    string_agg(concat_ws(' ', tgrelid::oid, pg_relation_filenode(tgrelid), xmin), ','
+        ORDER BY tgrelid, tgname)
 FROM pg_trigger
-WHERE tgrelid = to_regclass('users') AND tgname LIKE 'account\\_changes\\_%' AND tgenabled = 'A'
+WHERE tgrelid IN ({", ".join(f"to_regclass('{table}')" for table in TABLES)})
+    AND tgname LIKE 'account\\_changes\\_%' AND tgenabled = 'A'
     AND NOT pg_is_in_recovery()
     AND NOT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = tgrelid)
-GROUP BY tgrelid HAVING count(*) = 3
-""")
+HAVING count(*) = {3 * len(TABLES)}
+""")  # noqa: S608 - the names of the tables are the constants above
 
 
 class Sight(NamedTuple):

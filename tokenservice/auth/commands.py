@@ -19,7 +19,7 @@ from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
 from tokenservice.extensions import config, db, tokens
 from tokenservice.onetime.errors import StoreUnavailable
-from tokenservice.onetime.store import OFF_SECONDS
+from tokenservice.onetime.values import OFF_SECONDS
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
@@ -159,7 +159,7 @@ def list_users() -> None:
 @users.command("disable")
 @click.argument("correo")
 def disable(correo: str) -> None:
-    """Disable CORREO: no login, no JWT after two seconds, and its unused tokens are revoked."""
+    """Disable CORREO: no login, no JWT or key after 2 s, and its unused tokens are revoked."""
     user = account(correo)
     # Redis first: a worker may remember the account for minutes, and Redis then refuses what it
     # would create. Each part is done even if the other fails.

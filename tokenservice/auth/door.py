@@ -22,11 +22,11 @@ from tokenservice.auth.callers import Caller, Callers
 from tokenservice.auth.jwts import VerifiedTokens
 from tokenservice.onetime.connection import Connection
 from tokenservice.telemetry.calls import Call, current
+from tokenservice.web import addresses
 from tokenservice.web.app import forwarded
 from tokenservice.web.bodies import MAX_BODY_BYTES
 from tokenservice.web.hooks import complete
-from tokenservice.web.limits import count
-from tokenservice.web.plans import Plan, perform
+from tokenservice.web.plans import Plan, count, perform
 from tokenservice.web.problems import describe, explanations
 from tokenservice.web.responses import PlainResponse
 
@@ -52,6 +52,7 @@ class Request(Protocol):
     :ivar target: the target of its first line, as it is
     :ivar path: the path in it, as it is
     :ivar headers: names in lower case, and values
+    :ivar peer: the address and the port of the client, or of the last proxy
     """
 
     method: str
@@ -59,6 +60,11 @@ class Request(Protocol):
     path: bytes
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    peer: tuple[str, int]
+
+
+class WouldWait(Exception):
+    """A call that a thread must not go on with that may not wait."""
 
 
 def may_name_an_account(field: bytes, body: bytes) -> bool:
@@ -113,6 +119,7 @@ class Door:
         self._plans: dict[tuple[str, bytes], Plan] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
         self._needs: dict[str, list[Connection]] = {}
+        self._both = [engine, counting]
         self._hashing = {
             rule.rule.encode()
             for rule in app.url_map.iter_rules()
@@ -120,7 +127,7 @@ class Door:
         }
         for plan in plans:
             is_off = getattr(config, f"rate_limit_{plan.limit}") == "off"
-            self._needs[plan.limit] = [engine] if is_off else [engine, counting]
+            self._needs[plan.limit] = [engine] if is_off else self._both
             if "<" in plan.path:
                 self._patterns.append((plan.method, self._pattern(plan.path), plan))
             else:
@@ -143,13 +150,21 @@ class Door:
         caller = self._caller(given.get("HTTP_AUTHORIZATION", ""))
         if caller is None:
             return None
+        if caller.key and caller.key.networks:
+            words = given.get("HTTP_X_FORWARDED_FOR", "")
+            address = addresses.behind(self._trusted_proxies, words, request.peer[0])
+            if not caller.key.admits(address):
+                return None  # Flask decides.
         asked = Call(plan.method, plan.endpoint, given)
         asked.caller = caller
         return Entered(plan, in_path, asked, request.body)
 
     def is_quick(self, entered: Entered) -> bool:
         """Whether the call may run in a thread that must not wait: in doubt it may not."""
-        return all(connection.is_near for connection in self._needs[entered.plan.limit])
+        caller, limit = entered.call.caller, entered.plan.limit
+        has_limits = caller.key is not None and bool(caller.key.limits)
+        needs = self._both if has_limits else self._needs[limit]
+        return all(connection.is_near for connection in needs)
 
     def answer(self, entered: Entered, *, waits: bool) -> PlainResponse | None:
         """Make the call.
@@ -174,14 +189,18 @@ class Door:
         return response
 
     def _perform(self, entered: Entered, waits: bool) -> PlainResponse | None:
-        plan, asked = entered.plan, entered.call
-        try:
+        def counted() -> None:
             if not entered.is_counted:
                 entered.is_counted = True
-                count(plan.limit, asked.caller.id)
+                count(entered.plan, entered.call)
             if not waits and not self.is_quick(entered):
-                return None  # The count waited for a Redis that hangs: the engine would too.
-            return perform(plan, asked, entered.in_path, dict, lambda: entered.body)
+                raise WouldWait  # The count waited for a Redis that hangs: the engine would too.
+
+        plan, asked, body = entered.plan, entered.call, entered.body
+        try:
+            return perform(plan, asked, entered.in_path, dict, lambda: body, counted)
+        except WouldWait:
+            return None
         except Exception as error:  # noqa: BLE001 - Flask makes a problem of any error too
             return describe(explanations(error))
 
@@ -211,15 +230,19 @@ class Door:
         return given
 
     def _caller(self, authorization: str) -> Caller | None:
-        """The active account behind verified credentials, if both are known and fresh."""
+        """The caller behind verified credentials, if it is known, fresh and may call."""
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
         verified: VerifiedTokens = self._app.extensions[VerifiedTokens.__name__]
         callers: Callers = self._app.extensions[Callers.__name__]
-        user_id = verified.subject(credentials)
-        caller = callers.recall(user_id) if user_id else None
-        return caller if caller and caller.is_active else None
+        principal = verified.principal(credentials)
+        caller = callers.recall(principal) if principal else None
+        if caller is None or not caller.is_current:
+            return None
+        if caller.key:
+            callers.used(caller.key)
+        return caller
 
     def _pattern(self, path: str) -> re.Pattern[str]:
         """A rule of Flask as a regular expression, with the converters of the app."""

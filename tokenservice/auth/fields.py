@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
+from config import rate
 from tokenservice.auth import emails, passwords
 from tokenservice.extensions import config
 
@@ -44,3 +46,34 @@ class Moment(fields.DateTime):
 
     def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> Any:
         return super()._serialize(value and value.astimezone(UTC), *args, **kwargs)
+
+
+class Cidr(fields.String):
+    """A network of clients, or one address, in its canonical spelling."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, *args, **kwargs)
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise ValidationError("Not a network such as 192.0.2.0/24.") from None
+        # A client with an IPv4 address is known by that (see web/addresses.py), and an interface
+        # is one of this host.
+        if network.version == 6 and (network.network_address.ipv4_mapped or "%" in text):
+            raise ValidationError("Not a network such as 192.0.2.0/24.")
+        return str(network)
+
+
+class Rate(fields.String):
+    """A rate in the words of the settings, and never "off"."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        words = super()._deserialize(value, *args, **kwargs).strip().lower()
+        is_rate = words != "off" and len(words) <= 64
+        try:
+            rate(words if is_rate else "off")
+        except ValidationError:
+            is_rate = False
+        if not is_rate:
+            raise ValidationError('Takes a rate such as "60 per minute".')
+        return words

@@ -8,13 +8,14 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt as pyjwt
 from flask import Flask, current_app
 
 from config import Config
 from tokenservice.extensions import add, jwt, part
+from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.web.problems import Problem
 
 ALGORITHM = "HS256"
@@ -24,6 +25,9 @@ SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The most that the clocks of two hosts may differ. Without it a JWT of the host that is ahead, by
 #: a millisecond even, is "not yet valid" to the other. Each JWT lives longer by that.
 LEEWAY_SECONDS = 5
+#: The type of a person's JWT, and of one that stands for a service key. The release before knows
+#: the first alone, and would take a key for the person otherwise.
+OF_ACCOUNT, OF_KEY = "access", "key"
 REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 REMEMBERED = 10_000
 
@@ -34,24 +38,37 @@ SECURITY_SCHEME = {
 }
 
 
-class VerifiedTokens:
-    """A cache of verified JWTs: to verify one again is the most expensive part of a call.
+class Principal(NamedTuple):
+    """What verified credentials name. It is read in Postgres, and may have ended by now.
 
-    A signature stays good, so only the things that change are checked again: time, and the account.
+    :param scope: the only scopes of a key that they ask for; empty for all that it has
+    """
+
+    account: str = ""
+    session: str = ""
+    key: str = ""
+    scope: str = ""
+
+
+class VerifiedTokens:
+    """A cache of verified credentials: to verify one again is the most expensive part of a call.
+
+    A signature, or the secret of a key, stays good. So only the things that change are checked
+    again: time, and the account or the key.
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def subject(self, credentials: str) -> str | None:
-        """The user id of a verified token that has not expired."""
+    def principal(self, credentials: str) -> Principal | None:
+        """The principal of verified credentials that have not expired."""
         known = self._known.get(credentials)
         return known[0] if known and time.time() < known[1] else None
 
-    def remember(self, credentials: str, user_id: str, expires: float) -> None:
+    def remember(self, credentials: str, principal: Principal, expires: float) -> None:
         with self._lock:
-            self._known[credentials] = (user_id, expires)
+            self._known[credentials] = (principal, expires)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 
@@ -59,17 +76,20 @@ class VerifiedTokens:
 verified_tokens = part(VerifiedTokens)
 
 
-def subject_of(credentials: str) -> str:
-    """The user id of an access token, from the cache or after verification.
+def principal_of(credentials: str) -> Principal:
+    """The principal of an access token, from the cache or after verification.
 
     :raises Problem: it is not a complete, current token of this service
     """
-    user_id = verified_tokens.subject(credentials)
-    if user_id is None:
+    principal = verified_tokens.principal(credentials)
+    if principal is None:
         claims = claims_of(credentials)
-        user_id = str(claims["sub"])
-        verified_tokens.remember(credentials, user_id, claims["exp"])
-    return user_id
+        if claims["type"] == OF_KEY:
+            principal = Principal(key=claims["key"], scope=claims["scope"])
+        else:
+            principal = Principal(account=claims["sub"])
+        verified_tokens.remember(credentials, principal, claims["exp"])
+    return principal
 
 
 def claims_of(credentials: str) -> dict[str, Any]:
@@ -87,7 +107,7 @@ def claims_of(credentials: str) -> dict[str, Any]:
         raise Problem("access_token_invalid") from None
     # RFC 7519 section 2: a time is a number. The library accepts a text too.
     well_formed = isinstance(claims["exp"], int | float) and SUBJECT.fullmatch(claims["sub"])
-    if claims["type"] != "access" or not well_formed:
+    if not well_formed or not (claims["type"] == OF_ACCOUNT or names_key(claims)):
         raise Problem("access_token_invalid")
     return claims
 
@@ -111,6 +131,14 @@ def verified(credentials: str) -> dict[str, Any]:
             )
             return claims
     raise pyjwt.InvalidSignatureError
+
+
+def names_key(claims: dict[str, Any]) -> bool:
+    """Tell whether these are well-formed claims of a service key."""
+    key, scope = claims.get("key"), claims.get("scope")
+    if claims["type"] != OF_KEY or not isinstance(key, str) or not isinstance(scope, str):
+        return False
+    return bool(ID_PATTERN.fullmatch(key) and scope)
 
 
 def init_app(app: Flask, config: Config) -> None:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, String, UniqueConstraint, func, true
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    func,
+    true,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tokenservice.auth import emails
@@ -38,6 +50,50 @@ class User(db.Model):  # type: ignore[name-defined]
     password_hash: Mapped[str] = mapped_column(String(255))
     is_active: Mapped[bool] = mapped_column(server_default=true(), default=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class Words(TypeDecorator[tuple[str, ...]]):
+    """Words without spaces, as one text with a space between them."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str:
+        return " ".join(value or ())
+
+    def process_result_value(self, value: str | None, dialect: Any) -> tuple[str, ...]:
+        return tuple((value or "").split())
+
+
+class ServiceKey(db.Model):  # type: ignore[name-defined]
+    """A key of an account, for a program. Its secret is kept as a hash alone.
+
+    A change of a column that decides anything must be noted: see migration 0003.
+    """
+
+    __tablename__ = "service_keys"
+
+    id: Mapped[str] = mapped_column(String(18), primary_key=True)
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str] = mapped_column(String(100))
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[tuple[str, ...]] = mapped_column(Words)
+    purposes: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="")
+    cidrs: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="")
+    limit_create: Mapped[str | None] = mapped_column(String(64))
+    limit_validate: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    last_used_on: Mapped[date | None]
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Its own rates, by the name of the limit."""
+        own = {"create": self.limit_create, "validate": self.limit_validate}
+        return {name: words for name, words in own.items() if words}
 
 
 class AccountChange(db.Model):  # type: ignore[name-defined]

@@ -15,6 +15,8 @@ CALLER_REFUSALS = (
     "not_authenticated",
     "access_token_invalid",
     "access_token_expired",
+    "key_invalid",
+    "insufficient_scope",
     "database_unavailable",
 )
 
@@ -45,6 +47,48 @@ PROBLEMS: Mapping[str, Message] = {
         401,
         Text("El access_token caducó", "Inicia sesión de nuevo en /auth/login."),
         Text("The access_token has expired", "Log in again at /auth/login."),
+    ),
+    "key_invalid": Message(
+        401,
+        Text(
+            "La clave no es válida",
+            "No existe, fue revocada, caducó, no admite esta red o su cuenta ya no está activa.",
+        ),
+        Text(
+            "The key is not valid",
+            "It does not exist, was revoked, has expired, is not for this network, or its account "
+            "is no longer active.",
+        ),
+    ),
+    "insufficient_scope": Message(
+        403,
+        Text(
+            "La clave no tiene ese permiso",
+            "WWW-Authenticate nombra el permiso (scope) que falta. Sin nombre, es una llamada para "
+            "personas, con el access_token de /auth/login.",
+        ),
+        Text(
+            "The key lacks this scope",
+            "WWW-Authenticate names the scope that is missing. Where it names none, the call is "
+            "for people, with the access_token from /auth/login.",
+        ),
+    ),
+    "purpose_not_allowed": Message(
+        403,
+        Text(
+            "La clave no admite este propósito",
+            "El campo purpose tiene que ser uno de los que la clave admite. No se ha consumido "
+            "ningún token.",
+        ),
+        Text(
+            "The key does not allow this purpose",
+            "The field purpose must be one that the key allows. No token was consumed.",
+        ),
+    ),
+    "too_many_keys": Message(
+        409,
+        Text("Demasiadas claves", "Una cuenta puede tener 100 claves. Revoca alguna."),
+        Text("Too many keys", "An account may have 100 keys. Revoke one of them."),
     ),
     "invalid_credentials": Message(
         401,
@@ -88,6 +132,13 @@ FIELD_ERRORS: Mapping[str, str] = {
         "Demasiado fácil de adivinar: usa más palabras, y ninguna de tu nombre o correo."
     ),
     "Takes up to 256 characters.": "Admite hasta 256 caracteres.",
+    "Invalid type.": "El tipo no es válido.",
+    "Not a scope.": "No es un permiso (scope).",
+    "Takes 1 to 4 scopes.": "Admite de 1 a 4 permisos (scopes).",
+    "Takes a purpose, or its beginning and a *.": "Admite un propósito, o su comienzo y un *.",
+    "Takes 1 second to 10 years.": "Admite de 1 segundo a 10 años.",
+    "Not a network such as 192.0.2.0/24.": "No es una red como 192.0.2.0/24.",
+    'Takes a rate such as "60 per minute".': 'Admite un ritmo como "60 per minute".',
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
 
+from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
-from tokenservice.auth.callers import caller
 from tokenservice.auth.emails import masked
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import passwords

@@ -7,9 +7,12 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from tokenservice.auth import passwords
-from tokenservice.auth.fields import Correo, Moment, Password
-from tokenservice.web.fields import Text
+from tokenservice.auth.fields import Cidr, Correo, Moment, Password, Rate
+from tokenservice.auth.rights import SCOPES
+from tokenservice.web.fields import Text, matching
 from tokenservice.web.schemas import ALIAS, Aliased, Response
+
+LONGEST_KEY_SECONDS = 10 * 366 * 86_400
 
 
 def other_name(field: str) -> dict[str, str]:
@@ -80,3 +83,87 @@ class LoginResponse(Response):
     access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiJ9.…"})
     token_type = fields.String(metadata={"example": "bearer"})
     expires_in = fields.Integer(metadata={"description": "seconds", "example": 900})
+
+
+#: Rates of a key's own. Not as a class: ``validate`` is a method of each schema.
+KeyLimits = Schema.from_dict(
+    {
+        "create": Rate(metadata={"example": "10 per minute"}),
+        "validate": Rate(metadata={"example": "100 per minute"}),
+    },
+    name="KeyLimits",
+)
+
+
+class KeyRequest(Schema):
+    """A new service key."""
+
+    name = Text(1, 100, required=True, metadata={"example": "billing"})
+    scopes = fields.List(
+        fields.String(validate=validate.OneOf(SCOPES, error="Not a scope.")),
+        required=True,
+        validate=validate.Length(1, 4, error="Takes 1 to 4 scopes."),
+        metadata={"example": ["token:consume"]},
+    )
+    purposes = fields.List(
+        matching(
+            r"([a-z0-9._:-]{1,64}|[a-z0-9._:-]{0,63}\*)",
+            "Takes a purpose, or its beginning and a *.",
+            metadata={"example": "ws.*"},
+        ),
+        load_default=list,
+        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
+        metadata={"description": "the only ones that it may create and consume"},
+    )
+    cidrs = fields.List(
+        Cidr(metadata={"example": "192.0.2.0/24"}),
+        load_default=list,
+        validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
+        metadata={"description": "the only networks that it may come from"},
+    )
+    expires_in = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, LONGEST_KEY_SECONDS, error="Takes 1 second to 10 years."),
+        metadata={"description": "life in seconds; without it, until it is revoked"},
+    )
+    limits = fields.Nested(KeyLimits, load_default=dict)
+
+
+class KeyResponse(Response):
+    id = fields.String(metadata={"description": "public; safe in logs and URLs"})
+    name = fields.String()
+    scopes = fields.List(fields.String())
+    purposes = fields.List(fields.String(), metadata={"description": "any, where it is empty"})
+    cidrs = fields.List(fields.String(), metadata={"description": "any, where it is empty"})
+    limits = fields.Dict(keys=fields.String(), values=fields.String())
+    created_at = Moment()
+    expires_at = Moment(allow_none=True)
+    last_used_on = fields.Date(allow_none=True)
+
+
+class NewKeyResponse(KeyResponse):
+    key = fields.String(metadata={"description": "shown once", "example": "osk_0042…"})
+
+
+class KeysResponse(Response):
+    items = fields.List(fields.Nested(KeyResponse))
+
+
+class ClientTokenResponse(Response):
+    """RFC 6749 section 5.1."""
+
+    access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiJ9.…"})
+    token_type = fields.String(metadata={"example": "Bearer"})
+    expires_in = fields.Integer(metadata={"description": "seconds", "example": 900})
+    scope = fields.String(metadata={"example": "token:create token:consume"})
+
+
+class RevokedResponse(Response):
+    """RFC 7009 section 2.2: the status says all."""
+
+
+class OAuthErrorResponse(Response):
+    """RFC 6749 section 5.2."""
+
+    error = fields.String(metadata={"example": "invalid_client"})
+    error_description = fields.String()

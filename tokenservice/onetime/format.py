@@ -103,10 +103,10 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Self:
         """:raises TokenMalformed: wrong shape or checksum"""
-        return cls(*_fields(text, TOKEN_PATTERN, ID, EPOCH, SECRET))
+        return cls(*taken_apart(text, TOKEN_PATTERN, ID, EPOCH, SECRET))
 
     def __str__(self) -> str:
-        return _checked(f"{TOKEN}{self.id}{self.epoch}{self.secret}")
+        return with_checksum(f"{TOKEN}{self.id}{self.epoch}{self.secret}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Reservation:
     @classmethod
     def parse(cls, text: str) -> Self:
         """:raises TokenMalformed: wrong shape or checksum"""
-        return cls(*_fields(text, RESERVATION_PATTERN, ID, EPOCH, NONCE, SECRET))
+        return cls(*taken_apart(text, RESERVATION_PATTERN, ID, EPOCH, NONCE, SECRET))
 
     @classmethod
     def held_by(cls, holder: str, key: bytes, token_id: str, epoch: str, nonce: str) -> Self:
@@ -134,7 +134,7 @@ class Reservation:
         return hmac.compare_digest(genuine.secret, self.secret)
 
     def __str__(self) -> str:
-        return _checked(f"{RESERVATION}{self.id}{self.epoch}{self.nonce}{self.secret}")
+        return with_checksum(f"{RESERVATION}{self.id}{self.epoch}{self.nonce}{self.secret}")
 
 
 def checked_id(token_id: str) -> str:
@@ -150,12 +150,22 @@ def digest(*parts: str) -> str:
     return hashlib.sha256(measured.encode()).hexdigest()
 
 
-def _checked(body: str) -> str:
+def idempotency(caller: str, verb: str, key: str, *request: str) -> tuple[str, str]:
+    """Hashes of the name of ``key``, and of its request; empty where there is no key."""
+    return (digest(caller, verb, key), digest(*request)) if key else ("", "")
+
+
+def with_checksum(body: str) -> str:
+    """The text of ``body``: a prefix of four characters, and fields in base62."""
     return body + base62(zlib.crc32(body.encode()), CHECKSUM)
 
 
-def _fields(text: str, pattern: re.Pattern[str], *lengths: int) -> list[str]:
-    if not pattern.fullmatch(text) or _checked(text[:-CHECKSUM]) != text:
+def taken_apart(text: str, pattern: re.Pattern[str], *lengths: int) -> list[str]:
+    """The fields of a text, of these lengths.
+
+    :raises TokenMalformed: wrong shape or checksum
+    """
+    if not pattern.fullmatch(text) or with_checksum(text[:-CHECKSUM]) != text:
         raise TokenMalformed
     fields, start = [], len(TOKEN)
     for length in lengths:

@@ -72,9 +72,12 @@ def created(
 
 
 def consumed(token_id: str, facts: list[Any]) -> Consumed:
-    replayed, *granted, consumed_at = facts
+    replayed, *granted, consumed_at, consumed_with = facts
     return Consumed(
-        **grant(token_id, *granted), consumed_at=moment(consumed_at), replayed=bool(replayed)
+        **grant(token_id, *granted),
+        consumed_at=moment(consumed_at),
+        consumed_with=consumed_with.decode() or None,
+        replayed=bool(replayed),
     )
 
 
@@ -84,7 +87,13 @@ def reserved(token_id: str, text: str, facts: list[Any]) -> Reserved:
 
 
 def grant(
-    token_id: str, owner: bytes, subject: bytes, purpose: bytes, data: bytes, created: bytes
+    token_id: str,
+    owner: bytes,
+    subject: bytes,
+    purpose: bytes,
+    data: bytes,
+    created: bytes,
+    issued_with: bytes,
 ) -> dict[str, Any]:
     """The fields of :class:`~tokenservice.onetime.values.Grant`."""
     return {
@@ -94,13 +103,13 @@ def grant(
         "purpose": purpose.decode(),
         "data": data.decode(),
         "created_at": moment(created),
+        "issued_with": issued_with.decode() or None,
     }
 
 
 def receipt(facts: list[Any]) -> Receipt:
-    token_id, state, owner, subject, purpose, created, expires, consumed_at, consumer, replays = (
-        facts
-    )
+    token_id, state, owner, subject, purpose, created, expires, *use, issued_with = facts
+    consumed_at, consumer, replays, consumed_with = use
     return Receipt(
         id=token_id.decode(),
         state=State(state.decode()),
@@ -112,6 +121,8 @@ def receipt(facts: list[Any]) -> Receipt:
         consumed_at=moment(consumed_at) if consumed_at else None,
         consumed_by=consumer.decode() or None,
         replays=int(replays),
+        issued_with=issued_with.decode() or None,
+        consumed_with=consumed_with.decode() or None,
     )
 
 

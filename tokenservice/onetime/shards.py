@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from tokenservice.onetime.connection import Connection
+from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.onetime.format import TAG, base62
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.scripts import SCRIPTS
@@ -59,6 +60,11 @@ class Shards:
         if int(count) != seen.get(term):
             self._learn(keys.tag, term, int(count))
         return term, reply
+
+    def sweep(self, keys: Keys, ids: Sequence[str], kept_ms: int) -> None:
+        """Remove ids without a record from an index; a later sweep makes up for a failure."""
+        with suppress(StoreUnavailable):
+            self.run("sweep", keys, [keys.index, *keys.records(ids)], kept_ms, *ids)
 
     def probe(self) -> None:
         """Run every command of the scripts on each master, and write as a create would.

@@ -16,8 +16,8 @@ from tokenservice.onetime.format import (
     Token,
     checked_id,
     derived_secret,
-    digest,
     epoch_of,
+    idempotency,
     new_nonce,
     new_secret,
     verifier,
@@ -25,6 +25,9 @@ from tokenservice.onetime.format import (
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.shards import Shards
 from tokenservice.onetime.values import (
+    MOST_CUTS,
+    OFF_SECONDS,
+    UNBOUND,
     Consumed,
     Created,
     Introspection,
@@ -36,12 +39,6 @@ from tokenservice.onetime.values import (
     State,
     Terms,
 )
-
-UNBOUND = Terms()
-#: A disabled owner creates nothing for twice the longest time that a worker remembers an account.
-OFF_SECONDS = 600
-#: The most purposes and subjects of an owner that are cut off on their own.
-MOST_CUTS = 1000
 
 
 class TokenStore:
@@ -121,7 +118,9 @@ class TokenStore:
         """
         token = Token.parse(given.text)
         nonce, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        held = Reservation.held_by(caller.id, self._keys[0], token.id, token.epoch, nonce.decode())
+        held = Reservation.held_by(
+            caller.holder, self._keys[0], token.id, token.epoch, nonce.decode()
+        )
         return replies.reserved(token.id, str(held), facts)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
@@ -132,8 +131,8 @@ class TokenStore:
         :raises TokenRefused: nothing was consumed
         """
         held = self._held(reservation, caller)
-        name, request = self._idempotency(caller.id, "commit", key, reservation)
-        given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms)
+        name, request = idempotency(caller.id, "commit", key, reservation)
+        given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms, caller.key_id)
         return replies.consumed(held.id, self._on_record("commit", held.id, *given, name=name))
 
     def release(self, reservation: str, caller: Party) -> str:
@@ -235,13 +234,13 @@ class TokenStore:
         others = terms.subject or owner, terms.data, terms.bind
         demand = ["require_subject"] * terms.require_subject
         wanted = str(count), str(life_seconds), terms.purpose, asked, *others, *demand
-        name, request = self._idempotency(owner, kind, key, *wanted)
+        name, request = idempotency(owner, kind, key, *wanted)
         term, reply = self._shards.run_in_term(
             "create",
             keys,
             [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
             *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
-            *(terms.purpose, audience, *others, "1" * terms.require_subject),
+            *(terms.purpose, audience, *others, "1" * terms.require_subject, terms.issued_with),
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
         epoch = epoch_of(term)
@@ -251,9 +250,7 @@ class TokenStore:
             return self._again(keys, epoch, reply[1].decode().split(), key)
         created_at, expires_at, stale = replies.facts_of("create", reply)
         if ids := [token_id.decode() for token_id in stale]:
-            with suppress(errors.StoreUnavailable):
-                named = [keys.index, *keys.records(ids)]
-                self._shards.run("sweep", keys, named, self._receipt_ms, *ids)
+            self._shards.sweep(keys, ids, self._receipt_ms)
         facts = created_at, expires_at, created_at, audience.encode(), [b"active"] * count
         return replies.created(made, epoch, *facts, replayed=False)
 
@@ -272,7 +269,7 @@ class TokenStore:
 
     def _held(self, text: str, holder: Party) -> Reservation:
         held = Reservation.parse(text)
-        if not any(held.is_held_by(holder.id, secret) for secret in self._keys):
+        if not any(held.is_held_by(holder.holder, secret) for secret in self._keys):
             raise errors.TokenUnknown(held.id)
         return held
 
@@ -296,25 +293,21 @@ class TokenStore:
     ) -> list[Any]:
         """Run the script of a presented token, which holds it where there is a lease."""
         bound = (given.purpose, given.subject, given.bind)
-        request, lease = [given.text, *bound], list[Any]()
+        request, last = [given.text, *bound], list[Any]([caller.key_id])
         if lease_seconds is not None:
             request.append(str(lease_seconds))
-            lease = [new_nonce(), lease_seconds * 1000]
+            last = [new_nonce(), lease_seconds * 1000]
         if given.issuers:  # The release before knows none, and its keys stand for the rest alone.
             request.append("\n".join(given.asked or given.issuers))
-        name, stands_for = self._idempotency(caller.id, verb, key, *request)
+        name, stands_for = idempotency(caller.id, verb, key, *request)
         return self._on_record(
             verb,
             token.id,
             *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
             "\n".join(given.issuers),
-            *(name, stands_for, *self._kept_ms, *lease),
+            *(name, stands_for, *self._kept_ms, *last),
             name=name,
         )
-
-    def _idempotency(self, caller: str, verb: str, key: str, *request: str) -> tuple[str, str]:
-        """Hashes of the name of ``key``, and of its request."""
-        return (digest(caller, verb, key), digest(*request)) if key else ("", "")
 
     def _on_record(self, verb: str, token_id: str, *args: Any, name: str = "") -> list[Any]:
         """Run a verb on one record; return the facts of its success.

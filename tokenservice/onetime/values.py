@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+#: A disabled owner creates nothing for twice the longest time that a worker remembers an account.
+OFF_SECONDS = 600
+#: The most purposes and subjects of an owner that are cut off on their own.
+MOST_CUTS = 1000
+
 
 class State(StrEnum):
     """The state of a token. ``consumed`` and ``revoked`` are final."""
@@ -23,10 +28,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A presenter or an owner: its id, and the address that an audience may name."""
+    """A presenter or an owner.
+
+    :param correo: the address that an audience may name
+    :param key_id: the id of the key that it presents; empty for a person
+    """
 
     id: str
     correo: str = ""
+    key_id: str = ""
+
+    @property
+    def holder(self) -> str:
+        """The name under which it holds a token. A key may consume less than its account, so it
+        commits only what it has reserved itself."""
+        return f"{self.id}\0{self.key_id}" if self.key_id else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,7 @@ class Terms:
     :param asked: the request's own words for its audience, which an idempotency key stands for: a
         repeat may find other ids for them; empty where they are ``audience``
     :param require_subject: whether a presenter must name the subject
+    :param issued_with: the id of the owner's key; empty for a person
     """
 
     purpose: str = ""
@@ -49,6 +66,10 @@ class Terms:
     bind: str = ""
     asked: tuple[str, ...] = ()
     require_subject: bool = False
+    issued_with: str = ""
+
+
+UNBOUND = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,7 @@ class Grant:
     purpose: str
     data: str = field(repr=False)
     created_at: datetime
+    issued_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +130,7 @@ class Consumed(Grant):
     """The one first success of a token, or (``replayed``) its replayed response."""
 
     consumed_at: datetime
+    consumed_with: str | None = None
     replayed: bool
 
 
@@ -121,7 +144,11 @@ class Reserved(Grant):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The public state of a token. Nothing in it is secret."""
+    """The public state of a token. Nothing in it is secret.
+
+    :param issued_with: the id of the key that created it; None for a person
+    :param consumed_with: the same of its consume
+    """
 
     id: str
     state: State
@@ -133,6 +160,8 @@ class Receipt:
     consumed_at: datetime | None
     consumed_by: str | None
     replays: int
+    issued_with: str | None = None
+    consumed_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

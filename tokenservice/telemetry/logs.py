@@ -29,24 +29,19 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 SECRET_NAMES = frozenset(
     {
-        "password",
-        "token",
-        "reservation",
-        "access_token",
-        "authorization",
-        "secret_key",
-        "secret_key_fallbacks",
+        *("password", "token", "reservation", "access_token", "authorization", "secret_key"),
+        *("secret_key_fallbacks", "key", "client_secret"),
     }
 )
 SECRET_TEXTS = re.compile(
-    r"ot[tr]_[0-9A-Za-z]{20,}"  # a one-time token or a reservation, whole or cut
+    r"o(?:t[tr]|s[kr])_[0-9A-Za-z]{20,}"  # a token, a reservation or a key, whole or cut
     r"|eyJ[\w-]{10,}\.[\w-]+\.?[\w-]*"  # a JWT
     r"|(?<=://)[^\s/@]*:[^\s@]*(?=@)"  # the credentials of a connection string
     r"|(?<=password=)[^\s&\"]+"  # a password among its options
 )
 
 #: One of these is a part of every such text, and is found in a sixth of the time.
-SECRET_PARTS = ("ott_", "otr_", "eyJ", "://", "password=")
+SECRET_PARTS = ("ott_", "otr_", "osk_", "osr_", "eyJ", "://", "password=")
 
 #: Quotes of a statement or a row in an error of Postgres: a name, an address, a password hash.
 QUOTED = re.compile(r"^(DETAIL|CONTEXT|LINE \d+):.*$", re.MULTILINE)
@@ -180,6 +175,8 @@ def write_line(answered: Call, status: int) -> None:
     facts = answered.facts
     if answered.caller:
         facts["user_id"] = answered.caller.id
+        if answered.caller.key:
+            facts["key_id"] = answered.caller.key.id
     if trace := trace_id(answered):
         facts["trace_id"] = trace
     write = log.error if status >= 500 else log.info

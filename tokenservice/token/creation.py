@@ -28,6 +28,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
     Plan(
         *("createToken", "POST", "/create"),
         limit="create",
+        scope="token:create",
         takes=CreateTokenRequest(),
         is_optional=True,
         returns=CreateTokenResponse(),
@@ -39,7 +40,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
 )
 def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     """Create a token that can be used once"""
-    life, terms = given["expires_in"], terms_of(given)
+    life, terms = given["expires_in"], terms_of(given, caller.key_id)
     created = tokens.create(caller.id, life_seconds=life, terms=terms, key=key)
     return issued([created], terms, caller)[0]
 
@@ -48,6 +49,7 @@ def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     Plan(
         *("createTokens", "POST", "/batch"),
         limit="create",
+        scope="token:create",
         takes=CreateTokensRequest(),
         returns=CreateTokensResponse(),
         status=201,
@@ -62,13 +64,15 @@ def batch(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     if count > config.max_active:
         too_many = ["More than max_active: an account may not have so many outstanding tokens."]
         raise Problem("validation_failed", errors={"count": too_many}, max_active=config.max_active)
-    life, terms = given["expires_in"], terms_of(given)
+    life, terms = given["expires_in"], terms_of(given, caller.key_id)
     created = tokens.create_many(caller.id, count, life_seconds=life, terms=terms, key=key)
     return {"tokens": issued(created, terms, caller)}
 
 
-def terms_of(given: dict[str, Any]) -> Terms:
+def terms_of(given: dict[str, Any], issued_with: str = "") -> Terms:
     """The terms that a request asks for.
+
+    :param issued_with: the id of the caller's key
 
     :raises Problem: its audience names an address without an account
     """
@@ -81,6 +85,7 @@ def terms_of(given: dict[str, Any]) -> Terms:
         bind=given.get("bind", ""),
         asked=asked,
         require_subject=given["require_subject"],
+        issued_with=issued_with,
     )
 
 

@@ -23,6 +23,7 @@ from tokenservice.web.plans import Plan
     Plan(
         *("introspectToken", "POST", "/introspect"),
         limit="validate",
+        scope="token:read",
         takes=IntrospectRequest(),
         returns=IntrospectResponse(),
         refusals=("store_unavailable",),
@@ -51,6 +52,7 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         "audience": list(seen.audience) or None,
         "subject": receipt.subject,
         "issued_by": receipt.owner,
+        "issued_with": receipt.issued_with,
         "bound": seen.is_bound,
     }
 
@@ -59,6 +61,7 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     Plan(
         *("tokenReceipt", "GET", "/<token_id:token_id>"),
         limit="validate",
+        scope="token:read",
         returns=ReceiptResponse(),
         refusals=("token_unknown", "store_unavailable"),
     )
@@ -72,6 +75,7 @@ def receipt(caller: Caller, given: dict[str, str]) -> Receipt:
     Plan(
         *("listTokens", "GET", ""),
         limit="validate",
+        scope="token:read",
         takes=ListRequest(),
         source="query",
         returns=ListResponse(),

@@ -34,6 +34,7 @@ REFUSALS = (
     Plan(
         *("reserveToken", "POST", "/reserve"),
         limit="validate",
+        scope="token:consume",
         takes=ReserveRequest(),
         returns=ReserveResponse(),
         refusals=(*PRESENTATION_REFUSALS, "lease_ended"),
@@ -58,6 +59,7 @@ def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
     Plan(
         *("commitToken", "POST", "/commit"),
         limit="validate",
+        scope="token:consume",
         takes=ReservationRequest(),
         returns=ValidateResponse(),
         refusals=(*REFUSALS, "idempotency_mismatch"),
@@ -75,6 +77,7 @@ def commit(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
     Plan(
         *("releaseToken", "POST", "/release"),
         limit="validate",
+        scope="token:consume",
         takes=ReservationRequest(),
         status=204,
         refusals=REFUSALS,

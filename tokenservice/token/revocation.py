@@ -17,6 +17,7 @@ from tokenservice.web.plans import Plan
     Plan(
         *("revokeToken", "POST", "/revoke"),
         limit="validate",
+        scope="token:revoke",
         takes=TokenRequest(),
         status=204,
         refusals=REFUSALS,
@@ -31,6 +32,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
     Plan(
         *("revokeTokenById", "DELETE", "/<token_id:token_id>"),
         limit="validate",
+        scope="token:revoke",
         status=204,
         refusals=(
             "token_unknown",
@@ -52,6 +54,7 @@ def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
     Plan(
         *("revokeTokens", "POST", "/revoke-all"),
         limit="validate",
+        scope="token:revoke",
         takes=RevokeAllRequest(),
         is_optional=True,
         status=204,

@@ -148,6 +148,7 @@ class GrantResponse(Response):
     purpose = OptionalText()
     data = JsonObject(allow_none=True)
     issued_by = fields.String(attribute="owner")
+    issued_with = fields.String(allow_none=True, metadata={"description": "the creator's key"})
     created_at = fields.DateTime()
 
 
@@ -158,6 +159,7 @@ class ValidateResponse(GrantResponse):
     )
     valid = fields.Constant(True, metadata={"type": "boolean", "example": True})
     consumed_at = fields.DateTime()
+    consumed_with = fields.String(allow_none=True, metadata={"description": "the caller's key"})
     replayed = fields.Boolean(metadata={"description": "the response to an earlier call"})
 
 
@@ -181,6 +183,7 @@ class IntrospectResponse(Response):
     audience = fields.List(fields.String(), allow_none=True)
     subject = fields.String()
     issued_by = fields.String()
+    issued_with = fields.String(allow_none=True, metadata={"description": "the creator's key"})
     bound = fields.Boolean(metadata={"description": "it approves one action only"})
 
 
@@ -193,6 +196,8 @@ class ReceiptResponse(Response):
     expires_at = fields.DateTime()
     consumed_at = fields.DateTime(allow_none=True)
     consumed_by = fields.String(allow_none=True)
+    issued_with = fields.String(allow_none=True, metadata={"description": "the creator's key"})
+    consumed_with = fields.String(allow_none=True, metadata={"description": "the consumer's key"})
     replays = fields.Integer(metadata={"description": "how often it was presented again"})
 
 

@@ -17,6 +17,7 @@ from tokenservice.web.plans import Plan
 PLAN = Plan(
     *("consumeToken", "POST", "/consume"),
     limit="validate",
+    scope="token:consume",
     takes=ValidateRequest(),
     returns=ValidateResponse(),
     refusals=PRESENTATION_REFUSALS,

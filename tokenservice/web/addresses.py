@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from flask import request
+from werkzeug.http import parse_list_header
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -25,6 +26,15 @@ def read(text: str) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped  # A dual-stack socket names an IPv4 client so.
     return address
+
+
+def behind(proxies: int, words: str, peer: str) -> Address | None:
+    """The address of the client of a socket, as ``Proxies`` in web/app.py finds it.
+
+    :param words: ``X-Forwarded-For``, which counts behind so many ``proxies``
+    """
+    entries = parse_list_header(words.replace('"', "")) if proxies else []
+    return read(entries[-proxies] if entries and len(entries) >= proxies else peer)
 
 
 def of_client() -> Address | None:

@@ -101,8 +101,12 @@ def count(name: str, key: str) -> None:
     :raises Problem: the limit is reached
     """
     words = getattr(config, f"rate_limit_{name}")
-    if words == "off":
-        return
+    if words != "off":
+        count_at(words, name, key)
+
+
+def count_at(words: str, name: str, key: str) -> None:
+    """The same under a limit with the rate ``words``, which is no setting."""
     rate = parsed(words)
     call().quota = rate.amount  # Flask-Limiter does not tell its storage.
     passed = limiter.limiter.hit(rate, key, name)

@@ -15,7 +15,6 @@ from tokenservice.web import texts
 from tokenservice.web.problems import MEDIA_TYPE, TYPE_PREFIX
 from tokenservice.web.schemas import ALIAS, ProblemResponse
 
-BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 BODY_REFUSALS = (
     "validation_failed",
     "not_json",
@@ -114,14 +113,18 @@ def complete(
     codes: list[str] = []
     if hasattr(view, "operation"):
         operation["operationId"] = view.operation
-    if "requestBody" in operation:
+    if hasattr(view, "is_foreign"):
+        codes.append("payload_too_large")
+    elif "requestBody" in operation:
         codes += BODY_REFUSALS
     if query:
         codes.append("validation_failed")
     if hasattr(view, "limit"):
         codes.append("rate_limited")
     if not hasattr(view, "is_public"):
-        operation["security"] = BEARER
+        operation["security"] = [{"bearer": []}]
+        if hasattr(view, "scope"):
+            operation["security"].append({"service_key": [view.scope]})
         codes += caller_refusals
     if hasattr(view, "is_repeatable"):
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from flask import Response, request
 from marshmallow import EXCLUDE, Schema, ValidationError
+from werkzeug.exceptions import HTTPException
 
 from tokenservice.telemetry.calls import Call, call
 from tokenservice.web import bodies, limits, texts
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
 
     :param path: the rule of its path, below that of the blueprint
     :param limit: the name of the limit that counts its calls, by caller
+    :param scope: what a key needs to make it
     :param takes: the schema of its body, or of its query
     :param is_optional: whether a call may leave out its body
     :param returns: the schema of its response; None where that has no body
@@ -48,6 +51,7 @@ class Plan(NamedTuple):
     method: str
     path: str
     limit: str
+    scope: str
     takes: Schema | None = None
     source: Literal["json", "query"] = "json"
     is_optional: bool = False
@@ -61,6 +65,11 @@ class Plan(NamedTuple):
     run: Callable[..., Any] = lambda *_: None
     endpoint: str = ""
 
+    @property
+    def is_purposed(self) -> bool:
+        """Whether it creates or presents a token of a purpose, which its body names."""
+        return self.source == "json" and self.takes is not None and "purpose" in self.takes.fields
+
 
 def perform(
     plan: Plan,
@@ -68,32 +77,71 @@ def perform(
     in_path: Mapping[str, str],
     query: Callable[[], Mapping[str, str]],
     body: Callable[[], bytes],
+    counted: Callable[[], None],
 ) -> PlainResponse:
-    """Check what a call gives, run it, and write its response. It is counted before.
+    """Check a call and what it gives, run it, and write its response.
 
     :param body: reads the body, which may be refused only then for its size
+    :param counted: counts the call, unless its caller may not make it
     :raises Exception: the refusal, see :class:`~tokenservice.web.problems.Explanations`
     """
-    given: list[Any] = [in_path] if in_path else []
-    if plan.takes is not None:
-        try:
-            if plan.source == "query":
-                given = [plan.takes.load(query(), unknown=EXCLUDE)]
-            else:
-                value = bodies.read_json(body(), asked.given.get("CONTENT_TYPE", ""))
-                given = [plan.takes.load(value)]
-        except ValidationError as error:
-            raise Problem("validation_failed", errors=error.messages_dict) from None
+    caller = asked.caller
+    given: list[Any] | None = None
+    if caller.key is not None:
+        caller.demand_scope(plan.scope)
+        if caller.key.purposes and plan.is_purposed:
+            # What is malformed counts before it is refused, and is never run.
+            with suppress(Problem, HTTPException):
+                given = load(plan, asked, in_path, query, body)
+            if given is not None:
+                caller.demand_purpose(given[0].get("purpose", ""))
+    counted()
+    if given is None:
+        given = load(plan, asked, in_path, query, body)
     if plan.repeatable:
         given.append(idempotency_key(asked.given.get("HTTP_IDEMPOTENCY_KEY")))
     asked.is_consuming = plan.consuming
-    result = plan.run(asked.caller, *given)
+    result = plan.run(caller, *given)
     if plan.returns is not None:
         result = plan.returns.dump(result)
     response = written(plan.status, result)
     if plan.speaks:
         response.headers.extend(texts.spoken(texts.language()))
     return response
+
+
+def load(
+    plan: Plan,
+    asked: Call,
+    in_path: Mapping[str, str],
+    query: Callable[[], Mapping[str, str]],
+    body: Callable[[], bytes],
+) -> list[Any]:
+    """What a call gives, if that is anything.
+
+    :raises Problem: it is not what the plan takes
+    """
+    if plan.takes is None:
+        return [in_path] if in_path else []
+    try:
+        if plan.source == "query":
+            return [plan.takes.load(query(), unknown=EXCLUDE)]
+        value = bodies.read_json(body(), asked.given.get("CONTENT_TYPE", ""))
+        return [plan.takes.load(value)]
+    except ValidationError as error:
+        raise Problem("validation_failed", errors=error.messages_dict) from None
+
+
+def count(plan: Plan, asked: Call) -> None:
+    """Count a call under the limit of its key, where that has one, and under its account's.
+
+    :raises Problem: one of them is reached
+    """
+    caller = asked.caller
+    # First the smaller one: what it refuses counts in no other.
+    if caller.key is not None and (words := caller.key.limits.get(plan.limit)):
+        limits.count_at(words, f"key-{plan.limit}", caller.key.id)
+    limits.count(plan.limit, caller.id)
 
 
 class Blueprint(bodies.Blueprint):
@@ -127,16 +175,18 @@ class Blueprint(bodies.Blueprint):
             takes = self.arguments(plan.takes, location=plan.source, required=required)
             documented = takes(documented)
 
-        @operation(plan.name, *plan.refusals)
+        refusals = ("purpose_not_allowed",) if plan.is_purposed else ()
+
+        @operation(plan.name, *refusals, *plan.refusals)
         @functools.wraps(documented)
         def view(**in_path: str) -> Response:
             asked = call()
-            limits.count(plan.limit, asked.caller.id)
-            plain = perform(plan, asked, in_path, request.args.to_dict, request.get_data)
+            query, body = request.args.to_dict, request.get_data
+            plain = perform(plan, asked, in_path, query, body, lambda: count(plan, asked))
             complete(asked, plain.status, plain.headers)
             return Response(plain.body, plain.status, plain.headers)
 
-        view.limit = plan.limit  # type: ignore[attr-defined]
+        view.limit, view.scope = plan.limit, plan.scope  # type: ignore[attr-defined]
         if plan.repeatable:
             view.is_repeatable = True  # type: ignore[attr-defined]
         return view

@@ -104,7 +104,7 @@ def describe(problem: Problem, status: int | None = None) -> PlainResponse:
     response.headers.extend(texts.spoken(language))
     if status == 401:
         # RFC 6750 section 3: name the error only where credentials were sent.
-        sent = problem.code.startswith("access_token")
+        sent = problem.code.startswith(("access_token", "key_"))
         challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
         response.headers.append(("WWW-Authenticate", challenge))
     logs.note(asked.event or "http.refused", code=problem.code)

@@ -33,6 +33,12 @@ def hashing(view: View) -> View:
     return view
 
 
+def foreign(view: View) -> View:
+    """Mark a view whose body and errors another standard defines."""
+    view.is_foreign = True  # type: ignore[attr-defined]
+    return view
+
+
 def has(endpoint: str | None, mark: str) -> bool:
     """Tell whether the view of ``endpoint`` carries a mark."""
     return hasattr(current_app.view_functions.get(endpoint or ""), mark)

@@ -1,6 +1,6 @@
 -- KEYS: history, cut, record, live, idem   ARGV: known, nonce, epoch, caller, idempotency key,
--- request, window ms, receipt ms
-local nonce, epoch, caller, name, request, window, receipt = unpack(ARGV, 2)
+-- request, window ms, receipt ms, key
+local nonce, epoch, caller, name, request, window, receipt, key = unpack(ARGV, 2)
 local record = read(record_key)
 if not record.verifier then return reply(missing(epoch)) end
 
@@ -13,4 +13,4 @@ if state == 'consumed' and record.nonce == nonce then
 end
 if state == 'lost' or state == 'revoked' then return reply({ 'token_' .. state }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
-return reply(consume(record, nonce, caller, name, request, window, receipt))
+return reply(consume(record, nonce, caller, name, request, window, receipt, key))

@@ -1,11 +1,12 @@
 -- KEYS: history, cut, live, index, then records, last idem where the caller sent a key
 -- ARGV: known, owner, life ms, most active, idempotency key, request, window ms, receipt ms,
--- purpose, audience, subject, data, bind, require_subject, then id and verifier of each.
+-- purpose, audience, subject, data, bind, require_subject, key, then id and verifier of each.
 -- All or none.
 local live, index, idem = KEYS[3], KEYS[4], KEYS[#KEYS]
 local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
-local names = { 'purpose', 'audience', 'subject', 'data', 'bind', 'require_subject' }
-local added = (#ARGV - 14) / 2
+local names = { 'purpose', 'audience', 'subject', 'data', 'bind', 'require_subject',
+  'issued_with' }
+local added = (#ARGV - 15) / 2
 
 -- A worker may remember for minutes that the account of a disabled owner is active.
 local cut, off = cut_of(owner, ARGV[9], ARGV[11])
@@ -45,8 +46,8 @@ local newest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
 local score = math.max(now_us, newest[2] and newest[2] + 1 or 0)
 local alive, indexed, ids = {}, {}, {}
 for i = 1, added do
-  local id = ARGV[13 + 2 * i]
-  local record = { 'verifier', ARGV[14 + 2 * i], 'owner', owner, 'term', term_now, 'seq', count,
+  local id = ARGV[14 + 2 * i]
+  local record = { 'verifier', ARGV[15 + 2 * i], 'owner', owner, 'term', term_now, 'seq', count,
     'state', 'active', 'created', now, 'expires', expires }
   for place, field in ipairs(names) do
     local value = ARGV[8 + place]

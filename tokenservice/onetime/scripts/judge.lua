@@ -75,14 +75,18 @@ end
 
 local function consumed(record, at, replayed)
   return { 'consumed', replayed, record.owner, record.subject, record.purpose or '',
-    record.data or '', record.created, at }
+    record.data or '', record.created, record.issued_with or '', at, record.consumed_with or '' }
 end
 
 -- `nonce` is that of the committed reservation, or ''. An overdue reservation has no part in this:
--- its holder gets lease_ended.
-local function consume(record, nonce, caller, name, request, window, receipt)
+-- its holder gets lease_ended. `key` is the caller's, or ''.
+local function consume(record, nonce, caller, name, request, window, receipt, key)
   begin_change(name, request, '', window)
   if not withdraw(record) then return { 'token_lost' } end
+  if key ~= '' then
+    redis.call('HSET', record_key, 'consumed_with', key)
+    record.consumed_with = key
+  end
   if name == '' and not record.nonce then
     redis.call('HSET', record_key, 'state', 'consumed', 'consumed', now, 'consumer', caller)
   else

@@ -9,6 +9,7 @@
 --   require_subject                          there where a presenter must name the subject
 --   nonce, lease                             of the last reservation, and its end
 --   consumed, consumer                       time of the consume, and its caller
+--   issued_with, consumed_with               ids of the keys of both; absent for a person
 --   mark      idempotency key and request of the last change, and a nonce
 --   replays   how often the consumed token was presented again
 --

@@ -11,5 +11,5 @@ end
 local function receipt(record, live, id)
   return { id, shown_state(record, live, id), record.owner, record.subject, record.purpose or '',
     record.created, record.expires, record.consumed or '', record.consumer or '',
-    record.replays or '0' }
+    record.replays or '0', record.consumed_with or '', record.issued_with or '' }
 end

@@ -36,4 +36,4 @@ else
     'mark', name ~= '' and mark(name, request) .. nonce or '')
 end
 return reply({ 'reserved', record.nonce, record.lease, record.owner, record.subject,
-  record.purpose or '', record.data or '', record.created })
+  record.purpose or '', record.data or '', record.created, record.issued_with or '' })

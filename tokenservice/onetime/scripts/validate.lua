@@ -1,7 +1,7 @@
 -- KEYS: history, cut, record, live, idem   ARGV: known, verifier, epoch, caller, correo,
--- purpose, subject, bind, issuers, idempotency key, request, window ms, receipt ms
+-- purpose, subject, bind, issuers, idempotency key, request, window ms, receipt ms, key
 local verifier, epoch, caller, correo, purpose, subject, bind, issuers, name, request, window,
-  receipt = unpack(ARGV, 2)
+  receipt, key = unpack(ARGV, 2)
 local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
 if refused then return reply(refused) end
@@ -15,4 +15,4 @@ end
 
 refused = unusable(record, state, purpose, subject, bind, issuers)
 if refused then return reply(refused) end
-return reply(consume(record, '', caller, name, request, window, receipt))
+return reply(consume(record, '', caller, name, request, window, receipt, key))
