@@ -322,7 +322,7 @@ MUTANTS = [
     Mutant(
         "history: restored data are lost to every store",
         PRELUDE,
-        "if floor and (tonumber(record.seq) or 0) < tonumber(floor) then return 'lost' end",
+        "if floor and seq < tonumber(floor) then return 'lost' end",
         "",
         ("test_put_back.py::test_restored_data_are_lost_to_every_store_once_one_notices",),
     ),
@@ -357,7 +357,7 @@ MUTANTS = [
     Mutant(
         "list: an index outlives its records",
         RESERVE,
-        "{ record_key, live, KEYS[4] }",
+        "{ record_key, live, KEYS[5] }",
         "{ record_key, live }",
         ("test_guards.py::test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts",),
     ),
@@ -399,8 +399,8 @@ MUTANTS = [
     Mutant(
         "idempotency: a repeated create says the present state",
         AGAIN,
-        "states[i - 2] = shown_state(record, KEYS[2], string.sub(KEYS[i], -18))",
-        "states[i - 2] = 'active'",
+        "states[i - 3] = shown_state(record, KEYS[3], string.sub(KEYS[i], -18))",
+        "states[i - 3] = 'active'",
         (SAYS_NOW, RESTORED),
     ),
     Mutant(
@@ -462,8 +462,8 @@ MUTANTS = [
     Mutant(
         "lease: the live tokens outlive a lease",
         RESERVE,
-        "{ record_key, live, KEYS[4] }",
-        "{ record_key, KEYS[4] }",
+        "{ record_key, live, KEYS[5] }",
+        "{ record_key, KEYS[5] }",
         ("test_guards.py::test_a_list_names_a_reserved_token_as_long_as_its_receipt_lasts",),
     ),
     Mutant(

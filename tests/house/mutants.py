@@ -19,10 +19,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.house.guards import MUTANTS, Mutant
+from tests.house import cuts, guards
+from tests.house.guards import Mutant
 from tests.stage.paths import ROOT
 
 TESTS = "tests/onetime"
+MUTANTS = [*guards.MUTANTS, *cuts.MUTANTS]
 # Secrets, servers' data, and large folders of no use to a test.
 LEFT_OUT = (".git", ".env", ".venv", ".local", "*_cache", "__pycache__", ".hypothesis", ".coverage")
 # One topology is enough: a guard is the same script, or the same line, in all of them.

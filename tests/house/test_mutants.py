@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from tests.house.guards import ENGINE, MUTANTS, Mutant
-from tests.house.mutants import TESTS, killer
+from tests.house.guards import ENGINE, Mutant
+from tests.house.mutants import MUTANTS, TESTS, killer
 from tests.stage.paths import ROOT
 
 # Guards of a script and of the Python around it, and the service's main one.

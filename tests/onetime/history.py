@@ -83,6 +83,7 @@ ALL_TERMS = st.builds(
     bind=st.sampled_from(["", "c" * 64]),
     asked=st.sampled_from([(), (), ("eva, in other words",)]),
 )
+PARTS = st.sampled_from([{}, {"purpose": "pay"}, {"subject": "order 7"}, {"subject": ANA.id}])
 # Never whole seconds: quick histories keep away from the boundaries.
 PAUSES = st.sampled_from([1_050, 4_050, 9_050, 25_050, 40_050])
 CHANGES = st.sampled_from(["", "", "caller", "key", "no key", "request"])
@@ -219,6 +220,10 @@ class History(RuleBasedStateMachine):
     def revoke_by_id(self, token: int, caller: Party) -> None:
         self.call("revoke_id", Token.parse(self.text(token)).id, caller)
 
+    @rule(owner=OWNERS, part=PARTS)
+    def revoke_all(self, owner: str, part: dict[str, str]) -> None:
+        self.call("revoke_all", None, owner, **part)
+
     @precondition(lambda self: self.calls)
     @rule(verb=VERBS, back=st.integers(0, 3), change=CHANGES, caller=PARTIES)
     def repeat(self, verb: str, back: int, change: str, caller: Party) -> None:
@@ -310,7 +315,7 @@ class History(RuleBasedStateMachine):
         if more.get("key"):
             self.calls.append(Call(verb, about, caller, more))
         # A create begins with its owner, and a batch has a count.
-        if verb == "create":
+        if verb in ("create", "revoke_all"):
             args = (caller,)
         elif verb == "create_many":
             args = (caller, about)

@@ -53,6 +53,7 @@ class Record:
     consumed_at: datetime | None = None
     consumed_by: str | None = None
     revoked: bool = False
+    cut: str = ""
     replays: int = 0
     repeatable: tuple[Any, ...] = ()
 
@@ -158,9 +159,7 @@ class Reference:
                 return [self._created(record, replayed=True) for record in records]
 
         outstanding = sorted(
-            record.ends_at
-            for record in self._records_of(owner)
-            if self._state(record) in (State.ACTIVE, State.RESERVED)
+            record.ends_at for record in self._records_of(owner) if self._takes_place(record)
         )
         missing = len(outstanding) + count - self._max_active
         if missing > 0:
@@ -215,6 +214,8 @@ class Reference:
             result = known.result if known else record.reservation
             if self._state(record) is State.RESERVED and record.reservation == result:
                 return reserved(record)
+            if self._state(record) is State.REVOKED:
+                raise errors.TokenRevoked(record.id)
             raise errors.LeaseEnded(record.id)
         self._refuse_unless_free(record, given)
         if not isinstance(self.drawn, Reserved) or self.drawn.text in self._holders:
@@ -254,6 +255,14 @@ class Reference:
         if record is None or record.owner != owner.id:
             raise errors.TokenUnknown(token_id)
         self._revoke(record)
+
+    def revoke_all(self, owner: str, *, purpose: str = "", subject: str = "") -> None:
+        for record in self._records_of(owner):
+            terms = record.terms
+            if record.run == self._run and (
+                terms.purpose == purpose if purpose else subject in ("", terms.subject)
+            ):
+                record.cut = record.cut or "part" if purpose or subject else "all"
 
     def introspect(self, text: str, caller: Party) -> Introspection | None:
         try:
@@ -333,7 +342,7 @@ class Reference:
     def _state(self, record: Record) -> State:
         if record.consumed_at is not None:
             return State.CONSUMED
-        if record.revoked:
+        if record.revoked or (record.cut and record.run == self._run):
             return State.REVOKED
         is_held = record.lease_ends_at is not None and self.now < record.lease_ends_at
         if self.now >= record.expires_at and not is_held:
@@ -341,6 +350,12 @@ class Reference:
         if record.run != self._run:
             return State.LOST
         return State.RESERVED if is_held else State.ACTIVE
+
+    def _takes_place(self, record: Record) -> bool:
+        """Whether it counts under the cap: one that a narrow cut revoked does while it lives."""
+        if record.cut == "part" and not record.revoked and record.run == self._run:
+            return record.consumed_at is None and self.now < record.ends_at
+        return self._state(record) in (State.ACTIVE, State.RESERVED)
 
     def _refuse(self, record: Record, state: State) -> None:
         """Raise the refusal that the state alone demands."""
@@ -375,7 +390,7 @@ class Reference:
     def _refuse_unless_held(self, record: Record, reservation: str) -> None:
         state = self._state(record)
         is_latest = record.reservation == reservation
-        if state is State.LOST or (state is State.CONSUMED and is_latest):
+        if state in (State.LOST, State.REVOKED) or (state is State.CONSUMED and is_latest):
             self._refuse(record, state)
         if state is not State.RESERVED or not is_latest:
             raise errors.LeaseEnded(record.id)

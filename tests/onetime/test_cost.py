@@ -31,7 +31,10 @@ from tokenservice.onetime.values import Created, Party, Presented, Terms
 
 pytestmark = pytest.mark.slow
 
-VERBS = ("create", "validate", "reserve", "commit", "release", "revoke", "look", "list")
+VERBS = (
+    *("create", "validate", "reserve", "commit", "release", "revoke", "look", "list"),
+    *("revoke all", "revoke a purpose"),
+)
 CALLS = int(os.environ.get("COST_CALLS", "300"))
 FEW, MANY = 1_000, 100_000
 BATCH = 100
@@ -105,6 +108,16 @@ def calls_of(verb: str, ours: Populated, terms: Terms = PLAIN, count: int = CALL
         return [lambda: ours.client.evalsha(empty, 0)] * count
     if verb == "create":
         return [lambda: store.create(ANA.id, life_seconds=3600, terms=terms)] * count
+    if verb == "revoke all":
+        owners = [f"{secrets.token_hex(4)} {n}" for n in range(count)]
+        for owner in owners:
+            ours.make(owner, 1, terms)
+        return [lambda owner=owner: store.revoke_all(owner) for owner in owners]  # type: ignore[misc]
+    if verb == "revoke a purpose":
+        return [
+            lambda n=n: store.revoke_all(ANA.id, purpose=f"p{n % 900}")  # type: ignore[misc]
+            for n in range(count)
+        ]
     tokens = ours.make(ANA.id, count, terms)
     if verb == "list":
         return [lambda: store.list_for(ANA.id, limit=20)] * count
@@ -158,6 +171,24 @@ def test_the_time_of_a_verb_does_not_grow_with_the_records(
     few, many = (statistics.quantiles(measured, n=10)[0] for measured in times.values())
     assert many <= 5 * few + 10
     assert many < (2000 if verb == "list" else 500)
+
+
+def test_the_time_of_a_validate_does_not_grow_with_the_cuts(tmp_path: Path) -> None:
+    """An owner with 1,000 of them, and one with none; both are asked for in turn."""
+    with populated(tmp_path, 0) as ours:
+        for owner in ("few", "many"):
+            ours.make(owner, 1)
+        for n in range(1000):
+            ours.store.revoke_all("many", subject=f"{n:0255}")
+        times: dict[str, list[int]] = {"few": [], "many": []}
+        for _ in range(CALLS):
+            for owner in times:
+                text = ours.make(owner, 1)[0].text
+                ours.client.slowlog_reset()
+                ours.store.validate(Presented(text), LUIS)
+                times[owner] += ours.durations()
+    few, many = (statistics.quantiles(measured, n=10)[0] for measured in times.values())
+    assert many <= 2 * few + 10
 
 
 def test_each_script_has_at_most_110_lines() -> None:
@@ -218,6 +249,14 @@ def report_times(directory: Path) -> None:
         batches = [lambda: many.store.create_many(ANA.id, 100, life_seconds=3600)] * 100
         took = measure({"batch": [*batches]}, {"batch": many})["batch"]
         write(f"a batch of 100: median {statistics.median(took)} µs\n")
+        for n in range(100):
+            many.make(f"cut {n}", 1000)
+        full: Calls = [
+            lambda n=n: many.store.revoke_all(f"cut {n}")  # type: ignore[misc]
+            for n in range(100)
+        ]
+        took = measure({"cut": full}, {"cut": many})["cut"]
+        write(f"a cut of 1000 outstanding tokens: median {statistics.median(took)} µs\n")
         for n in range(5):
             many.make(f"sweep {n}", 1000, life=1)
         time.sleep(1.5)

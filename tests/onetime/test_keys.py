@@ -48,6 +48,9 @@ def every_verb(store: TokenStore) -> None:
         store.introspect(freed.text, LUIS)
     store.create_many("ana", 100, life_seconds=60)
     assert len(store.list_for("ana").items) == 20
+    store.revoke_all("ana", purpose="pay")
+    store.revoke_all("ana", disable=True)
+    store.enable("ana")
     store.probe()
 
 
@@ -107,6 +110,7 @@ def test_without_the_right_to_a_command_no_change_is_half_made(
     with pytest.raises(errors.StoreUnavailable):
         limited.probe()
 
+    store.create("eva", life_seconds=86_400)
     token, kept, free, gone = store.create_many("ana", 4, life_seconds=86_400)
     held = store.reserve(Presented(kept.text), LUIS, lease_seconds=60)
     calls: list[Callable[[TokenStore], object]] = [
@@ -114,6 +118,8 @@ def test_without_the_right_to_a_command_no_change_is_half_made(
         lambda by: by.commit(held.text, LUIS, key="k"),
         lambda by: by.reserve(Presented(free.text), LUIS, lease_seconds=60, key="k"),
         lambda by: by.revoke(gone.text, ANA),
+        lambda by: by.revoke_all("eva", disable=True),
+        lambda by: by.enable("eva"),
     ]
     for call in calls:
         try:

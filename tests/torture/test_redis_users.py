@@ -116,6 +116,10 @@ def use_every_operation(url: str, shards: int = 1) -> None:
     with pytest.raises(TooManyActive):
         create()
     assert len(store.list_for(ana.id).items) == 9
+    store.revoke_all(ana.id, purpose="pay")
+    store.revoke_all(ana.id, disable=True)
+    store.enable(ana.id)
+    assert store.validate(present(create()), ana).owner == ana.id
 
     # The counters share one count: it is in Redis, and in neither's memory.
     one, other = (

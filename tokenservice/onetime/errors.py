@@ -14,7 +14,10 @@ OneTimeError
 │   └── LeaseEnded           the reservation is over
 ├── IdempotencyMismatch      the key belongs to another request
 ├── TooManyActive            the owner has the most outstanding tokens allowed
+├── TooManyCuts              the owner has the most narrow cuts allowed
 └── StoreUnavailable         Redis gave no trustworthy reply; the outcome is unknown
+
+OwnerDisabled stands apart: it is about the caller and no token.
 
 A code is one word from Lua to the log: a script replies with it, a response carries it as ``code``
 and metrics label with it.
@@ -160,5 +163,21 @@ class TooManyActive(OneTimeError, code="too_many_active"):
         return cls(int(facts[0]) / 1000)
 
 
+class TooManyCuts(OneTimeError, code="too_many_cuts"):
+    """The narrow cuts of the owner end in ``seconds``; a cut of all replaces them at once."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds} s")
+        self.seconds = seconds
+
+    @classmethod
+    def from_reply(cls, token_id: str, facts: Sequence[Any]) -> Self:
+        return cls(max(0, int(facts[0])) / 1000)
+
+
 class StoreUnavailable(OneTimeError, code="store_unavailable"):
     """Redis refused, timed out, or cannot write; the outcome is unknown, never "invalid"."""
+
+
+class OwnerDisabled(Exception):
+    """The owner was disabled a short while ago, and creates nothing."""

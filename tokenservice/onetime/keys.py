@@ -46,6 +46,11 @@ class Keys:
         """The ids of the owner's records, by creation."""
         return self._name(f"index:{self.handle}")
 
+    @property
+    def cut(self) -> str:
+        """The change counts below which the owner's unused tokens are revoked."""
+        return self._name(f"cut:{self.handle}")
+
     def idem(self, name: str) -> list[str]:
         """The memory of an idempotency key by its name; none where the caller sent none."""
         return [self._name(f"idem:{name}")] if name else []

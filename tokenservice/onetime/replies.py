@@ -26,6 +26,7 @@ SUCCESS = {
     "commit": b"consumed",
     "release": b"released",
     "revoke": b"revoked",
+    "revoke_all": b"revoked",
     "look": b"found",
 }
 

@@ -53,7 +53,9 @@ class Shards:
         with self._timed(verb):
             seen = self._seen.get(keys.tag, {})
             known = b"".join([b"%b %d " % item for item in seen.items()])
-            *reply, term, count = self._scripts[verb]([keys.history, *named], known, *args)
+            *reply, term, count = self._scripts[verb](
+                [keys.history, keys.cut, *named], known, *args
+            )
         if int(count) != seen.get(term):
             self._learn(keys.tag, term, int(count))
         return term, reply
@@ -70,6 +72,10 @@ class Shards:
             self.run("probe", keys, [keys.probe(kind) for kind in ("hash", "set", "text")])
 
     def masters(self) -> list[dict[str, Any]]:
+        """INFO of each master.
+
+        :raises StoreUnavailable: one of them does not respond
+        """
         return self._connection.info()
 
     def _learn(self, tag: str, term: bytes, count: int) -> None:

@@ -38,6 +38,10 @@ from tokenservice.onetime.values import (
 )
 
 UNBOUND = Terms()
+#: A disabled owner creates nothing for twice the longest time that a worker remembers an account.
+OFF_SECONDS = 600
+#: The most purposes and subjects of an owner that are cut off on their own.
+MOST_CUTS = 1000
 
 
 class TokenStore:
@@ -72,11 +76,12 @@ class TokenStore:
         self._kept_ms = window_seconds * 1000, self._receipt_ms
         self._max_active = max_active
         self._shards = Shards(connection, shards, timed)
+        self.probe, self.masters = self._shards.probe, self._shards.masters
 
     def create(
         self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
     ) -> Created:
-        """Issue one token of ``owner``.
+        """Issue one token of ``owner``, unless it was disabled (:exc:`OwnerDisabled`).
 
         :raises TooManyActive: the owner has ``max_active`` of them
         :raises IdempotencyMismatch: ``key`` was used for another create
@@ -154,6 +159,23 @@ class TokenStore:
         """
         self._revoke(checked_id(token_id), b"", "", owner)
 
+    def revoke_all(
+        self, owner: str, *, purpose: str = "", subject: str = "", disable: bool = False
+    ) -> None:
+        """Revoke all unused tokens of ``owner``, or those with a purpose, or with a subject.
+
+        :param disable: the owner also creates none for ``OFF_SECONDS``, or until :meth:`enable`
+        :raises TooManyCuts: ``MOST_CUTS`` purposes and subjects are cut off already
+        """
+        part = f"p:{purpose}" if purpose else f"s:{subject}" if subject else "all"
+        keys, off = Keys.of_owner(owner, self._shards.count), OFF_SECONDS * 1000 * disable
+        reply = self._shards.run("revoke_all", keys, [keys.live], owner, part, off, MOST_CUTS)
+        replies.facts_of("revoke_all", reply)
+
+    def enable(self, owner: str) -> None:
+        """Let a disabled ``owner`` create again."""
+        self._shards.run("enable", Keys.of_owner(owner, self._shards.count), [], owner)
+
     def introspect(self, text: str, caller: Party) -> Introspection | None:
         """Look at a token without a consume; None unless it is alive and for ``caller``."""
         try:
@@ -197,20 +219,6 @@ class TokenStore:
             _, items = self._shards.run("receipts", keys, named, owner, state, purpose, *ids)
         return Page(tuple(replies.receipt(item) for item in items), next_cursor.decode())
 
-    def probe(self) -> None:
-        """Run every command that the verbs need, and check that a create has room.
-
-        :raises StoreUnavailable: a verb would fail
-        """
-        self._shards.probe()
-
-    def masters(self) -> list[dict[str, Any]]:
-        """INFO of each master.
-
-        :raises StoreUnavailable: one of them does not respond
-        """
-        return self._shards.masters()
-
     def _issue(
         self, kind: str, owner: str, count: int, life_seconds: int, terms: Terms, key: str
     ) -> list[Created]:
@@ -230,11 +238,15 @@ class TokenStore:
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
         )
         epoch = epoch_of(term)
+        if reply[0] == b"owner_disabled":
+            raise errors.OwnerDisabled
         if reply[0] == b"known":
             return self._again(keys, epoch, reply[1].decode().split(), key)
         created_at, expires_at, stale = replies.facts_of("create", reply)
-        if stale:
-            self._sweep(keys, [token_id.decode() for token_id in stale])
+        if ids := [token_id.decode() for token_id in stale]:
+            with suppress(errors.StoreUnavailable):
+                named = [keys.index, *keys.records(ids)]
+                self._shards.run("sweep", keys, named, self._receipt_ms, *ids)
         facts = created_at, expires_at, created_at, audience.encode(), [b"active"] * count
         return replies.created(made, epoch, *facts, replayed=False)
 
@@ -249,11 +261,6 @@ class TokenStore:
         if [verifier(secret) for secret in made.values()] != verifiers:
             raise errors.IdempotencyMismatch
         return replies.created(made, epoch, *facts, replayed=True)
-
-    def _sweep(self, keys: Keys, ids: Sequence[str]) -> None:
-        """Remove ids without a record from the index, after the create that sampled them."""
-        with suppress(errors.StoreUnavailable):
-            self._shards.run("sweep", keys, [keys.index, *keys.records(ids)], *ids)
 
     def _secret(self, token_id: str, key: str) -> str:
         """Draw a secret; under an idempotency key derive it, so that a repeat gets it again."""

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 
 from flask import Flask
 
-from tokenservice.onetime.errors import OneTimeError, StoreUnavailable, TokenAlreadyUsed
+from tokenservice.onetime.errors import (
+    OneTimeError,
+    OwnerDisabled,
+    StoreUnavailable,
+    TokenAlreadyUsed,
+)
 from tokenservice.telemetry import logs, metrics
 from tokenservice.telemetry.calls import call
 from tokenservice.web.problems import RETRY_SOON, Problem, explain
@@ -130,6 +135,19 @@ PROBLEMS: Mapping[str, Message] = {
             "This would be more unused tokens than you may have. Use or revoke some, or wait.",
         ),
     ),
+    "too_many_cuts": Message(
+        429,
+        Text(
+            "Demasiadas revocaciones parciales",
+            "Ya hay mil propósitos y sujetos revocados por separado. Revoca todos los tokens, o "
+            "espera.",
+        ),
+        Text(
+            "Too many partial revocations",
+            "A thousand purposes and subjects are revoked one by one already. Revoke all tokens, "
+            "or wait.",
+        ),
+    ),
     "store_unavailable": Message(
         503,
         Text(
@@ -160,6 +178,7 @@ FIELD_ERRORS: Mapping[str, str] = {
         "Ninguna cuenta tiene esta dirección, y allow_unregistered no es true."
     ),
     "Takes true or false.": "Debe ser true o false.",
+    "Takes a purpose or a subject, and not both.": "Admite un purpose o un subject, no ambos.",
     "Not a state of a token.": "No es un estado de un token.",
     "Not a cursor of this list.": "No es un cursor de esta lista.",
     "Longer than this service allows.": "Es más de lo que permite este servicio.",
@@ -187,3 +206,5 @@ def of_onetime(error: OneTimeError) -> Problem:
 def init_app(app: Flask) -> None:
     register(app, PROBLEMS, FIELD_ERRORS)
     explain(app, OneTimeError, of_onetime)
+    # As on a worker that knows it: this one remembers the account as it was.
+    explain(app, OwnerDisabled, lambda _: Problem("access_token_invalid"))

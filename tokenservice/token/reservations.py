@@ -23,6 +23,7 @@ REFUSALS = (
     "token_malformed",
     "token_unknown",
     "token_already_used",
+    "token_revoked",
     "token_lost",
     "lease_ended",
     "store_unavailable",

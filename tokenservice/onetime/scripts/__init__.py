@@ -14,6 +14,8 @@ PARTS = {
     "commit": ("judge",),
     "release": ("judge",),
     "revoke": ("judge",),
+    "revoke_all": (),
+    "enable": (),
     "look": ("receipt",),
     "page": (),
     "receipts": ("receipt",),

@@ -1,4 +1,4 @@
--- KEYS: history, record, live, idem   ARGV: known, nonce, epoch, caller, idempotency key,
+-- KEYS: history, cut, record, live, idem   ARGV: known, nonce, epoch, caller, idempotency key,
 -- request, window ms, receipt ms
 local nonce, epoch, caller, name, request, window, receipt = unpack(ARGV, 2)
 local record = read(record_key)
@@ -11,6 +11,6 @@ if state == 'consumed' and record.nonce == nonce then
   if known then return reply(consumed(record, record.consumed, 1)) end
   return reply({ 'token_already_used', record.consumed })
 end
-if state == 'lost' then return reply({ 'token_lost' }) end
+if state == 'lost' or state == 'revoked' then return reply({ 'token_' .. state }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
 return reply(consume(record, nonce, caller, name, request, window, receipt))

@@ -1,10 +1,14 @@
--- KEYS: history, live, index, then records, last idem where the caller sent a key
+-- KEYS: history, cut, live, index, then records, last idem where the caller sent a key
 -- ARGV: known, owner, life ms, most active, idempotency key, request, window ms, receipt ms,
 -- purpose, audience, subject, data, bind, then id and verifier of each.   All or none.
-local live, index, idem = KEYS[2], KEYS[3], KEYS[#KEYS]
+local live, index, idem = KEYS[3], KEYS[4], KEYS[#KEYS]
 local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind' }
 local added = (#ARGV - 13) / 2
+
+-- A worker may remember for minutes that the account of a disabled owner is active.
+local cut, off = cut_of(owner, ARGV[9], ARGV[11])
+if off and now < tonumber(off) then return reply({ 'owner_disabled' }) end
 
 -- Tokens of another term, or under the floor, are lost: instead of replaying them, issue new ones.
 local issued_in = term_now .. (floor and ' ' .. floor .. ';' or '')
@@ -31,6 +35,8 @@ if missing > 0 then
   return reply({ 'too_many_active', not stale and ends[2] and ends[2] - now or 0 })
 end
 
+-- Data that were put back without the cut count less than it: a new token is not below it.
+if cut > tonumber(count) then count, history[1] = cut, false end
 local expires = now + life
 -- Scores are unique within an owner, so that a number is a cursor: microseconds, or one more than
 -- the newest score where several share one or the clock went back.
@@ -46,8 +52,8 @@ for i = 1, added do
     if value ~= '' then record[#record + 1] = field; record[#record + 1] = value end
   end
   -- The first write: a full server refuses it, and with it all others.
-  redis.call('HSET', KEYS[3 + i], unpack(record))
-  redis.call('PEXPIREAT', KEYS[3 + i], expires + receipt)
+  redis.call('HSET', KEYS[4 + i], unpack(record))
+  redis.call('PEXPIREAT', KEYS[4 + i], expires + receipt)
   ids[i] = id
   alive[2 * i - 1], alive[2 * i] = expires, id
   indexed[2 * i - 1], indexed[2 * i] = score + i - 1, id
@@ -68,9 +74,9 @@ if name ~= '' then
 end
 
 -- Now and then the caller sweeps some ids whose records are gone from the index: on average three
--- for each id that is added, or the index would grow.
+-- for each id that is added, or the index would grow. After a cut it sweeps records too.
 local sample = {}
 if redis.call('ZCARD', index) % 32 < added then
-  sample = redis.call('ZRANDMEMBER', index, 3 * math.max(32, added))
+  sample = redis.call('ZRANDMEMBER', index, (cut > 0 and 5 or 3) * math.max(32, added))
 end
 return reply({ 'created', now, expires, sample })

@@ -1,8 +1,8 @@
 -- Stands before the verbs that decide about one record.
--- KEYS: history, record, live (the owner's outstanding tokens), for reserve also index, and last
+-- KEYS: history, cut, record, live (the owner's outstanding tokens), for reserve also index, and last
 -- idem (the memory of the idempotency key) where the caller sends a key
 -- A refusal replies with its code and its facts; onetime/errors.py has a class for each code.
-local record_key, live, idem = KEYS[2], KEYS[3], KEYS[#KEYS]
+local record_key, live, idem = KEYS[3], KEYS[4], KEYS[#KEYS]
 local id = string.sub(record_key, -18)
 
 -- No record: another term issued it, or nobody did.

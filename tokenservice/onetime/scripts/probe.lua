@@ -1,7 +1,7 @@
--- KEYS: history, and three keys of the probe's own   ARGV: known
+-- KEYS: history, cut, and three keys of the probe's own   ARGV: known
 -- Runs every command of the other scripts. A full server refuses its first write, as it would
 -- refuse a create. The keys stay, so that a migrating slot has all of them.
-local hash, set, text = KEYS[2], KEYS[3], KEYS[4]
+local hash, set, text = KEYS[3], KEYS[4], KEYS[5]
 redis.call('HSET', hash, 'a', 1)
 redis.call('DEL', hash)
 redis.call('HINCRBY', hash, 'a', 1)

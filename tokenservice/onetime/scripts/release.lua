@@ -1,4 +1,4 @@
--- KEYS: history, record, live   ARGV: known, nonce, epoch
+-- KEYS: history, cut, record, live   ARGV: known, nonce, epoch
 local nonce, epoch = unpack(ARGV, 2)
 local record = read(record_key)
 if not record.verifier then return reply(missing(epoch)) end
@@ -6,7 +6,7 @@ local state = state_of(record)
 if state == 'consumed' and record.nonce == nonce then
   return reply({ 'token_already_used', record.consumed })
 end
-if state == 'lost' then return reply({ 'token_lost' }) end
+if state == 'lost' or state == 'revoked' then return reply({ 'token_' .. state }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
 
 begin_change('', '', '', 0)

@@ -1,5 +1,5 @@
--- KEYS: history, record, live, index, idem   ARGV: known, verifier, epoch, caller, correo,
--- purpose, subject, bind, idempotency key, request, window ms, receipt ms, nonce, lease ms
+-- KEYS: history, cut, record, live, index, idem   ARGV: known, verifier, epoch, caller,
+-- correo, purpose, subject, bind, idempotency key, request, window ms, receipt ms, nonce, lease ms
 local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window, receipt,
   nonce, lease = unpack(ARGV, 2)
 local record = read(record_key)
@@ -12,6 +12,7 @@ local state = state_of(record)
 if known then
   -- A reply is replayed only while it is true.
   local holds = state == 'reserved' and record.nonce == kept
+  if state == 'revoked' then return reply({ 'token_revoked' }) end
   if not holds then return reply({ 'lease_ended' }) end
 else
   refused = unusable(record, state, purpose, subject, bind)
@@ -22,7 +23,7 @@ else
   -- The record must outlive the lease, so that a commit can be repeated as long as a validate; and
   -- the sets that name it must outlive it, or it would be forgotten, or taken for lost.
   local last = math.max(tonumber(record.expires), record.lease)
-  for _, key in ipairs({ record_key, live, KEYS[4] }) do
+  for _, key in ipairs({ record_key, live, KEYS[5] }) do
     if redis.call('PTTL', key) < last + receipt - now then
       redis.call('PEXPIREAT', key, last + receipt)
     end

@@ -1,4 +1,4 @@
--- KEYS: history, record, live   ARGV: known, verifier ('' where the owner names it by id),
+-- KEYS: history, cut, record, live   ARGV: known, verifier ('' where the owner names it by id),
 -- epoch, caller, correo, receipt ms
 local verifier, epoch, caller, correo, receipt = unpack(ARGV, 2)
 local record = read(record_key)

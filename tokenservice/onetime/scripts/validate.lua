@@ -1,4 +1,4 @@
--- KEYS: history, record, live, idem   ARGV: known, verifier, epoch, caller, correo,
+-- KEYS: history, cut, record, live, idem   ARGV: known, verifier, epoch, caller, correo,
 -- purpose, subject, bind, idempotency key, request, window ms, receipt ms
 local verifier, epoch, caller, correo, purpose, subject, bind, name, request, window,
   receipt = unpack(ARGV, 2)
