@@ -11,17 +11,22 @@ from typing import IO, Any
 import click
 from marshmallow import Schema, ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from tokenservice.auth import emails, seeding
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
-from tokenservice.extensions import config, db
+from tokenservice.extensions import config, db, tokens
+from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.onetime.store import OFF_SECONDS
 from tokenservice.ops.terminal import Commands, show_line
+from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
 
 ACCOUNT = AccountResponse()
 NEW_PASSWORD = PasswordChange()
+REPEAT = "Repeat the command."
 
 users = Commands("users", help="Accounts: create, seed, list, disable, enable, set-password.")
 password_stdin = click.option(
@@ -154,25 +159,51 @@ def list_users() -> None:
 @users.command("disable")
 @click.argument("correo")
 def disable(correo: str) -> None:
-    """Disable CORREO: no login, and its JWTs stop within two seconds."""
-    set_active(correo, False)
+    """Disable CORREO: no login, no JWT after two seconds, and its unused tokens are revoked."""
+    user = account(correo)
+    # Redis first: a worker may remember the account for minutes, and Redis then refuses what it
+    # would create. Each part is done even if the other fails.
+    failure = None
+    try:
+        tokens.revoke_all(str(user.id), disable=True)
+    except StoreUnavailable as error:
+        failure = f"Redis: {kind(error)}. The unused tokens of {user.correo} are not revoked"
+    told = failure or f"The unused tokens of {user.correo} are revoked"
+    set_active(user, False, f"{told}, and the account is not disabled.")
+    if failure:
+        raise click.ClickException(f"{failure}, but the account is disabled. {REPEAT}")
+    show(user)
 
 
 @users.command("enable")
 @click.argument("correo")
 def enable(correo: str) -> None:
-    """Enable CORREO again."""
-    set_active(correo, True)
-
-
-def set_active(correo: str, is_active: bool) -> None:
+    """Enable CORREO again. Its revoked tokens stay revoked."""
     user = account(correo)
+    # Postgres first: were Redis to let the account create again and Postgres to fail, a worker that
+    # remembers the account would create for one that is disabled.
+    set_active(user, True, f"{user.correo} is not enabled.")
+    try:
+        tokens.enable(str(user.id))
+    except StoreUnavailable as error:
+        raise click.ClickException(
+            f"Redis: {kind(error)}. {user.correo} is enabled, but may create no tokens until "
+            f"{OFF_SECONDS // 60} minutes after it was disabled. {REPEAT}"
+        ) from None
+    show(user)
+
+
+def set_active(user: User, is_active: bool, otherwise: str) -> None:
+    """Write it to Postgres; report ``otherwise`` where that fails."""
     if user.is_active == is_active:
         state = "enabled" if is_active else "disabled"
         click.echo(escaped(f"{user.correo} was {state} already."), err=True)
     user.is_active = is_active
-    db.session.commit()
-    show(user)
+    try:
+        db.session.commit()
+    except SQLAlchemyError:
+        click.echo(escaped(f"{otherwise} {REPEAT}"), err=True)
+        raise
 
 
 @users.command("set-password")
