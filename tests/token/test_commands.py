@@ -93,9 +93,33 @@ def test_a_token_is_shown_and_revoked_by_its_id(run: Run, ana: Caller) -> None:
     assert ana.post("validate", token=token["token"]).status_code == 410
 
 
+def test_all_unused_tokens_of_an_account_are_revoked(run: Run, ana: Caller) -> None:
+    correo = ana.person.correo
+    paid, order, plain = ana.create(purpose="pay"), ana.create(subject="order 7"), ana.create()
+
+    def states() -> list[str]:
+        return [ana.receipt(token["id"])["state"] for token in (paid, order, plain)]
+
+    assert correo in output(run("revoke-all", correo.upper(), "--purpose", "pay"))
+    assert states() == ["revoked", "active", "active"]
+    output(run("revoke-all", correo, "--subject", "order 7"))
+    assert states() == ["revoked", "revoked", "active"]
+    output(run("revoke-all", correo))
+    assert states() == ["revoked"] * 3
+    assert ana.post("validate", token=ana.create()["token"]).status_code == 200
+
+
+def test_a_part_of_the_tokens_is_named_as_over_http(run: Run, ana: Caller) -> None:
+    token, correo = ana.create(), ana.person.correo
+    for options in (("--purpose", "pay", "--subject", "s"), ("--purpose", ""), ("--subject", "")):
+        assert refusal(run("revoke-all", correo, *options))
+    assert ana.receipt(token["id"])["state"] == "active"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("revoke-all", "nobody@example.com"), "no account has the address nobody@example.com"),
         (("show", "0" * 18), "token_unknown"),
         (("show", "no id"), "token_unknown"),
         (("revoke", "0" * 18), "token_unknown"),

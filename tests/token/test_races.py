@@ -133,6 +133,35 @@ def test_of_validate_and_revoke_one_succeeds(arena: Arena) -> None:
     assert len(won) == 2, "one call always came first, and that is no race"
 
 
+def test_a_revocation_of_all_comes_before_or_after_the_one_success(arena: Arena) -> None:
+    """Guard: revoke_all.lua and validate.lua are one step each. A token of afterwards is good."""
+    consumed = Counter(
+        {
+            ("validate", 200, None): 1,
+            ("validate", 409, "token_already_used"): HALF - 1,
+            ("revoke-all", 204, None): HALF,
+        }
+    )
+    revoked = Counter(
+        {("revoke-all", 204, None): HALF, ("validate", 410, "token_revoked"): HALF},
+    )
+    ana = arena.enrol()
+    won: Counter[str] = Counter()
+    for number in range(ROUNDS):
+        token = arena.create(ana)
+        calls = {
+            "validate": request("/token/validate", ana, {"token": token["token"]}),
+            "revoke-all": request("/token/revoke-all", ana, {}),
+        }
+        outcome = outcome_of(arena.contest(in_turn(calls, number)))
+        assert outcome in (consumed, revoked)
+        state = arena.receipt(ana, token["id"])["state"]
+        assert state == ("consumed" if outcome == consumed else "revoked")
+        won[state] += 1
+        arena.post("/token/validate", ana, token=arena.create(ana)["token"])
+    assert len(won) == 2, "one call always came first, and that is no race"
+
+
 def test_of_reserve_and_validate_one_succeeds(arena: Arena) -> None:
     """Guard: reserve.lua looks and writes in one step. Of many reserves, one succeeds."""
     consumed = Counter(

@@ -122,6 +122,12 @@ def test_each_verb_writes_an_event_that_names_the_token(logged: Logged) -> None:
         assert (line["event"], line["code"]) == ("token.refused", "token_revoked")
 
 
+def test_a_revocation_of_all_writes_an_event(logged: Logged) -> None:
+    logged.call("POST", "/token/create")
+    _, line = logged.call("POST", "/token/revoke-all")
+    assert (line["event"], line["status"]) == ("token.revoked_all", 204)
+
+
 def test_a_repeated_response_is_logged_as_replayed(logged: Logged) -> None:
     token, _ = logged.call("POST", "/token/create", {"expires_in": 60})
     for replayed in (False, True):

@@ -79,6 +79,8 @@ class Site:
             "login": ("/auth/login", {"correo": known.correo, "password": PASSWORD}, {}),
             "register": ("/auth/register", account, {}),
             "me": ("/auth/me", None, known.headers),
+            # A purpose of no other call.
+            "revoke all": ("/token/revoke-all", {"purpose": "outage"}, known.headers),
             **{probe: (f"/{probe}", None, {}) for probe in PROBES},
             "healthz": ("/healthz", None, {}),
         }[name]
@@ -90,9 +92,10 @@ class Site:
         started = time.perf_counter()
         response = self.http.request(method, path, json=body, headers=headers)
         seconds = time.perf_counter() - started
-        content = response.json()
+        content = response.json() if response.content else {}
         if response.is_success:
-            assert response.status_code == (201 if name.startswith(("create", "register")) else 200)
+            made = 201 if name.startswith(("create", "register")) else 200
+            assert response.status_code == (204 if name == "revoke all" else made)
             return Call(OK, seconds, content)
         # A refusal is a problem of the contract, and a 503 says when to try again.
         assert response.headers["Content-Type"] == "application/problem+json"
@@ -203,7 +206,7 @@ def check_row(site: Site, words: str, row: Row, full: int = 250) -> None:
     tokens = [site.settled("create").body["token"] for _ in range(trials(full, 5))]
     keys = [secrets.token_hex(8) for _ in tokens]
     workers = site.service.workers()
-    names = ("create", "validate", "healthz", "login", "register", "me", *PROBES)
+    names = ("create", "validate", "healthz", "login", "register", "me", "revoke all", *PROBES)
     calls: dict[str, list[Call]] = {name: [] for name in (*names, *row.codes)}
     with row.fault(site), ThreadPoolExecutor() as threads:
         time.sleep(row.last)

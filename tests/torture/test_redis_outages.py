@@ -96,7 +96,7 @@ def restarted(site: Site) -> Iterator[None]:
 
 
 ALARM = {"readyz/redis": "not_ready"}
-AWAY = {"create": "store_unavailable", "validate": "store_unavailable"} | ALARM
+AWAY = dict.fromkeys(("create", "validate", "revoke all"), "store_unavailable") | ALARM
 NO_ROOM = {"create": "store_unavailable"} | ALARM
 LOST = "token_lost"
 SOON = {"create": 0.25, "validate": 0.25, "login": 1.0, "healthz": 0.05}

@@ -10,18 +10,25 @@ import click
 from tokenservice.auth.commands import account, checked
 from tokenservice.auth.seeding import mistakes_of
 from tokenservice.extensions import tokens
-from tokenservice.onetime.errors import OneTimeError
+from tokenservice.onetime.errors import OneTimeError, OwnerDisabled
 from tokenservice.onetime.values import Party, Receipt
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.token.creation import terms_of
-from tokenservice.token.schemas import STATES, CreateTokenRequest, ReceiptResponse
+from tokenservice.token.schemas import (
+    STATES,
+    CreateTokenRequest,
+    ReceiptResponse,
+    RevokeAllRequest,
+)
+from tokenservice.web.plaintext import escaped
 from tokenservice.web.problems import Problem
 from tokenservice.web.texts import catalogue
 
 NEW_TOKEN = CreateTokenRequest()
 RECEIPT = ReceiptResponse()
+PART = RevokeAllRequest()
 
-one_time = Commands("tokens", help="One-time tokens: create, show, revoke, list.")
+one_time = Commands("tokens", help="One-time tokens: create, show, revoke, revoke-all, list.")
 
 
 @one_time.command("create")
@@ -75,6 +82,20 @@ def revoke_token(token_id: str) -> None:
         show_receipt(tokens.receipt(token_id))
 
 
+@one_time.command("revoke-all")
+@click.argument("correo")
+@click.option("--purpose", help="Only those with this purpose.")
+@click.option("--subject", help="Only those with this subject.")
+def revoke_all(correo: str, purpose: str | None, subject: str | None) -> None:
+    """Revoke all unused tokens of the account CORREO."""
+    user = account(correo)
+    asked = {"purpose": purpose, "subject": subject}
+    part = checked({name: value for name, value in asked.items() if value is not None}, PART)
+    with reported():
+        tokens.revoke_all(str(user.id), **part)
+    click.echo(escaped(f"The unused tokens of {user.correo} are revoked."))
+
+
 @one_time.command("list")
 @click.argument("correo")
 @click.option("--state", type=click.Choice(STATES))
@@ -102,6 +123,8 @@ def reported() -> Iterator[None]:
         yield
     except Problem as refusal:
         raise click.ClickException(mistakes_of(refusal.errors or {})) from None
+    except OwnerDisabled:
+        raise click.ClickException("the account is disabled") from None
     except OneTimeError as error:
         detail = catalogue.problems[error.code].en.detail
         raise click.ClickException(f"{error.code}: {detail}") from None

@@ -1,4 +1,4 @@
-"""Revoke a token, by its text or by its id."""
+"""Revoke a token, by its text or by its id, or all that are unused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenservice.extensions import tokens
 from tokenservice.telemetry import logs
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.problems import REFUSALS
-from tokenservice.token.schemas import TokenRequest
+from tokenservice.token.schemas import RevokeAllRequest, TokenRequest
 from tokenservice.web.plans import Plan
 
 
@@ -46,3 +46,22 @@ def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
     """Revoke a token of one's own by its id"""
     tokens.revoke_id(given["token_id"], caller)
     logs.note("token.revoked", token_id=given["token_id"])
+
+
+@blueprint.call(
+    Plan(
+        *("revokeTokens", "POST", "/revoke-all"),
+        limit="validate",
+        takes=RevokeAllRequest(),
+        is_optional=True,
+        status=204,
+        refusals=("too_many_cuts", "store_unavailable"),
+    )
+)
+def revoke_all(caller: Caller, given: dict[str, Any]) -> None:
+    """Revoke all tokens of one's own that are unused
+
+    With a purpose or a subject, only those that have it. Tokens that are created later are good.
+    """
+    tokens.revoke_all(caller.id, **given)
+    logs.note("token.revoked_all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validate
+from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from tokenservice.extensions import config
 from tokenservice.onetime.values import State
@@ -89,6 +89,18 @@ class TokenRequest(Schema):
     """A token."""
 
     token = fields.String(required=True, metadata={"example": "ott_0042…"})
+
+
+class RevokeAllRequest(Schema):
+    """A part of one's own tokens; empty means all."""
+
+    purpose = purpose_field()
+    subject = Text(1, 255, metadata={"example": "order 7"})
+
+    @validates_schema
+    def names_one_part(self, given: Mapping[str, Any], **_: Any) -> None:
+        if len(given) > 1:
+            raise ValidationError("Takes a purpose or a subject, and not both.", "subject")
 
 
 class ValidateRequest(TokenRequest):
