@@ -27,7 +27,7 @@ from tests.stage.problems import problem_in
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.stage.wire import head, raw, read
-from tokenservice.server.pool import BUSY_SECONDS, Patience
+from tokenservice.server.pool import BURST_SECONDS, BUSY_SECONDS, Patience
 from tokenservice.server.worker import Worker
 from tokenservice.web.bodies import MAX_BODY_BYTES
 
@@ -242,7 +242,26 @@ def test_a_request_may_wait_in_a_burst_and_not_in_a_queue_that_stays() -> None:
     assert patience.end([], 100.0) == 98.0
     assert patience.end([1], 101.9) == pytest.approx(99.9)
     assert patience.end([1], 102.1) == pytest.approx(102.1 - BUSY_SECONDS)
+    # Eight times what a request takes, but no more than half a second.
+    assert patience.end([1], 102.2, 0.05) == pytest.approx(102.2 - 0.4)
+    assert patience.end([1], 102.3, 0.9) == pytest.approx(102.3 - 0.5)
     assert patience.end([], 103.0) == 101.0
+
+
+@pytest.mark.slow
+def test_callers_that_take_turns_are_all_answered_where_requests_take_long(door: Service) -> None:
+    """As many as one waits for. Guard: ``Pool._takes``."""
+    ends_at = time.monotonic() + 2 * BURST_SECONDS
+
+    def ask() -> set[int]:
+        statuses = set()
+        while time.monotonic() < ends_at:
+            statuses.add(read(raw(door, slow(0.06))).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(24) as clients:
+        asked = [clients.submit(ask) for _ in range(24)]
+        assert set().union(*(one.result() for one in asked)) == {200}
 
 
 # The life of a worker.
