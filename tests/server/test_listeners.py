@@ -14,6 +14,8 @@ import pytest
 
 from tests.stage.service import Service
 from tests.stage.waiting import until
+from tokenservice.server import listeners
+from tokenservice.server.listeners import Balance
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LISTENS = "0A"  # The state of a listening socket.
@@ -63,18 +65,27 @@ def test_of_two_workers_each_takes_half_of_the_connections(service: Service) -> 
         assert min(shares(service)) >= 7
 
 
-def test_a_worker_that_stands_still_is_not_waited_for(service: Service) -> None:
-    """Guard: ``GONE_SECONDS``. What it had is taken over by the other."""
+def test_a_worker_that_stands_still_leaves_its_share_to_the_other(service: Service) -> None:
     still, other = service.workers()
     os.kill(still, signal.SIGSTOP)
     try:
         with connected(service, 20) as taken:
             assert taken == {still: 0, other: 20}
-        time.sleep(1.5)
-        began = time.monotonic()
-        with connected(service, 200) as taken:
-            assert taken == {still: 0, other: 200}
-        # Without the guard each takes two milliseconds more.
-        assert time.monotonic() - began < 0.3
     finally:
         os.kill(still, signal.SIGCONT)
+
+
+def test_a_worker_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: ``GONE_SECONDS`` and ``leave``."""
+    balance = Balance()
+    balance.join(1)
+    balance.join(2)
+    assert balance.has_less(1)
+    assert not balance.has_less(0)
+    monkeypatch.setattr(listeners, "GONE_SECONDS", 0.05)
+    time.sleep(0.1)
+    assert not balance.has_less(1)
+    balance.tell(0)
+    assert balance.has_less(1)
+    balance.leave()
+    assert not balance.has_less(1)

@@ -27,7 +27,7 @@ from tests.stage.problems import problem_in
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.stage.wire import head, raw, read
-from tokenservice.server.pool import BUSY_SECONDS, Patience
+from tokenservice.server.pool import BURST_SECONDS, BUSY_SECONDS, Patience
 from tokenservice.server.worker import Worker
 from tokenservice.web.bodies import MAX_BODY_BYTES
 
@@ -131,29 +131,53 @@ def test_a_silent_client_is_left(door: Service) -> None:
     assert (status, headers["connection"]) == (200, "keep-alive")
 
 
-def test_a_request_of_the_last_moment_gets_a_response(app: Flask) -> None:
-    """Guard: ``Connection.expire``, which reads once more. A worker whose loop does not run."""
+@contextlib.contextmanager
+def stepped(app: Flask) -> Iterator[tuple[Worker, socket.socket, socket.socket]]:
+    """A worker whose loop runs only when it is told to, and two connections to it."""
     cfg = Config()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         worker = Worker(1, os.getppid(), [listener], app, 30, cfg, Logger(cfg))
         worker.wsgi, worker.PIPE = app, os.pipe()
         worker.open()
         with (
-            socket.create_connection(listener.getsockname(), timeout=30) as asks,
-            socket.create_connection(listener.getsockname(), timeout=30) as idle,
+            socket.create_connection(listener.getsockname(), timeout=30) as one,
+            socket.create_connection(listener.getsockname(), timeout=30) as other,
         ):
             until(lambda: worker.turn() or len(worker.connections) == 2)
-            asks.sendall(head("GET /healthz HTTP/1.1"))
-            for connection in list(worker.connections):
-                connection.expire()
-            assert idle.recv(100) == b""
-            until(lambda: worker.turn() or not worker._pool.unfinished)
-            assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
+            yield worker, one, other
             worker.alive = False
         worker.leave()
     worker.tmp.close()
     for end in worker.PIPE:
         os.close(end)
+
+
+def test_a_request_of_the_last_moment_gets_a_response(app: Flask) -> None:
+    """Guard: ``Connection.expire``, which reads once more."""
+    with stepped(app) as (worker, asks, idle):
+        asks.sendall(head("GET /healthz HTTP/1.1"))
+        for connection in list(worker.connections):
+            connection.expire()
+        assert idle.recv(100) == b""
+        until(lambda: worker.turn() or not worker._pool.unfinished)
+        assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_two_requests_may_wait_for_a_moment_after_a_pause(app: Flask) -> None:
+    """Guard: ``turn``, which tells the patience of quick requests that nothing waits."""
+    with stepped(app) as (worker, *clients):
+        paused = time.monotonic()
+        while time.monotonic() - paused < 1:
+            worker.turn()
+        for client in clients:
+            client.sendall(head("GET /healthz HTTP/1.1"))
+        while len(worker._inbox) < 2:
+            for key, events in worker.selector.select(1):
+                key.data(events)
+        time.sleep(0.15)  # The processor was with others.
+        until(lambda: worker.turn() or not (worker._inbox or worker._pool.unfinished))
+        for client in clients:
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_that_does_not_read_is_left(door: Service) -> None:
@@ -242,7 +266,26 @@ def test_a_request_may_wait_in_a_burst_and_not_in_a_queue_that_stays() -> None:
     assert patience.end([], 100.0) == 98.0
     assert patience.end([1], 101.9) == pytest.approx(99.9)
     assert patience.end([1], 102.1) == pytest.approx(102.1 - BUSY_SECONDS)
+    # Eight times what a request takes, but no more than half a second.
+    assert patience.end([1], 102.2, 0.05) == pytest.approx(102.2 - 0.4)
+    assert patience.end([1], 102.3, 0.9) == pytest.approx(102.3 - 0.5)
     assert patience.end([], 103.0) == 101.0
+
+
+@pytest.mark.slow
+def test_callers_that_take_turns_are_all_answered_where_requests_take_long(door: Service) -> None:
+    """As many as one waits for. Guard: ``Pool._takes``."""
+    ends_at = time.monotonic() + 2 * BURST_SECONDS
+
+    def ask() -> set[int]:
+        statuses = set()
+        while time.monotonic() < ends_at:
+            statuses.add(read(raw(door, slow(0.06))).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(24) as clients:
+        asked = [clients.submit(ask) for _ in range(24)]
+        assert set().union(*(one.result() for one in asked)) == {200}
 
 
 # The life of a worker.

@@ -92,11 +92,11 @@ class Listeners:
                     self._selector.unregister(listener)
 
     def take_what_is_left(self) -> None:
-        """Take a connection that no other worker took, and listen again."""
+        """Take the connections that no other worker took, and listen again."""
         self.takes_at = math.inf
         self.listen(True)
         for listener in self._sockets:
-            self._accept(listener)
+            self._take_from(listener)
 
     def close(self) -> None:
         """Take what has arrived, and no more."""
@@ -110,13 +110,19 @@ class Listeners:
             listener.close()
 
     def _on_event(self, listener: socket.socket, _: int) -> None:
+        if not self._leaves_to_others():
+            self._take_from(listener)
+
+    def _take_from(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTED_IF_BUSY if self.is_busy else ACCEPTED_AT_ONCE):
-            if self._leaves_to_others() or not self._accept(listener):
+            if not self._accept(listener) or self._leaves_to_others():
                 return
 
     def _leaves_to_others(self) -> bool:
         """Leave a connection to a worker that has fewer, and take it only if none does."""
-        if not self._balance.has_less(len(self._connections)):
+        count = len(self._connections)
+        # Among busy workers that wait for each other, connections would wait with nobody.
+        if not self._balance.has_less(count - count // (4 if self.is_busy else 16)):
             return False
         self.takes_at = min(self.takes_at, time.monotonic() + LEFT_TO_OTHERS_SECONDS)
         self.listen(False)

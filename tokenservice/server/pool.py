@@ -13,8 +13,9 @@ from typing import Any
 from tokenservice.server.request import Request
 from tokenservice.server.wsgi import Answer
 
-#: The longest wait in a queue that does not become empty, and so would only grow longer.
-BUSY_SECONDS = 0.1
+#: The longest wait in a queue that does not become empty, and so would only grow longer. Where a
+#: request takes long, as with a Redis that is far, it is so many times that, up to the third.
+BUSY_SECONDS, BUSY_TIMES, MOST_BUSY_SECONDS = 0.1, 8, 0.5
 #: The longest wait in a burst, which ends by itself: 40 logins at once take a second.
 BURST_SECONDS = 2.0
 
@@ -30,12 +31,16 @@ class Patience:
         self._burst = burst
         self._empty_at = time.monotonic()
 
-    def end(self, queue: Sized, now: float) -> float:
-        """The time of arrival before which a request of ``queue`` has waited for too long."""
+    def end(self, queue: Sized, now: float, takes: float = 0.0) -> float:
+        """The time of arrival before which a request of ``queue`` has waited for too long.
+
+        :param takes: the seconds that a request takes
+        """
         if not queue:
             self._empty_at = now
         is_burst = now - self._empty_at < self._burst
-        return now - (self._burst if is_burst else BUSY_SECONDS)
+        busy = min(max(BUSY_SECONDS, BUSY_TIMES * takes), MOST_BUSY_SECONDS)
+        return now - (self._burst if is_burst else busy)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +77,7 @@ class Pool:
         self.finished: deque[Job] = deque()
         self.unfinished = 0
         self._patience = Patience(BURST_SECONDS)
+        self._takes = 0.0  # The mean time of a job, in seconds.
         # One ticket for each job, and some more: a thread whose job was given up finds none.
         self._tickets: SimpleQueue[None] = SimpleQueue()
 
@@ -88,7 +94,9 @@ class Pool:
         while True:
             self._tickets.get()
             if job := self._take():
+                began = time.monotonic()
                 job.answer = self._run(job)
+                self._takes += (time.monotonic() - began - self._takes) / 16
                 self.finished.append(job)
                 self._wake()
 
@@ -102,7 +110,7 @@ class Pool:
 
     def overdue(self, now: float) -> Iterator[Job]:
         """Take the jobs that waited for too long."""
-        end = self._patience.end(self.waiting, now)
+        end = self._patience.end(self.waiting, now, self._takes)
         while job := self._take():
             if job.arrived >= end:
                 self.waiting.appendleft(job)

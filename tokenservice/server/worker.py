@@ -130,6 +130,7 @@ class Worker(base.Worker):
             if time.monotonic() > until:
                 break
         now = time.monotonic()
+        self._patience.end(self._inbox, now)  # It learns that nothing waits.
         if now >= self._listeners.takes_at:
             self._listeners.take_what_is_left()
         for pool in self._pools:
