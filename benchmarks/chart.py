@@ -21,7 +21,7 @@ text { font: 14px system-ui, sans-serif; fill: #57606a }
 def write(rows: Sequence[Row], to: Path = CHART) -> None:
     """Draw the median rate of pairs as a bar, and its range over the turns as a line.
 
-    Without the other revision, whose name would mean nothing on a page.
+    Without the other revision: its name would mean nothing on a page.
     """
     measured = {
         row.server: [one.rate for one in turns.of(rows, row.server)]

@@ -31,7 +31,7 @@ class Load:
     :param rate: requests a second; None for as many as possible
     :param headers: those with the credentials of the caller
     :param read: a method and a path, for the kind "read"
-    :param callers: a file of JWTs, whose holders make one request each in turn
+    :param callers: a file of JWTs; each makes one request in turn
     :param first: the number of the holder who begins
     :param timely_ms: the time within which a response is counted as timely
     """

@@ -74,7 +74,7 @@ def take(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str
     return list(itertools.islice(responses(connection), count))
 
 
-# Order, and who waits for whom.
+# The order of answers, and the waits of clients for each other.
 
 
 def test_responses_come_in_the_order_of_requests(door: Service) -> None:

@@ -20,7 +20,7 @@ from tokenservice.web.problems import Problem
 
 
 def request_of(environ: WSGIEnvironment) -> Request:
-    """The request of a WSGI environment, whose body can be read again."""
+    """The request of a WSGI environment; its body can be read again."""
     fields = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):

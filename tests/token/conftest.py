@@ -23,7 +23,7 @@ def door(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def through_door(make_app: Callable[..., Flask], door: str) -> Callable[..., Flask]:
-    """Build an app with some settings changed, whose clients come through the door."""
+    """Build an app with some settings changed; its clients come through the door."""
 
     def make(**changes: Any) -> Flask:
         app = make_app(**changes)

@@ -19,6 +19,8 @@ from functools import partial
 ACCEPTED_AT_ONCE, ACCEPTED_IF_BUSY = 4, 256
 #: The time for a worker with fewer connections to take one, before this worker does.
 LEFT_TO_OTHERS_SECONDS = 0.002
+#: The bytes that the kernel takes for a client before that has acknowledged the ones before.
+UNSENT_BYTES = 128 * 1024
 #: Room for the workers that live at the same time. Of more, some share a place and are one.
 PLACES = 64
 #: A worker that has not said its count for this long is gone, or stands still.
@@ -80,6 +82,9 @@ class Listeners:
         self.takes_at = math.inf
         for listener in sockets:
             listener.setblocking(False)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT") and listener.family != socket.AF_UNIX:
+                # Its connections inherit it. The kernel would keep megabytes for a slow reader.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def listen(self, listens: bool) -> None:
         if listens != self._listens:

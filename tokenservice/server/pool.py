@@ -31,13 +31,17 @@ class Patience:
         self._burst = burst
         self._empty_at = time.monotonic()
 
+    def learn(self, queue: Sized, now: float) -> None:
+        """Take into account whether a request waits now."""
+        if not queue:
+            self._empty_at = now
+
     def end(self, queue: Sized, now: float, takes: float = 0.0) -> float:
         """The time of arrival before which a request of ``queue`` has waited for too long.
 
         :param takes: the seconds that a request takes
         """
-        if not queue:
-            self._empty_at = now
+        self.learn(queue, now)
         is_burst = now - self._empty_at < self._burst
         busy = min(max(BUSY_SECONDS, BUSY_TIMES * takes), MOST_BUSY_SECONDS)
         return now - (self._burst if is_burst else busy)

@@ -45,8 +45,6 @@ SWEEP_SECONDS, MOST_EXPIRED = 0.25, 10
 #: The time after which a thread of the pool gives way to the loop. With Python's 5 ms, eight busy
 #: threads kept it from its sockets, and under overload hardly a response came in time.
 SWITCH_SECONDS = 0.0005
-#: The bytes that the kernel takes for a client before that has acknowledged the ones before.
-UNSENT_BYTES = 128 * 1024
 
 
 class Worker(base.Worker):
@@ -94,10 +92,6 @@ class Worker(base.Worker):
         self._listeners = Listeners(
             self.sockets, self.selector, self.balance, self.connections, self._accept
         )
-        for listener in self.sockets:
-            if hasattr(socket, "TCP_NOTSENT_LOWAT") and listener.family != socket.AF_UNIX:
-                # Its connections inherit it. The kernel would keep megabytes for a slow reader.
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._listeners.listen(True)
 
     def turn(self) -> None:
@@ -130,7 +124,7 @@ class Worker(base.Worker):
             if time.monotonic() > until:
                 break
         now = time.monotonic()
-        self._patience.end(self._inbox, now)  # It learns that nothing waits.
+        self._patience.learn(self._inbox, now)
         if now >= self._listeners.takes_at:
             self._listeners.take_what_is_left()
         for pool in self._pools:
