@@ -38,6 +38,7 @@ PUBLIC_URL = re.compile(
 PROPORTIONS = (
     ("onetime_token_expire_seconds", "onetime_token_max_seconds"),
     ("idempotency_window_seconds", "receipt_seconds"),
+    ("session_idle_days", "session_max_days"),
 )
 
 
@@ -157,6 +158,8 @@ class Config:
     app_name: str = text("Token Service API")
     secret_key: str = setting(fields.String(required=True, validate=strong_key))
     access_token_expire_minutes: int = whole(15, 1, 24 * 60)
+    session_idle_days: int = whole(14, 1, 366)
+    session_max_days: int = whole(90, 1, 3660)
     onetime_token_expire_seconds: int = whole(10, 1, 86_400)
     onetime_token_max_seconds: int = whole(86_400, 1, 31 * 86_400)
     receipt_seconds: int = whole(300, 60, 31 * 86_400)
