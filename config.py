@@ -38,6 +38,7 @@ PUBLIC_URL = re.compile(
 PROPORTIONS = (
     ("onetime_token_expire_seconds", "onetime_token_max_seconds"),
     ("idempotency_window_seconds", "receipt_seconds"),
+    ("session_idle_days", "session_max_days"),
 )
 
 
@@ -176,6 +177,8 @@ class Config:
     secret_key: str = setting(fields.String(required=True, validate=strong_key))
     secret_key_fallbacks: tuple[str, ...] = setting(Keys(load_default=()))
     access_token_expire_minutes: int = whole(15, 1, 24 * 60)
+    session_idle_days: int = whole(14, 1, 366)
+    session_max_days: int = whole(90, 1, 3660)
     onetime_token_expire_seconds: int = whole(10, 1, 86_400)
     onetime_token_max_seconds: int = whole(86_400, 1, 31 * 86_400)
     receipt_seconds: int = whole(300, 60, 31 * 86_400)
@@ -266,6 +269,11 @@ class Config:
     def __repr__(self) -> str:
         # A dataclass prints its fields, and these hold secrets.
         return f"<Config {self.app_name!r}>"
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """All keys that are accepted. The first signs."""
+        return (self.secret_key, *self.secret_key_fallbacks)
 
     @property
     def sqlalchemy_url(self) -> sqlalchemy.engine.URL:

@@ -20,7 +20,10 @@ from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.service import Service
 
 USUAL_COST = Config(secret_key="-" * 32).argon2_memory_kib
-HASHING = {"auth.login", "auth.register"}
+HASHING = {
+    *("auth.login", "auth.register", "auth.change_password", "auth.reset_password"),
+    "auth.erase_me",
+}
 
 
 def test_the_views_that_wait_for_a_hash_are_marked(app: Flask) -> None:

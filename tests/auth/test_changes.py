@@ -142,6 +142,46 @@ def test_a_change_of_a_key_is_seen_by_its_account(change: str, other: Any) -> No
     assert now(after).changed == []
 
 
+def open_session(cursor: Any, user_id: str) -> str:
+    """A new session of an account, committed."""
+    session_id = str(uuid.uuid4())
+    cursor.execute(
+        "INSERT INTO sessions (id, user_id, token_hash) VALUES (%s, %s, '')", [session_id, user_id]
+    )
+    cursor.execute("COMMIT; BEGIN")
+    return session_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sessions SET ended_at = now() WHERE id = %s",
+        "UPDATE sessions SET id = gen_random_uuid() WHERE id = %s",
+        "DELETE FROM sessions WHERE id = %s",
+        "SET LOCAL session_replication_role = replica; DELETE FROM sessions WHERE id = %s",
+    ],
+)
+def test_the_end_of_a_session_is_seen_by_its_account(change: str, other: Any) -> None:
+    """Guard: the triggers of migration 0004."""
+    user_id = account(other)
+    session_id = open_session(other, user_id)
+    before = now()
+    other.execute(change, [session_id])
+    other.execute("COMMIT")
+    assert now(before).changed == [user_id]
+
+
+def test_a_login_and_a_refresh_are_no_change(other: Any) -> None:
+    """Else each would cost all callers of the account a query."""
+    user_id = account(other)
+    before = now()
+    session_id = open_session(other, user_id)
+    spent = "UPDATE sessions SET rotated_at = now(), token_hash = 'x' WHERE id = %s"
+    other.execute(spent, [session_id])
+    other.execute("COMMIT")
+    assert now(before).changed == []
+
+
 def test_a_key_of_another_account_is_seen_by_the_one_before(other: Any) -> None:
     user_id, another = account(other), account(other)
     key_id = key(other, user_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import secrets
 import threading
@@ -20,6 +21,7 @@ from tests.stage.forge import ATTACKS, Forge
 from tests.stage.people import PASSWORD, Person, enrol, new_correo
 from tests.stage.problems import assert_out
 from tests.stage.service import Service
+from tests.stage.sessions import Login, tokens_of
 from tests.stage.waiting import until
 
 OLD, NEW = (secrets.token_urlsafe(48) for _ in range(2))
@@ -53,6 +55,47 @@ def test_an_instance_that_waits_for_the_swap_knows_the_new_key(keyed: Make) -> N
     waiting, swapped = keyed(OLD, NEW), keyed(NEW, OLD)
     for person in [enrol(app.test_client().post) for app in (waiting, swapped)]:
         assert [status(app, person) for app in (waiting, swapped)] == [200, 200]
+
+
+def test_a_session_moves_to_the_new_key_and_a_repeat_anywhere_is_told_the_same(keyed: Make) -> None:
+    """Guard: all ``successors`` are compared in ``sessions.refresh``, and the own one is told."""
+    old, new, last = (
+        app.test_client().post for app in (keyed(OLD, NEW), keyed(NEW, OLD), keyed(NEW))
+    )
+    for first, other in ((old, new), (new, old)):
+        login = Login.of(first, enrol(first))
+        told = first("/auth/refresh", json={"refresh_token": login.refresh_token})
+        again = other("/auth/refresh", json={"refresh_token": login.refresh_token})
+        assert told.status_code == again.status_code == 200
+        assert told.json["refresh_token"] == again.json["refresh_token"]
+        moved = new("/auth/refresh", json={"refresh_token": told.json["refresh_token"]})
+        assert moved.status_code == 200
+        kept = last("/auth/refresh", json={"refresh_token": moved.json["refresh_token"]})
+        assert kept.status_code == 200
+        assert Login(last, *tokens_of(kept)).status() == 201
+        # A token of two steps before is not a repeat, whichever key it is of.
+        assert (
+            other("/auth/refresh", json={"refresh_token": login.refresh_token}).status_code == 401
+        )
+        assert Login(last, *tokens_of(kept)).present().status_code == 401
+
+
+def test_a_reset_is_repeated_at_an_instance_with_the_other_key(keyed: Make) -> None:
+    """Guard: ``consumed`` in new_passwords.py tries the key of each secret."""
+    old, new = keyed(OLD, NEW), keyed(NEW, OLD)
+    for first, other in ((old, new), (new, old)):
+        person = enrol(first.test_client().post)
+        done = first.test_cli_runner().invoke(args=["users", "reset-token", person.correo])
+        body = {
+            "token": json.loads(done.stdout)["token"],
+            "password": "cuatro gatos pardos en el tejado",
+        }
+        for app in (first, other, first):
+            for key, status in (("k", 204), ("another", 409)):
+                repeat = app.test_client().post(
+                    "/auth/password/reset", json=body, headers={"Idempotency-Key": key}
+                )
+                assert repeat.status_code == status, repeat.text
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.auth import callers
 from tokenservice.auth.callers import Callers
-from tokenservice.auth.jwts import Principal
+from tokenservice.auth.jwts import Principal, principal_of
 from tokenservice.extensions import db
 
 LOOKS = "\nSELECT pg_current_snapshot"
@@ -389,9 +389,14 @@ def test_what_is_recalled_is_fresh_and_costs_nothing(site: Site) -> None:
     """For a caller that is answered without a wait."""
     known: Callers = site.app.extensions["Callers"]
     someone, stranger = site.known(), site.enrol()
+    with site.app.app_context():
+        principals = [
+            principal_of(one.headers["Authorization"].removeprefix("Bearer "))
+            for one in (someone, stranger)
+        ]
     with recorded(site.app, READS) as reads:
-        recalled = known.recall(Principal(someone.id))
+        recalled = known.recall(principals[0])
         assert recalled
         assert (recalled.id, recalled.correo) == (someone.id, someone.correo)
-        assert known.recall(Principal(stranger.id)) is None
+        assert known.recall(principals[1]) is None
     assert not reads

@@ -17,7 +17,7 @@ from tests.stage.people import PASSWORD, Person, new_correo
 
 PAGE = "docs/operations.md"
 PAGES = [*TWINS, *TWINS.values(), *ENGLISH_ONLY, "CONTRIBUTING.md", "deploy/README.md"]
-COMMAND = re.compile(r"\bflask ((?:db|users|keys|tokens) [a-z][^`\n]*)")
+COMMAND = re.compile(r"\bflask ((?:db|users|keys|sessions|tokens) [a-z][^`\n]*)")
 
 
 def calls() -> set[str]:
@@ -56,9 +56,12 @@ def test_a_call_of_the_pages_ends_with_0(
         text = lines if call.endswith(" -") else text
     elif call.startswith(("users create", "users set-password")):
         call += " --password-stdin"
+    elif call == "users erase CORREO":
+        text = "y"
     values = {"NOMBRE": "Ana", "FILE": "people.jsonl", "N": "60", "P": "pay", "S": "active"}
     values |= dict.fromkeys(("CORREO", "A"), person.correo)
     values |= {"NAME": "billing", "SCOPE": "token:read", "C": "192.0.2.0/24"}
+    values["URL"] = "https://app.example.com/reset"
     values["1000"] = "10"  # A thousand hashes take long.
     if call.startswith("users create"):
         values["CORREO"] = new_correo()
@@ -90,7 +93,7 @@ def test_commands_exist(page: str, app: Flask) -> None:
     """A command or option that is added to these groups, or dropped, turns this red."""
     written = read(page).partition("\n| `flask db upgrade` |")[2]
     known: set[str] = set()
-    for name in ("users", "keys", "tokens"):
+    for name in ("users", "keys", "sessions", "tokens"):
         group = app.cli.commands[name]
         assert isinstance(group, click.Group)
         assert set(re.findall(rf"flask {name} ([a-z-]+)[ `]", written)) == set(group.commands)

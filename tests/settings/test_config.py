@@ -26,6 +26,8 @@ READ: dict[str, tuple[str, Any]] = {
     "secret_key": (SECRET_KEY, SECRET_KEY),
     "secret_key_fallbacks": (", ".join(OTHER_KEYS), OTHER_KEYS),
     "access_token_expire_minutes": ("30", 30),
+    "session_idle_days": ("7", 7),
+    "session_max_days": ("30", 30),
     "onetime_token_expire_seconds": ("20", 20),
     "onetime_token_max_seconds": ("3600", 3600),
     "receipt_seconds": ("600", 600),

@@ -14,6 +14,8 @@ PUBLIC = frozenset(
     {
         "auth.register",
         "auth.login",
+        "auth.refresh",  # with a refresh token in it
+        "auth.reset_password",  # with a reset token in it
         "auth.token",  # with the credentials of a client in it
         "auth.revoke",
         "auth_metadata",
@@ -31,6 +33,9 @@ PUBLIC = frozenset(
     }
 )
 
+#: Views that take a POST without a body, and read none.
+BODILESS = frozenset({"auth.logout", "auth.logout_all"})
+
 #: The scope that a key needs for each view that takes one. Every other view refuses all keys.
 SCOPES = {
     "token.create": "token:create",
@@ -47,4 +52,10 @@ SCOPES = {
     "token.revoke_by_id": "token:revoke",
     "token.revoke_all": "token:revoke",
 }
-FOR_PEOPLE = frozenset({"auth.me", "auth.create_key", "auth.list_keys", "auth.revoke_key"})
+FOR_PEOPLE = frozenset(
+    {
+        *("auth.me", "auth.create_key", "auth.list_keys", "auth.revoke_key", "auth.logout"),
+        *("auth.logout_all", "auth.list_sessions", "auth.end_session", "auth.change_password"),
+        "auth.erase_me",
+    }
+)

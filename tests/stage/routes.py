@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 
 from flask import Flask
 
-from tests.stage.catalogue import PUBLIC
+from tests.stage.catalogue import BODILESS, PUBLIC
 from tokenservice.onetime.format import ID
 
 
@@ -18,6 +19,7 @@ def body_routes(app: Flask) -> list[str]:
         for rule in app.url_map.iter_rules()
         if "POST" in (rule.methods or set())
         and not rule.arguments
+        and rule.endpoint not in BODILESS
         and not hasattr(app.view_functions[rule.endpoint], "is_foreign")
     )
 
@@ -32,8 +34,9 @@ def protected_routes(app: Flask) -> Iterator[tuple[str, str]]:
     """(method, path) of every route that needs a caller."""
     for rule in app.url_map.iter_rules():
         if rule.endpoint not in PUBLIC:
-            # The only argument that a guarded route takes is the id of a token or a key.
+            # The only argument that a guarded route takes is an id: of a token, a key or a session.
             path = re.sub("<(token|key)_id:[^>]*>", "0" * ID, rule.rule)
+            path = re.sub("<uuid:[^>]*>", str(uuid.UUID(int=0)), path)
             assert "<" not in path
             for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
                 yield method, path

@@ -14,6 +14,7 @@ import psycopg2
 import redis
 
 import dev
+from tokenservice.auth import refresh_tokens
 from tokenservice.auth.rights import PREFIX, KeyText
 from tokenservice.onetime.format import RESERVATION, TOKEN, Reservation, Token
 
@@ -36,6 +37,8 @@ class Canaries:
             parts.append(Reservation.parse(text).secret)
         elif text.startswith(PREFIX):
             parts.append(KeyText.parse(text).secret)
+        elif text.startswith(refresh_tokens.PREFIX):
+            parts.append(text[-refresh_tokens.CHECKSUM - refresh_tokens.SECRET :])
         elif text.startswith("eyJ"):
             parts.append(text.rpartition(".")[2])
         for part in parts:

@@ -68,6 +68,9 @@ def give_secrets(exposed: Exposed) -> dict[str, str]:
     until(lambda: exposed.call("POST", "/auth/register", json=account).status_code < 500)
     bearer = exposed.given("POST", "/auth/login", "access_token", json=login)
     headers = {"Authorization": f"Bearer {canaries.add('a JWT', bearer)}"}
+    # Of another session: a reuse would end this one.
+    refresh = exposed.given("POST", "/auth/login", "refresh_token", json=login)
+    canaries.add("a refresh token", refresh)
     for name in ("a token", "a token held", "a token under a key"):
         key = {"Idempotency-Key": secrets.token_hex(8)} if name.endswith("key") else {}
         options = {"json": {"expires_in": 3600}, "headers": {**headers, **key}}
@@ -98,7 +101,8 @@ def uses(exposed: Exposed, headers: dict[str, str]) -> None:
         for path in ("commit", "release"):
             body = {"reservation": texts["a reservation"]}
             exposed.call("POST", f"/token/{path}", json=body, headers=headers)
-    for path in ("/token", "/auth/me", "/readyz", "/openapi.json", "/nowhere"):
+    exposed.call("POST", "/auth/revoke", data={"token": f"{texts['a refresh token']}x"})
+    for path in ("/token", "/auth/me", "/auth/sessions", "/readyz", "/openapi.json", "/nowhere"):
         exposed.call("GET", path, headers=headers)
     for name in ("a service key", "a JWT of a key"):
         bearer = {"Authorization": f"Bearer {texts[name]}"}
@@ -122,7 +126,7 @@ BODIES = (
     "token/validate",
     "token/commit",
 )
-BODIES += ("auth/keys", "auth/token", "auth/revoke")
+BODIES += ("auth/keys", "auth/token", "auth/revoke", "auth/refresh", "auth/password/reset")
 
 
 def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
@@ -130,7 +134,7 @@ def mistakes(secret: str, name: str, signed: dict[str, str]) -> Iterator[Call]:
     escaped = quote(secret, safe="")
     for header in HEADERS:
         yield "POST", "/token/create", {"headers": {**signed, header: secret}}
-    if name.startswith(("a token", "a JWT", "a reservation", "a service key")):
+    if name.startswith(("a token", "a JWT", "a reservation", "a service key", "a refresh token")):
         yield "GET", "/auth/me", {"headers": {**signed, "X-Request-ID": secret}}
     for scheme in ("Basic ", "Bearer x", "Bearer ", "Token ", ""):
         yield "GET", "/auth/me", {"headers": {"Authorization": scheme + secret + "~"}}

@@ -30,6 +30,7 @@ FORBIDDEN = [
     "TRUNCATE users CASCADE",
     "DELETE FROM users",
     "DELETE FROM service_keys",
+    "DELETE FROM sessions",
     "ALTER TABLE users ADD COLUMN is_admin boolean",
     "ALTER TABLE users DISABLE TRIGGER ALL",
     "CREATE INDEX ON users (nombre)",
@@ -223,6 +224,14 @@ def test_the_least_role_and_user_suffice_for_the_service(
         key = http.post("/auth/keys", json=program, headers=person.headers).json()
         bearer = {"Authorization": f"Bearer {key['key']}"}
         assert http.post("/token/create", headers=bearer).status_code == 201
+        login = {"correo": person.correo, "password": PASSWORD}
+        session = http.post("/auth/login", json=login).json()
+        body = {"refresh_token": session["refresh_token"]}
+        assert http.post("/auth/refresh", json=body).status_code == 200
+        ended = http.post(
+            "/auth/logout", headers={"Authorization": f"Bearer {session['access_token']}"}
+        )
+        assert ended.status_code == 204
         ended = http.delete(f"/auth/keys/{key['id']}", headers=person.headers)
         assert ended.status_code == 204
         assert "callers.unwatched" not in service.log.read_text()

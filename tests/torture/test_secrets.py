@@ -167,11 +167,8 @@ def command(exposed: Exposed, *words: str, given: str = "") -> None:
         timeout=60,
         check=False,
     )
-    output = (
-        done.stderr
-        if words[0] in ("tokens", "keys") and words[1] == "create"
-        else done.stdout + done.stderr
-    )
+    is_secret = words[0] in ("tokens", "keys") and words[1] == "create"
+    output = done.stderr if is_secret or words[1] == "reset-token" else done.stdout + done.stderr
     exposed.outputs.append((f"the output of flask {' '.join(words[:2])}", output.encode()))
 
 
@@ -187,6 +184,9 @@ def commands(exposed: Exposed, folder: Path) -> None:
     command(exposed, "users", "seed", str(file))
     if ledger.FULL:  # Each command takes a second to start.
         command(exposed, "users", "set-password", correo, "--password-stdin", given=line)
+        command(exposed, "users", "reset-token", correo)
+        command(exposed, "users", "export", correo)
+        command(exposed, "sessions", "purge", "--days", "0")
         command(exposed, "tokens", "create", correo)
         command(exposed, "tokens", "list", correo)
         command(exposed, "keys", "create", correo, "--name", "a", "--scope", "token:read")

@@ -20,6 +20,8 @@ from tests.stage.paths import ROOT
 from tests.stage.people import Person, enrol
 from tests.stage.programs import lacks, program
 from tests.stage.service import Service
+from tests.stage.sessions import Login
+from tests.stage.waiting import until
 from tests.torture.ledger import record, trials
 from tokenservice.onetime.format import Token
 
@@ -177,3 +179,40 @@ def test_a_version_without_keys_works_beside_one_with_them(
         # Each goes on looking at the changes: the migration left the older triggers as they were.
         for service in (older, newer):
             assert '"callers.unwatched"' not in service.log.read_text()
+
+
+def test_a_version_without_sessions_works_beside_one_with_them(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    """A rolling update and back. It takes the JWTs of sessions, and knows no end of one."""
+    older_code = code_of(WITHOUT_KEYS, tmp_path)
+    with (
+        serve(root=older_code, web_concurrency=1) as older,
+        serve(web_concurrency=1) as newer,
+        httpx.Client(timeout=30) as http,
+    ):
+
+        def post(service: Service) -> Callable[..., httpx.Response]:
+            def to(path: str, **given: Any) -> httpx.Response:
+                response = http.post(f"{service.url}{path}", **given)
+                assert response.status_code < 500, response.text
+                return response
+
+            return to
+
+        def served(service: Service, headers: dict[str, str]) -> bool:
+            return post(service)("/token/create", headers=headers).status_code == 201
+
+        person = enrol(post(older))
+        login = Login.of(post(newer), person)
+        stays = Login.of(post(newer), person)
+        for service in (older, newer, older):
+            assert served(service, person.headers)
+            assert served(service, login.headers)
+            login = login.refresh()
+        assert login.act("logout").status_code == 204
+        until(lambda: not served(newer, login.headers), seconds=2)
+        assert login.present().status_code == 401
+        assert served(older, login.headers)  # Until the last old instance is gone, as is said.
+        assert served(newer, person.headers)
+        assert served(newer, stays.refresh().headers)

@@ -17,6 +17,7 @@ from tokenservice.web.bodies import MAX_BODY_BYTES
 
 CANARY = "canary7f3a"
 NOT_A_TOKEN = "ott_" + "0" * 56
+NOT_A_REFRESH_TOKEN = "osr_" + "0" * 80
 NOT_A_RESERVATION = "otr_" + "0" * 70
 TERMS: dict[str, Any] = {
     "expires_in": 10,
@@ -39,6 +40,10 @@ PRESENTED = {
 VALID: dict[str, dict[str, Any]] = {
     "/auth/register": {"nombre": "Ana", "correo": "errors@example.com", "password": PASSWORD},
     "/auth/login": {"correo": "errors@example.com", "password": PASSWORD},
+    "/auth/refresh": {"refresh_token": NOT_A_REFRESH_TOKEN},
+    "/auth/password": {"old": PASSWORD, "new": PASSWORD},
+    "/auth/password/reset": {"token": NOT_A_TOKEN, "password": PASSWORD},
+    "/auth/me/erase": {"password": "not " + PASSWORD},
     "/auth/keys": {
         "name": "billing",
         "scopes": ["token:create"],
@@ -61,6 +66,10 @@ VALID: dict[str, dict[str, Any]] = {
 REQUIRED = {
     "/auth/register": {"nombre", "correo", "password"},
     "/auth/login": {"correo", "password"},
+    "/auth/refresh": {"refresh_token"},
+    "/auth/password": {"old", "new"},
+    "/auth/password/reset": {"token", "password"},
+    "/auth/me/erase": {"password"},
     "/auth/keys": {"name", "scopes"},
     "/token/batch": {"count"},
     "/token/consume": {"token"},
@@ -147,6 +156,8 @@ MAY_PASS = {
     ("name", "a text"),
     ("password", "a text"),
     ("password", "control characters"),
+    ("new", "a text"),
+    ("new", "control characters"),
     ("purpose", "a text"),
     ("purposes", "a list"),
     ("subject", "a text"),

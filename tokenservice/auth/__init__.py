@@ -10,26 +10,32 @@ from tokenservice.auth import (
     authentication,
     callers,
     commands,
+    erasure,
     jwts,
     key_commands,
     keys,
     login,
+    new_passwords,
     oauth,
     problems,
+    refresh,
     registration,
     rights,
+    session_commands,
 )
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.passwords import Passwords
+from tokenservice.auth.refresh_tokens import RefreshTokens
 from tokenservice.extensions import add
 
 #: The modules whose import adds the views to the blueprint.
-VIEWS = (registration, login, keys, oauth)
+VIEWS = (registration, login, refresh, new_passwords, erasure, keys, oauth)
 CLOSED = " Registration is closed: the operator of this service creates its accounts."
 
 
 def init_app(app: Flask, config: Config, api: Api) -> None:
     add(app, Passwords(config.argon2_memory_kib, config.web_concurrency))
+    add(app, RefreshTokens(config.secret_keys))
     problems.init_app(app)
     jwts.init_app(app, config)
     callers.init_app(app)
@@ -43,3 +49,4 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
         api.spec.options["info"]["description"] += CLOSED
     app.cli.add_command(commands.users)
     app.cli.add_command(key_commands.keys)
+    app.cli.add_command(session_commands.sessions)

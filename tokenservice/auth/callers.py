@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import Flask, current_app
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy import exc as database
 
 from tokenservice.auth import changes, uses
 from tokenservice.auth.jwts import Principal
-from tokenservice.auth.models import ServiceKey, User
+from tokenservice.auth.models import ServiceKey, Session, User
 from tokenservice.auth.rights import Key, today
 from tokenservice.extensions import add, db, part
 from tokenservice.onetime.values import Party
@@ -61,12 +61,15 @@ class Caller(Party):
 
     The last look of its ``watch`` found it unchanged.
 
+    :param is_active: whether neither the account nor the session has ended
+    :param session: the id of the session that the request is part of, if it is
     :param key: the key that the request presents; None for a person
     """
 
     is_active: bool
     read_at: float
     watch: Watch = field(repr=False, compare=False)
+    session: str = ""
     key: Key | None = None
 
     @property
@@ -169,6 +172,7 @@ class Callers:
                 is_active=is_active,
                 read_at=read_at,
                 watch=watch,
+                session=principal.session,
                 key=Key.of(keys[0], principal.scope) if keys else None,
             )
             self._known[principal] = found
@@ -266,8 +270,15 @@ callers = part(Callers)
 
 
 def query_of(principal: Principal) -> Select[Any]:
-    """The query of a principal: its account, and the server; for a key also that."""
-    columns = User.id, User.correo, User.is_active, func.pg_postmaster_start_time()
+    """The query of a principal: its account, and the server; for a key also that.
+
+    An account counts as active in its open sessions alone.
+    """
+    is_active: ColumnElement[bool] = User.is_active  # type: ignore[assignment]
+    if principal.session:
+        own = (Session.id == uuid.UUID(principal.session), Session.user_id == User.id)
+        is_active = and_(User.is_active, exists().where(*own, Session.ended_at.is_(None)))
+    columns = User.id, User.correo, is_active, func.pg_postmaster_start_time()
     if principal.key:
         of_key = ServiceKey.user_id == User.id, ServiceKey.id == principal.key
         return select(*columns, ServiceKey).where(*of_key)

@@ -1,6 +1,6 @@
-"""The accounts that changed since the last look, as triggers note them (migrations 0002 and 0003).
+"""The accounts that changed since the last look, as triggers note them.
 
-A change of a key counts as one of its account.
+A change of a key, and the end of a session, count as one of its account (migrations 0002 to 0004).
 
 A note names its transaction, not a time: a transaction that began early may commit late. Each look
 returns its snapshot, and the next look asks for the notes of all transactions that this snapshot
@@ -21,7 +21,7 @@ MANY = 1001
 EVERYONE = "00000000-0000-0000-0000-000000000000"
 
 #: The tables with such triggers, three each.
-TABLES = ("users", "service_keys")
+TABLES = ("users", "service_keys", "sessions")
 
 # One statement, so that all of it has one snapshot. Without a row: a standby, which sees commits
 # later, a table without its triggers, or with some that are not in force, or one that logical

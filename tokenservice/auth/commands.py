@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
@@ -13,22 +16,28 @@ from marshmallow import Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from tokenservice.auth import emails, seeding
+from tokenservice.auth import emails, erasure, seeding, sessions
 from tokenservice.auth.models import User
+from tokenservice.auth.new_passwords import new_reset_token
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
 from tokenservice.extensions import config, db, tokens
-from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
 from tokenservice.onetime.values import OFF_SECONDS
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
+from tokenservice.web.texts import catalogue
 
+PAGE = re.compile(r"https?://[^#\s]+")
 ACCOUNT = AccountResponse()
 NEW_PASSWORD = PasswordChange()
 REPEAT = "Repeat the command."
 
-users = Commands("users", help="Accounts: create, seed, list, disable, enable, set-password.")
+users = Commands(
+    "users",
+    help="Accounts: create, seed, list, disable, enable, set-password, reset-token, export, erase.",
+)
 password_stdin = click.option(
     "--password-stdin",
     is_flag=True,
@@ -198,8 +207,12 @@ def set_active(user: User, is_active: bool, otherwise: str) -> None:
     if user.is_active == is_active:
         state = "enabled" if is_active else "disabled"
         click.echo(escaped(f"{user.correo} was {state} already."), err=True)
+    elif is_active and erasure.is_erased(user):
+        raise click.ClickException("this account was erased for good")
     user.is_active = is_active
     try:
+        if not is_active:
+            sessions.end_all("disabled", user.id)
         db.session.commit()
     except SQLAlchemyError:
         click.echo(escaped(f"{otherwise} {REPEAT}"), err=True)
@@ -210,7 +223,7 @@ def set_active(user: User, is_active: bool, otherwise: str) -> None:
 @click.argument("correo")
 @password_stdin
 def set_password(correo: str, password_stdin: bool) -> None:
-    """Set another password of CORREO."""
+    """Set another password of CORREO. All its sessions end."""
     user = account(correo)
     given = checked(
         {
@@ -221,5 +234,62 @@ def set_password(correo: str, password_stdin: bool) -> None:
         NEW_PASSWORD,
     )
     user.password_hash = passwords.hash(given["password"])
+    sessions.end_all("password", user.id)
     db.session.commit()
     show(user)
+
+
+def checked_page(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    """:raises click.BadParameter: it is not the address of a page, without a fragment"""
+    if url and not PAGE.fullmatch(url):
+        raise click.BadParameter("is not https://… without #")
+    return url
+
+
+@users.command("reset-token")
+@click.argument("correo")
+@click.option("--page", callback=checked_page, help="Print a link to this page of yours instead.")
+def reset_token(correo: str, page: str | None) -> None:
+    """Print a token with which CORREO can set a password, once and within 30 minutes.
+
+    In a link it stands behind the #, which browsers send to nobody.
+    """
+    user = account(correo)
+    if not user.is_active:
+        raise click.ClickException(f"the account {correo} is disabled")
+    with reported():
+        made = new_reset_token(user)
+    secret = {"link": f"{page}#token={made.text}"} if page else {"token": made.text}
+    show_line({**secret, "id": made.id, "expires_at": made.expires_at.isoformat()})
+
+
+@users.command("export")
+@click.argument("correo")
+def export(correo: str) -> None:
+    """Print what is stored of CORREO, without secrets: account, sessions, and tokens in Redis."""
+    user = account(correo)
+    with reported():
+        show_line(erasure.export(user))
+
+
+@users.command("erase")
+@click.argument("correo")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(correo: str, yes: bool) -> None:
+    """Erase CORREO for good: name, address, sessions, unused tokens. The id stays."""
+    user = account(correo)
+    if not yes:
+        click.confirm(escaped(f"Erase {user.correo} for good?"), abort=True)
+    with reported():
+        erasure.erase(user.id)
+    show_line({"erased": str(user.id)})
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """:raises click.ClickException: Redis did not do it"""
+    try:
+        yield
+    except OneTimeError as error:
+        detail = catalogue.problems[error.code].en.detail
+        raise click.ClickException(f"{error.code}: {detail}") from None

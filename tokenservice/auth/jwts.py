@@ -20,7 +20,8 @@ from tokenservice.web.problems import Problem
 
 ALGORITHM = "HS256"
 ISSUER = AUDIENCE = "token-service"
-#: A user id. The holder of the key may sign any text, which would be a 500 in the look-up.
+#: The id of an account or of a session. The holder of the key may sign any text, which would be a
+#: 500 in the look-up.
 SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The most that the clocks of two hosts may differ. Without it a JWT of the host that is ahead, by
 #: a millisecond even, is "not yet valid" to the other. Each JWT lives longer by that.
@@ -87,7 +88,7 @@ def principal_of(credentials: str) -> Principal:
         if claims["type"] == OF_KEY:
             principal = Principal(key=claims["key"], scope=claims["scope"])
         else:
-            principal = Principal(account=claims["sub"])
+            principal = Principal(account=claims["sub"], session=claims.get("sid", ""))
         verified_tokens.remember(credentials, principal, claims["exp"])
     return principal
 
@@ -107,6 +108,9 @@ def claims_of(credentials: str) -> dict[str, Any]:
         raise Problem("access_token_invalid") from None
     # RFC 7519 section 2: a time is a number. The library accepts a text too.
     well_formed = isinstance(claims["exp"], int | float) and SUBJECT.fullmatch(claims["sub"])
+    if "sid" in claims:  # None has that of a login on a read-only Postgres, or of the last release.
+        sid = claims["sid"]
+        well_formed = well_formed and isinstance(sid, str) and SUBJECT.fullmatch(sid)
     if not well_formed or not (claims["type"] == OF_ACCOUNT or names_key(claims)):
         raise Problem("access_token_invalid")
     return claims

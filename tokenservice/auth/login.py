@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Request, g
-from flask_jwt_extended import create_access_token
 from sqlalchemy import exc as database
 from sqlalchemy import select, update
 
+from tokenservice.auth import sessions
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.emails import masked
 from tokenservice.auth.login_limits import limited_login
 from tokenservice.auth.models import User
 from tokenservice.auth.passwords import TooManyWaiting, passwords
 from tokenservice.auth.schemas import LoginRequest, LoginResponse
-from tokenservice.extensions import config, db
+from tokenservice.extensions import db
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
 from tokenservice.web.bodies import FORM, BodyParser
@@ -57,7 +57,26 @@ class CredentialsParser(BodyParser):
 @blueprint.doc(requestBody={"required": True, "content": BODIES})
 @operation("login", "invalid_credentials", "database_unavailable", "busy")
 def login(given: dict[str, str]) -> dict[str, Any]:
-    """Log in with JSON, or with the OAuth 2 password form"""
+    """Log in with JSON, or with the OAuth 2 password form
+
+    While Postgres is read-only there is no refresh_token.
+    """
+    user = verified(given)
+    try:
+        opened = sessions.start(user)
+    except sessions.PasswordChanged:
+        # Or it was hashed anew, by another login at the same time.
+        user = verified(given)
+        opened = sessions.start(user)
+    logs.note("auth.login", user_id=str(user.id), session_id=str(opened.id) if opened else None)
+    return sessions.pair(user.id, opened)
+
+
+def verified(given: dict[str, str]) -> User:
+    """The account with these credentials.
+
+    :raises Problem: there is none
+    """
     with asking():
         user = db.session.scalar(select(User).where(User.correo == given["correo"]))
     stored, waited = user.password_hash if user else None, g.get("waited", 0.0)
@@ -69,12 +88,7 @@ def login(given: dict[str, str]) -> dict[str, Any]:
         raise Problem("invalid_credentials")
     if passwords.needs_rehash(user.password_hash):
         rehash(user, given["password"])
-    logs.note("auth.login", user_id=str(user.id))
-    return {
-        "access_token": create_access_token(identity=str(user.id)),
-        "token_type": "bearer",
-        "expires_in": config.access_token_expire_minutes * 60,
-    }
+    return user
 
 
 def rehash(user: User, password: str) -> None:
@@ -84,7 +98,9 @@ def rehash(user: User, password: str) -> None:
     try:
         hashed = passwords.hash(password)
         with asking():
-            db.session.execute(update(User).where(*same).values(password_hash=hashed))
+            done = db.session.execute(update(User).where(*same).values(password_hash=hashed))
             db.session.commit()
+        if done.rowcount:  # type: ignore[attr-defined]
+            user.password_hash = hashed
     except (database.SQLAlchemyError, TooManyWaiting) as error:
         logs.log.warning("auth.rehash_failed", why=type(error).__name__)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, after_this_request, g, request
@@ -22,6 +23,7 @@ from werkzeug.exceptions import HTTPException
 from tokenservice.auth import emails
 from tokenservice.auth.passwords import QUEUE_SECONDS, TooManyWaiting
 from tokenservice.extensions import config
+from tokenservice.telemetry.calls import call
 from tokenservice.web.bodies import FORM
 from tokenservice.web.counters import Attempt, Log
 from tokenservice.web.limits import admit, client_address, counters, network, parsed, report
@@ -35,22 +37,31 @@ LOOK_AGAIN_SECONDS = 0.03
 
 def limited_login(view: Any) -> Any:
     """Limit the login. Place it right under ``route``, so that a malformed one counts too."""
+    return limited(view, account)
 
+
+def limited_password(view: Any) -> Any:
+    """Limit a view that asks a caller for the password once more: a guess is one of a login."""
+    return limited(view, lambda: counters.pseudonym(call().caller.correo))
+
+
+def limited(view: Any, tried: Callable[[], str | None]) -> Any:
     @functools.wraps(view)
     def judged(*args: Any, **kwargs: Any) -> Any:
         if config.rate_limit_login != "off":
-            judge()
+            judge(tried())
         return view(*args, **kwargs)
 
     judged.limit = "login"  # type: ignore[attr-defined]
     return judged
 
 
-def judge() -> None:
+def judge(tried: str | None) -> None:
     """Count this attempt as a failure, and take it back if it turns out to be none.
 
     To count only after the response would let every concurrent guess pass.
 
+    :param tried: the pseudonym of the attempted account; None where none is named
     :raises Problem: a limit refuses it
     :raises TooManyWaiting: attempts in flight were not settled in time
     """
@@ -58,7 +69,6 @@ def judge() -> None:
     here, around = name(client_address()), name(network(24, 48))
     by_address = log("login-address", f"login-address:{here}", BY_ADDRESS)
     admit(counters.attempt([by_address]).verdicts)
-    tried = account()
     if tried is None:
         # It counts for its sender alone: anyone could spend a count of all.
         attempt = patiently([log("login", f"login:{here}", config.rate_limit_login)])
@@ -114,7 +124,7 @@ def log(name: str, key: str, words: str) -> Log:
 
 def settle(attempt: Attempt, response: Response) -> Response:
     """Take the attempt back if the password was right, or could not be checked."""
-    succeeded = response.status_code == 200
+    succeeded = response.status_code < 300
     if succeeded or response.status_code >= 500:
         report(counters.give_back(attempt, remember=succeeded))
     else:

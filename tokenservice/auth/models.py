@@ -96,6 +96,29 @@ class ServiceKey(db.Model):  # type: ignore[name-defined]
         return {name: words for name, words in own.items() if words}
 
 
+class Session(db.Model):  # type: ignore[name-defined]
+    """What a login opens. Its refresh tokens are kept as hashes alone.
+
+    Its end must be noted: see migration 0004.
+
+    :ivar token_hash: that of the token to come, which tells its predecessor too
+    """
+
+    __tablename__ = "sessions"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    rotated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    user_agent: Mapped[str] = mapped_column(String(200), server_default="")
+    address: Mapped[str] = mapped_column(String(45), server_default="")
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    ended_why: Mapped[str | None] = mapped_column(String(20))
+
+
 class AccountChange(db.Model):  # type: ignore[name-defined]
     """A note that a transaction changed an account. Triggers write it."""
 

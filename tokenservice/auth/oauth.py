@@ -15,12 +15,13 @@ from flask_jwt_extended import create_access_token
 from sqlalchemy import select
 
 from config import Config
+from tokenservice.auth import refresh_tokens, sessions
 from tokenservice.auth.authentication import caller_with_key
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.callers import Caller
 from tokenservice.auth.jwts import OF_KEY, claims_of
 from tokenservice.auth.keys import end_key
-from tokenservice.auth.models import ServiceKey
+from tokenservice.auth.models import ServiceKey, Session
 from tokenservice.auth.rights import NOBODY, PREFIX, SCOPES, Key, KeyText
 from tokenservice.auth.schemas import ClientTokenResponse, OAuthErrorResponse, RevokedResponse
 from tokenservice.extensions import config, db
@@ -106,10 +107,10 @@ def token() -> dict[str, Any]:
 )
 @operation("revokeCredentials", "database_unavailable")
 def revoke() -> dict[str, Any]:
-    """Revoke a service key by its text (RFC 7009)
+    """Revoke a service key, or end a session, by the text of its key or refresh token (RFC 7009)
 
-    Whoever has the key may revoke it; credentials of a client, where they are sent, must be right.
-    What is unknown is 200 too. A JWT is not revoked: it ends with its key.
+    Whoever has the text may do it; credentials of a client, where they are sent, must be right.
+    What is unknown is 200 too. A JWT is not revoked: it ends with its key or session.
     """
     form = read_form()
     client_of(form)
@@ -118,8 +119,11 @@ def revoke() -> dict[str, Any]:
         raise OAuthError("invalid_request", "token is missing.")
     if text.startswith(PREFIX):
         revoke_key(text)
+    elif text.startswith(refresh_tokens.PREFIX):
+        end_session(text)
     elif is_jwt(text):
-        raise OAuthError("unsupported_token_type", "A JWT is not revoked: revoke its key.")
+        why = "A JWT is not revoked: revoke its key, or its refresh token."
+        raise OAuthError("unsupported_token_type", why)
     return {}
 
 
@@ -135,6 +139,19 @@ def revoke_key(text: str) -> None:
         )
     if hmac.compare_digest(stored or NOBODY, presented.verifier) and end_key(presented.id):
         logs.note("key.revoked", key_id=presented.id)
+
+
+def end_session(text: str) -> None:
+    """End the session of a refresh token, also of one that was spent, if there is one."""
+    try:
+        token = refresh_tokens.refresh_tokens.parse(text)
+    except TokenMalformed:
+        return
+    with asking():
+        count = sessions.end("revoked", Session.id == token.session)
+        db.session.commit()
+    if count:
+        logs.note("session.ended", why="revoked", session_id=str(token.session))
 
 
 def is_jwt(text: str) -> bool:

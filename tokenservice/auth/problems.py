@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from flask import Flask
 
 from tokenservice.auth.passwords import TooManyWaiting
-from tokenservice.web.problems import Problem, explain
+from tokenservice.auth.sessions import PasswordChanged
+from tokenservice.web.problems import RETRY_SOON, Problem, explain
 from tokenservice.web.texts import Message, Text, register
 
 #: The refusals of every view that needs a caller.
@@ -36,11 +37,13 @@ PROBLEMS: Mapping[str, Message] = {
         401,
         Text(
             "El access_token no es válido",
-            "No lo emitió este servicio, está alterado o su cuenta ya no está activa.",
+            "No lo emitió este servicio, está alterado, su cuenta ya no está activa o su sesión "
+            "ha terminado.",
         ),
         Text(
             "The access_token is not valid",
-            "This service did not issue it, it was altered, or its account is no longer active.",
+            "This service did not issue it, it was altered, its account is no longer active, or "
+            "its session has ended.",
         ),
     ),
     "access_token_expired": Message(
@@ -89,6 +92,18 @@ PROBLEMS: Mapping[str, Message] = {
         409,
         Text("Demasiadas claves", "Una cuenta puede tener 100 claves. Revoca alguna."),
         Text("Too many keys", "An account may have 100 keys. Revoke one of them."),
+    ),
+    "session_ended": Message(
+        401,
+        Text(
+            "La sesión ha terminado",
+            "Este refresh_token no es de una sesión abierta. Inicia sesión de nuevo en "
+            "/auth/login.",
+        ),
+        Text(
+            "The session has ended",
+            "This refresh_token is not of an open session. Log in again at /auth/login.",
+        ),
     ),
     "invalid_credentials": Message(
         401,
@@ -146,6 +161,11 @@ def on_too_many_waiting(error: TooManyWaiting) -> Problem:
     return Problem("busy", headers={"Retry-After": str(error.retry_after)})
 
 
+def on_password_changed(_: PasswordChanged) -> Problem:
+    return Problem("busy", headers=RETRY_SOON)
+
+
 def init_app(app: Flask) -> None:
     register(app, PROBLEMS, FIELD_ERRORS)
     explain(app, TooManyWaiting, on_too_many_waiting)
+    explain(app, PasswordChanged, on_password_changed)

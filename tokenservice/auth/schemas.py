@@ -20,16 +20,30 @@ def other_name(field: str) -> dict[str, str]:
     return {ALIAS: field, "description": f"another name of {field}; never both"}
 
 
-class AccountFields(Schema):
-    """The fields of a new account, without a check of the password's strength."""
+def old_password() -> fields.String:
+    """A password that is compared. It is bounded only so that it can be hashed."""
+    return Password(
+        required=True,
+        validate=validate.Length(max=256, error="Takes up to 256 characters."),
+        metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
+    )
 
-    password = Password(
+
+def new_password() -> fields.String:
+    """A password that is set. Its strength depends on the account."""
+    return Password(
         required=True,
         validate=validate.Length(
             passwords.MIN_LENGTH, passwords.MAX_LENGTH, error="Takes 8 to 128 characters."
         ),
         metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
     )
+
+
+class AccountFields(Schema):
+    """The fields of a new account, without a check of the password's strength."""
+
+    password = new_password()
     nombre: fields.String = Text(1, 100, required=True, metadata={"example": "Ana"})
     correo: fields.String = Correo(
         required=True, metadata={"example": "ana@example.com", "format": "email"}
@@ -59,15 +73,37 @@ class PasswordChange(NewAccount):
     correo = fields.String(required=True)
 
 
+class PasswordRequest(Schema):
+    """Another password, and the one that it replaces."""
+
+    old = old_password()
+    new = new_password()
+
+
+class ResetRequest(Schema):
+    """A reset token, and the password that it sets."""
+
+    token = fields.String(required=True, metadata={"example": "ott_0042…"})
+    password = new_password()
+
+
+class EraseRequest(Schema):
+    """The password once more."""
+
+    password = old_password()
+
+
+class RefreshRequest(Schema):
+    """A refresh token."""
+
+    refresh_token = fields.String(required=True, metadata={"example": "osr_0042…"})
+
+
 class LoginRequest(Aliased):
-    """A login. The password is bounded only so that it can be hashed."""
+    """A login."""
 
     correo = Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
-    password = Password(
-        required=True,
-        validate=validate.Length(max=256, error="Takes up to 256 characters."),
-        metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
-    )
+    password = old_password()
     email = Correo(metadata=other_name("correo"))
 
 
@@ -83,6 +119,9 @@ class LoginResponse(Response):
     access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiJ9.…"})
     token_type = fields.String(metadata={"example": "bearer"})
     expires_in = fields.Integer(metadata={"description": "seconds", "example": 900})
+    refresh_token = fields.String(
+        metadata={"description": "for `/auth/refresh`; absent while Postgres is read-only"}
+    )
 
 
 #: Rates of a key's own. Not as a class: ``validate`` is a method of each schema.
@@ -167,3 +206,23 @@ class OAuthErrorResponse(Response):
 
     error = fields.String(metadata={"example": "invalid_client"})
     error_description = fields.String()
+
+
+class SessionResponse(Response):
+    id = fields.UUID()
+    created_at = Moment()
+    rotated_at = Moment(metadata={"description": "the last refresh"})
+    user_agent = fields.String()
+    address = fields.String()
+    current = fields.Boolean(metadata={"description": "the session of this call"})
+
+
+class SessionsResponse(Response):
+    items = fields.List(fields.Nested(SessionResponse))
+
+
+class StoredSessionResponse(SessionResponse):
+    """A session as it is exported, ended or not."""
+
+    ended_at = Moment()
+    ended_why = fields.String()

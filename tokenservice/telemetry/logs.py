@@ -29,12 +29,12 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 SECRET_NAMES = frozenset(
     {
-        *("password", "token", "reservation", "access_token", "authorization", "secret_key"),
-        *("secret_key_fallbacks", "key", "client_secret"),
+        *("password", "token", "reservation", "access_token", "refresh_token", "authorization"),
+        *("secret_key", "secret_key_fallbacks", "key", "client_secret"),
     }
 )
 SECRET_TEXTS = re.compile(
-    r"o(?:t[tr]|s[kr])_[0-9A-Za-z]{20,}"  # a token, a reservation or a key, whole or cut
+    r"o(?:t[tr]|s[kr])_[0-9A-Za-z]{20,}"  # any of the service's tokens and keys, whole or cut
     r"|eyJ[\w-]{10,}\.[\w-]+\.?[\w-]*"  # a JWT
     r"|(?<=://)[^\s/@]*:[^\s@]*(?=@)"  # the credentials of a connection string
     r"|(?<=password=)[^\s&\"]+"  # a password among its options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -85,9 +86,10 @@ def issuers_field() -> fields.List[str]:
     return members_field("the only accounts whose tokens are accepted; always name them")
 
 
-def purpose_field() -> fields.String:
+def purpose_field(*checks: Callable[[str], None]) -> fields.String:
     return matching(
         "[a-z0-9._:-]{1,64}",
         "Takes 1 to 64 of a-z, 0-9 and ._:- only.",
+        checks=checks,
         metadata={"example": "ws.connect"},
     )

@@ -167,6 +167,7 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Takes at least 1 second.": "Debe ser de 1 segundo como mínimo.",
     "Takes up to 4096 bytes of JSON.": "Admite hasta 4096 bytes de JSON.",
     "Takes 1 to 64 of a-z, 0-9 and ._:- only.": "De 1 a 64 caracteres, solo a-z, 0-9 y ._:-.",
+    "Reserved for the service itself.": "Reservado al propio servicio.",
     "Takes 1 to 255 characters.": "Admite de 1 a 255 caracteres.",
     "Takes 64 hexadecimal characters.": "Deben ser 64 caracteres hexadecimales.",
     "Takes 1 to 16 members.": "Admite de 1 a 16 elementos.",

@@ -21,12 +21,19 @@ from tokenservice.web import texts
 from tokenservice.web.fields import OptionalText, Text, matching
 from tokenservice.web.schemas import Response
 
+#: The beginning of the purposes with which the service creates tokens for its own use.
+RESERVED = "auth."
 STATES = [state.value for state in State]
 
 
 def within_longest_life(seconds: int) -> None:
     if seconds > config.onetime_token_max_seconds:
         raise ValidationError("Longer than this service allows.")
+
+
+def not_reserved(purpose: str) -> None:
+    if purpose.startswith(RESERVED):
+        raise ValidationError("Reserved for the service itself.")
 
 
 class CreateTokenRequest(Schema):
@@ -38,7 +45,7 @@ class CreateTokenRequest(Schema):
         validate=[validate.Range(min=1, error="Takes at least 1 second."), within_longest_life],
         metadata={"description": "life in seconds", "example": 60},
     )
-    purpose = purpose_field()
+    purpose = purpose_field(not_reserved)
     audience = members_field("the only accounts that may consume it")
     allow_unregistered = Flag(
         load_default=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -36,7 +37,9 @@ class OptionalText(fields.String):
         return value or None
 
 
-def matching(pattern: str, error: str, **options: Any) -> fields.String:
+def matching(
+    pattern: str, error: str, checks: Iterable[Callable[[str], None]] = (), **options: Any
+) -> fields.String:
     r"""A text that matches all of ``pattern``.
 
     The OpenAPI document speaks the regular expressions of JavaScript, which match anywhere in a
@@ -44,4 +47,4 @@ def matching(pattern: str, error: str, **options: Any) -> fields.String:
     """
     described = {"pattern": f"^{pattern}$", **options.pop("metadata", {})}
     rule = validate.Regexp(rf"{pattern}\Z", error=error)
-    return fields.String(validate=rule, metadata=described, **options)
+    return fields.String(validate=[rule, *checks], metadata=described, **options)

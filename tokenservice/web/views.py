@@ -39,6 +39,12 @@ def foreign(view: View) -> View:
     return view
 
 
+def repeatable(view: View) -> View:
+    """Mark a view that an Idempotency-Key makes safe to repeat."""
+    view.is_repeatable = True  # type: ignore[attr-defined]
+    return view
+
+
 def has(endpoint: str | None, mark: str) -> bool:
     """Tell whether the view of ``endpoint`` carries a mark."""
     return hasattr(current_app.view_functions.get(endpoint or ""), mark)
