@@ -14,7 +14,13 @@ MUTANTS = [
         "return self.id",
         ("test_used_with.py::test_a_reservation_is_for_its_key_alone",),
     ),
-    Mutant("key: named by a create", CREATE, "'bind', 'issued_with' }", "'bind' }", (NAMED,)),
+    Mutant(
+        "key: named by a create",
+        CREATE,
+        "'require_subject',\n  'issued_with' }",
+        "'require_subject' }",
+        (NAMED,),
+    ),
     Mutant(
         "key: named by a consume",
         JUDGE,

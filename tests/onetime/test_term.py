@@ -22,9 +22,9 @@ def term(server: dev.Redis, run: str, mastership: str) -> bytes:
     for call, text in said.items():
         assert source.count(call) == 1
         source = source.replace(call, f"'{text}'")
-    names = ("history", "hash", "set", "text")
+    names = ("history", "cut", "hash", "set", "text")
     with redis.Redis.from_url(server.url) as client:
-        reply = client.eval(source, 4, *(f"ott:{{00}}:probe:{name}" for name in names), "")
+        reply = client.eval(source, len(names), *(f"ott:{{00}}:probe:{name}" for name in names), "")
     return bytes(reply[1])
 
 
