@@ -5,16 +5,14 @@
 --   term      mastership that issued it      seq       change count of the shard at issue
 --   state     active, reserved, consumed or revoked
 --   created, expires                         milliseconds of the server's clock
---   purpose, audience, subject, data, bind   terms; a field is absent where a token has none
---   require_subject                          there where a presenter must name the subject
+--   purpose, audience, subject, require_subject, data, bind   terms; absent where there is none
 --   nonce, lease                             of the last reservation, and its end
 --   consumed, consumer                       time of the consume, and its caller
 --   issued_with, consumed_with               ids of the keys of both; absent for a person
 --   mark      idempotency key and request of the last change, and a nonce
 --   replays   how often the consumed token was presented again
 --
--- KEYS[1]: the shard's history   KEYS[2]: the owner's cut
--- ARGV[1]: the change counts that the caller knows, by term
+-- KEYS[1, 2]: the shard's history, the owner's cut   ARGV[1]: the counts that the caller knows
 -- A script touches the keys in KEYS and no others: while a cluster slot migrates, Redis then
 -- replies TRYAGAIN before any write.
 
