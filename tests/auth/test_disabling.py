@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click.testing
 import httpx
 import pytest
+import redis
 from flask import Flask
 from sqlalchemy import make_url
 
@@ -66,6 +67,20 @@ def test_disabling_revokes_the_unused_tokens_and_enabling_brings_none_back(ours:
     assert json.loads(output(flask_users(ours, "enable", ana.person.correo)))["is_active"] is True
     problem_in(luis.post("validate", token=token["token"]), 410, "token_revoked")
     assert luis.post("validate", token=ana.create()["token"]).status_code == 200
+
+
+def test_no_command_creates_a_token_of_a_disabled_account(
+    ours: Flask, own_redis: dev.Redis
+) -> None:
+    """Guard: the look at the account in ``flask tokens create``, once Redis has forgotten it."""
+    correo = caller_of(ours).person.correo
+    create = ["tokens", "create", correo]
+    runner = ours.test_cli_runner()
+    assert json.loads(output(runner.invoke(args=create)))["token"]
+    output(flask_users(ours, "disable", correo))
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.flushall()
+    assert refusal(runner.invoke(args=create)) == "Error: the account is disabled\n"
 
 
 def test_without_redis_the_account_is_disabled_all_the_same(

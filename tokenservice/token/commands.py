@@ -53,7 +53,9 @@ def create_token(
     require_subject: bool,
 ) -> None:
     """Create a token of the account CORREO, and print it, once."""
-    owner = str(account(correo).id)
+    owner = account(correo)
+    if not owner.is_active:  # Redis remembers it for minutes only.
+        raise click.ClickException("the account is disabled")
     asked = {
         "expires_in": expires_in,
         "purpose": purpose,
@@ -64,7 +66,9 @@ def create_token(
     }
     given = checked({name: value for name, value in asked.items() if value}, NEW_TOKEN)
     with reported():
-        token = tokens.create(owner, life_seconds=given["expires_in"], terms=terms_of(given))
+        token = tokens.create(
+            str(owner.id), life_seconds=given["expires_in"], terms=terms_of(given)
+        )
     show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
 
 
