@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,10 @@ from tests.stage.forge import Forge
 from tests.stage.keys import basic, bearer, new_key
 from tests.stage.people import Person
 from tests.stage.problems import problem_in
+from tests.stage.sessions import Login
 from tests.stage.waiting import until
 from tests.stage.wire import FORM
+from tokenservice.auth.refresh_tokens import RefreshTokens
 from tokenservice.auth.rights import SCOPES, KeyText
 from tokenservice.extensions import db
 
@@ -61,6 +64,9 @@ def test_a_key_gets_a_jwt_in_each_of_the_standard_ways(
     """RFC 6749 sections 2.3.1 and 4.4."""
     for response in (
         ask(client, basic(made["id"], made["key"])),
+        # Encoded (section 2.3.1), as openid-client does, and each character may be.
+        ask(client, basic(made["id"], made["key"].replace("_", "%5F"))),
+        ask(client, basic(*("".join(f"%{ord(c):02x}" for c in made[n]) for n in ("id", "key")))),
         ask(client, client_id=made["id"], client_secret=made["key"]),
         ask(client, client_secret=made["key"]),
         ask(client, basic(made["id"], made["key"]), scope=""),
@@ -140,6 +146,9 @@ def test_each_error_is_one_of_the_standard(
         basic(key_id, str(KeyText.new())),
         basic("x" * 18, key),
         basic(key_id, "x"),
+        basic(key_id, "%"),
+        basic(key_id, "%00%ff"),
+        basic(key_id, key.replace("_", "%255F")),
         basic(key_id, ""),
         basic("", key),
         bearer(key),
@@ -230,6 +239,24 @@ def test_a_key_is_revoked_by_its_text(client: FlaskClient, person: Person) -> No
         until(lambda key=key: client.get("/token", headers=key).status_code == 401, seconds=3)
         assert revoke(client, made["key"]).status_code == 200
     assert client.get("/auth/keys", headers=person.headers).get_json() == {"items": []}
+
+
+def test_a_session_is_ended_by_its_refresh_token(client: FlaskClient, person: Person) -> None:
+    """Also by one that was spent. Guard: the MAC, without which a made-up one would end any."""
+    for spent in (False, True):
+        first = Login.of(client.post, person)
+        last = first.refresh() if spent else first
+        made_up = str(RefreshTokens(["x" * 32]).first(uuid.UUID(first.id)))
+        for unknown in (made_up, "osr_x"):
+            response = revoke(client, unknown)
+            assert (response.status_code, response.get_json()) == (200, {})
+        last = last.refresh()
+        assert last.status() == 201
+        for _ in range(2):
+            response = revoke(client, first.refresh_token if spent else last.refresh_token)
+            assert (response.status_code, response.get_json()) == (200, {})
+            problem_in(last.present(), 401, "session_ended")
+        until(lambda last=last: last.status() == 401, seconds=3)
 
 
 def test_what_is_unknown_is_revoked_already(client: FlaskClient, made: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ PACKAGES = {
     "haproxy": "haproxy",
     "ip": "iproute2",
     "make": "make",
+    "node": "nodejs",
+    "npm": "npm",
     "openssl": "openssl",
     "pgbouncer": "pgbouncer",
     "redis-cli": "redis-tools",

@@ -31,7 +31,8 @@ LOCKS = sorted(
 )
 NPM_LOCKS = [
     path
-    for path in ROOT.glob("benchmarks/**/package-lock.json")
+    for folder in ("benchmarks", "tests")
+    for path in ROOT.glob(f"{folder}/**/package-lock.json")
     if "node_modules" not in path.parts
 ]
 PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)(?: ; (.+?))?$")

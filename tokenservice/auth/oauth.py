@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from datetime import timedelta
 from typing import Any, NoReturn
+from urllib.parse import unquote_plus
 
 from flask import Flask, Response, jsonify, request
 from flask_jwt_extended import create_access_token
@@ -190,7 +191,8 @@ def client_of(form: dict[str, str]) -> tuple[Caller, Key] | None:
     elif "client_secret" in form:
         raise OAuthError("invalid_request", "The client authenticates twice.")
     else:
-        client_id, secret = given.username, given.password
+        # Each is encoded as in a form before it is put into Basic.
+        client_id, secret = (unquote_plus(part or "") for part in (given.username, given.password))
     try:
         caller = caller_with_key(secret or "")
     except Problem:
