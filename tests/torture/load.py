@@ -182,9 +182,9 @@ class Crowd:
     def ask(self, due: float) -> bool:
         """Send a request; False if all connections are busy."""
         if self.idle:
-            # Alternate between the most recently used, which keeps few addresses busy, and the
-            # longest idle, which the server may be about to close.
-            client = self.idle.pop() if self.number % 2 else self.idle.popleft()
+            # Mostly the longest idle, which the server may be about to close. Now and then the most
+            # recently used: seldom enough for haproxy.cfg, which limits the requests of an address.
+            client = self.idle.popleft() if self.number % 8 else self.idle.pop()
         elif len(self.clients) < self.plan.connections:
             address = f"127.0.1.{1 + len(self.clients) % self.plan.addresses}"
             client = Client(self.plan.port, address)

@@ -23,17 +23,17 @@ SOON = 0.25
 
 @pytest.fixture(scope="module")
 def service(serve: Callable[..., Service]) -> Iterator[Service]:
-    """A service with room for the tokens that refused validates leave behind."""
-    with serve(web_concurrency=2, max_active=1_000_000) as running:
+    """One worker, which leaves a core to the clients, and room for the tokens they leave behind."""
+    with serve(web_concurrency=1, max_active=1_000_000) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plan(service: Service) -> Plan:
-    """Enough clients to keep the service busy, without a fixed rate."""
+    """Clients that keep the service busy, of more addresses than haproxy.cfg limits."""
     with httpx.Client(base_url=service.url, timeout=30) as http:
         person: Person = enrol(http.post)
-    return Plan(service.port, person.headers["Authorization"], connections=32, addresses=40)
+    return Plan(service.port, person.headers["Authorization"], connections=32, addresses=200)
 
 
 def at_rate(plan: Plan, rate: float) -> Plan:
@@ -85,7 +85,7 @@ def test_the_excess_is_refused_and_the_rest_is_served(
 def test_without_a_proxy_the_excess_is_refused_too(plan: Plan) -> None:
     """Guard: ``Patience`` in server/pool.py. The flood is longer than the burst that may wait.
 
-    How much is served in time is for a full run: in a short one the generator takes a core.
+    A refusal costs a fifth of a request, so two thirds of the capacity are left to the rest.
     """
     peak = during(plan, max(SECONDS, 2)).goodput(within=SOON)
     flood = during(at_rate(plan, 3 * peak), max(SECONDS, 7))
@@ -95,9 +95,10 @@ def test_without_a_proxy_the_excess_is_refused_too(plan: Plan) -> None:
         "with Retry-After",
         n=flood.total,
         failures=flood.others(),
-        figures=f"goodput within {SOON * 1000:.0f} ms {part:.0%} of the peak of {peak:.0f}/s, "
+        figures=f"{flood.total / (flood.ended - flood.began) / peak:.1f} times the peak of "
+        f"{peak:.0f}/s, goodput within {SOON * 1000:.0f} ms {part:.0%} of it, "
         f"{flood.refusals() / flood.total:.0%} refused",
     )
     assert not flood.others(), (flood.responses, flood.failed)
     assert flood.refusals()
-    assert part > 0.85 or not FULL
+    assert part > 0.5 or not FULL
