@@ -69,7 +69,7 @@ def test_addresses_can_be_registered_while_seed_hashes(
 ) -> None:
     """Red if the first batch waits for the second in a transaction."""
     seeding = seed(tmp_path / "people.jsonl")
-    statuses, slowest = [], 0.0
+    statuses, slowest, began = [], 0.0, time.monotonic()
     for correo in correos:
         if seeding.poll() is not None:
             break
@@ -81,7 +81,8 @@ def test_addresses_can_be_registered_while_seed_hashes(
     message, _ = seeding.communicate(timeout=60)
     assert seeding.returncode == 0
     assert set(statuses) <= {201, 409}
-    assert slowest < 0.6
+    # A wait for the second batch lasts about half of it.
+    assert slowest < (time.monotonic() - began) / 4
     opened = statuses.count(201)
     assert f"{len(correos) - opened} accounts created, {opened} existed already." in message
 
