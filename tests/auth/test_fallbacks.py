@@ -196,7 +196,7 @@ def write(service: Service, key: str, *fallbacks: str) -> None:
 
 @pytest.fixture
 def pair(serve: Callable[..., Service]) -> Iterator[list[Service]]:
-    """Two instances, whose secret key is in their ``.env`` alone."""
+    """Two instances with the secret key in their ``.env`` alone."""
     with contextlib.ExitStack() as running:
         pair = [serve(secret_key="", web_concurrency=1) for _ in range(2)]
         for service in pair:

@@ -23,7 +23,7 @@ from tests.torture.deployments import Deployment, cut_off, replication
 from tests.torture.ledger import FULL, record, trials
 
 OFFSETS = (0, 5, -5)  # seconds
-#: The refusal of a worker whose machine stalls, which the short run shares. It consumes nothing.
+#: The refusal of a worker on a stalled machine, which the short run shares. It consumes nothing.
 SHED = (503, "busy")
 
 

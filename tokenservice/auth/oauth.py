@@ -110,7 +110,7 @@ def token() -> dict[str, Any]:
 def revoke() -> dict[str, Any]:
     """Revoke a service key, or end a session, by the text of its key or refresh token (RFC 7009)
 
-    Whoever has the text may do it; credentials of a client, where they are sent, must be right.
+    The text alone is enough; credentials of a client, where they are sent, must be right.
     What is unknown is 200 too. A JWT is not revoked: it ends with its key or session.
     """
     form = read_form()
