@@ -11,10 +11,10 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import jwt as pyjwt
-from flask import Flask, current_app
+from flask import Flask
 
 from config import Config
-from tokenservice.extensions import add, jwt, part
+from tokenservice.extensions import add, config, jwt, part
 from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.web.problems import Problem
 
@@ -121,8 +121,7 @@ def verified(credentials: str) -> dict[str, Any]:
 
     :raises jwt.InvalidTokenError: none of them did, or a claim is wrong
     """
-    given = current_app.config
-    for key in (given["JWT_SECRET_KEY"], *given["SECRET_KEY_FALLBACKS"]):
+    for key in config.secret_keys:
         with contextlib.suppress(pyjwt.InvalidSignatureError):
             claims: dict[str, Any] = pyjwt.decode(
                 credentials,
@@ -148,7 +147,6 @@ def names_key(claims: dict[str, Any]) -> bool:
 def init_app(app: Flask, config: Config) -> None:
     app.config.update(
         JWT_SECRET_KEY=config.secret_key,
-        SECRET_KEY_FALLBACKS=config.secret_key_fallbacks,
         JWT_ALGORITHM=ALGORITHM,
         JWT_ENCODE_ISSUER=ISSUER,
         JWT_ENCODE_AUDIENCE=AUDIENCE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -17,7 +16,7 @@ from tokenservice.auth.models import User
 from tokenservice.auth.schemas import PasswordRequest, ResetRequest
 from tokenservice.extensions import config, db, tokens
 from tokenservice.onetime.errors import TokenAlreadyUsed, TokenUnknown
-from tokenservice.onetime.format import derived_secret, digest
+from tokenservice.onetime.format import derived_key, derived_secret, digest
 from tokenservice.onetime.values import Consumed, Created, Party, Presented, Terms
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
@@ -77,10 +76,9 @@ def demand_strength(password: str, user: User, field: str) -> None:
 
 def set_password(user: User, hashed: str) -> bool:
     """Replace the hash of an account, unless that changed or the account was disabled."""
-    same = (User.id == user.id, User.is_active, User.password_hash == user.password_hash)
     done = db.session.execute(
         update(User)
-        .where(*same)
+        .where(*sessions.as_verified(user))
         .values(password_hash=hashed)
         .execution_options(synchronize_session=False)
     )
@@ -118,8 +116,8 @@ def repeat_keys(token: str, password: str) -> list[str]:
     given = idempotency_key(call().given.get("HTTP_IDEMPOTENCY_KEY"))
     if not given:
         return [""]
-    keyed = [b"password resets\0" + secret.encode() for secret in config.secret_keys]
-    return [derived_secret(hashlib.sha256(each).digest(), given, token, password) for each in keyed]
+    keys = [derived_key(b"password resets", secret.encode()) for secret in config.secret_keys]
+    return [derived_secret(key, given, token, password) for key in keys]
 
 
 def consumed(presented: Presented, keys: list[str]) -> Consumed:

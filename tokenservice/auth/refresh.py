@@ -77,10 +77,9 @@ def logout_all() -> None:
 def list_sessions() -> dict[str, Any]:
     """List the open sessions of the account, newest first"""
     of_account = Session.user_id == uuid.UUID(caller().id)
-    ordered = (Session.created_at.desc(), Session.id.desc())
     with asking():
         rows = db.session.scalars(
-            select(Session).where(of_account, sessions.is_open()).order_by(*ordered)
+            select(Session).where(of_account, sessions.is_open()).order_by(*sessions.NEWEST_FIRST)
         ).all()
     return {"items": [vars(row) | {"current": str(row.id) == caller().session} for row in rows]}
 

@@ -9,7 +9,6 @@ being replaced, services sign with different ones, and each accepts both.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import uuid
@@ -22,6 +21,7 @@ from tokenservice.onetime.format import (
     CHECKSUM,
     NONCE,
     SECRET,
+    derived_key,
     derived_secret,
     new_nonce,
     taken_apart,
@@ -55,8 +55,7 @@ class RefreshTokens:
     """Refresh tokens under the keys of this service. The first signs, and all are accepted."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        keyed = [b"refresh tokens\0" + secret.encode() for secret in secrets]
-        self._keys = [hashlib.sha256(each).digest() for each in keyed]
+        self._keys = [derived_key(b"refresh tokens", secret.encode()) for secret in secrets]
 
     def first(self, session: uuid.UUID) -> RefreshToken:
         """A new token, that of a new session."""

@@ -27,6 +27,7 @@ from tokenservice.web import addresses
 REPEAT_SECONDS = 60
 #: The most open sessions of an account. One more ends the oldest.
 MOST = 50
+NEWEST_FIRST = (Session.created_at.desc(), Session.id.desc())
 UNPRINTABLE = re.compile(r"[^ -~]")
 USER_AGENT = 200
 
@@ -74,6 +75,15 @@ def is_open() -> ColumnElement[bool]:
     )
 
 
+def as_verified(user: User) -> tuple[ColumnElement[bool], ...]:
+    """Whether an account is still active, with the password that was verified."""
+    return (
+        User.id == user.id,
+        User.is_active.is_(True),
+        User.password_hash == user.password_hash,
+    )
+
+
 def start(user: User) -> Opened | None:
     """Open a session of an account whose password was verified.
 
@@ -90,11 +100,9 @@ def start(user: User) -> Opened | None:
         address=str(addresses.of_client() or ""),
     )
     # Not a column: the breaker takes a locked account for a Postgres that is away.
-    same = (User.id == user.id, User.is_active, User.password_hash == user.password_hash)
-    locked = select(true()).where(*same).with_for_update(key_share=True)
+    locked = select(true()).where(*as_verified(user)).with_for_update(key_share=True)
     of_account = Session.user_id == user.id
-    ordered = (Session.created_at.desc(), Session.id.desc())
-    too_many = select(Session.id).where(of_account, is_open()).order_by(*ordered).offset(MOST)
+    too_many = select(Session.id).where(of_account, is_open()).order_by(*NEWEST_FIRST).offset(MOST)
     try:
         with asking():
             if db.session.scalar(locked) is None:

@@ -60,6 +60,11 @@ def new_nonce() -> str:
     return random_base62(NONCE)
 
 
+def derived_key(use: bytes, secret: bytes) -> bytes:
+    """A key from ``secret`` for one use, which tells nothing of the keys for others."""
+    return hashlib.sha256(use + b"\0" + secret).digest()
+
+
 def derived_secret(key: bytes, *parts: str) -> str:
     """Derive the secret of ``parts`` under ``key``."""
     digest = hmac.digest(key, "\0".join(parts).encode(), "sha256")

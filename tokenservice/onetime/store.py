@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -15,6 +14,7 @@ from tokenservice.onetime.format import (
     Reservation,
     Token,
     checked_id,
+    derived_key,
     derived_secret,
     epoch_of,
     idempotency,
@@ -70,8 +70,7 @@ class TokenStore:
         shards: int = 1,
         timed: Callable[[str], AbstractContextManager[None]] = lambda verb: nullcontext(),
     ) -> None:
-        secrets = [b"one-time tokens\0" + each for each in (secret, *fallbacks)]
-        self._keys = [hashlib.sha256(each).digest() for each in secrets]
+        self._keys = [derived_key(b"one-time tokens", each) for each in (secret, *fallbacks)]
         self._receipt_ms = receipt_seconds * 1000
         self._kept_ms = window_seconds * 1000, self._receipt_ms
         self._max_active = max_active

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from tokenservice.onetime.connection import Connection, Script
 from tokenservice.onetime.errors import StoreUnavailable
+from tokenservice.onetime.format import derived_key
 from tokenservice.web.attempts import ATTEMPT, FAIL, GIVE_BACK, SECOND, UNSETTLED_SECONDS
 from tokenservice.web.permits import COUNT, Permits, handful
 
@@ -106,7 +107,7 @@ class Counters:
         self._count, self._attempt, self._fail, self._give_back = map(connection.script, SCRIPTS)
         self._memory = Memory(workers)
         self._permits = Permits()
-        self._secret = hashlib.sha256(b"limits\0" + secret).digest()
+        self._secret = derived_key(b"limits", secret)
         self._timed = timed
         self._away_until = 0.0
 
