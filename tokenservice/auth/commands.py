@@ -22,11 +22,12 @@ from tokenservice.auth.new_passwords import new_reset_token
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
 from tokenservice.extensions import config, db, tokens
-from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
+from tokenservice.onetime.errors import OneTimeError, OwnerDisabled, StoreUnavailable
 from tokenservice.onetime.values import OFF_SECONDS
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
+from tokenservice.web.problems import Problem
 from tokenservice.web.texts import catalogue
 
 PAGE = re.compile(r"https?://[^#\s]+")
@@ -287,9 +288,16 @@ def erase(correo: str, yes: bool) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """:raises click.ClickException: Redis did not do it"""
+    """Report a refusal in the words of the API.
+
+    :raises click.ClickException: the engine or the request was refused
+    """
     try:
         yield
+    except Problem as refusal:
+        raise click.ClickException(seeding.mistakes_of(refusal.errors or {})) from None
+    except OwnerDisabled:
+        raise click.ClickException("the account is disabled") from None
     except OneTimeError as error:
         detail = catalogue.problems[error.code].en.detail
         raise click.ClickException(f"{error.code}: {detail}") from None

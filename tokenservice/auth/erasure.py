@@ -72,15 +72,11 @@ def erase(user_id: uuid.UUID) -> None:
     db.session.execute(
         update(User).where(User.id == user_id).values(blank), execution_options=unsynchronized
     )
-    of_account = ServiceKey.user_id == user_id
     db.session.execute(
         update(ServiceKey)
-        .where(of_account, ServiceKey.revoked_at.is_(None))
-        .values(revoked_at=func.now()),
+        .where(ServiceKey.user_id == user_id)
+        .values(name="", revoked_at=func.coalesce(ServiceKey.revoked_at, func.now())),
         execution_options=unsynchronized,
-    )
-    db.session.execute(
-        update(ServiceKey).where(of_account).values(name=""), execution_options=unsynchronized
     )
     # Last before the commit: what Postgres refuses revokes no token.
     tokens.revoke_all(str(user_id), disable=True)
@@ -91,11 +87,11 @@ def is_erased(user: User) -> bool:
     return user.correo.endswith(NOWHERE)
 
 
-def receipts(owner: str) -> Iterator[Receipt]:
+def receipts(owner: str, state: str = "", purpose: str = "") -> Iterator[Receipt]:
     """All receipts of the tokens of ``owner`` that are left, newest first."""
     cursor = ""
     while True:
-        page = tokens.list_for(owner, cursor=cursor)
+        page = tokens.list_for(owner, cursor=cursor, state=state, purpose=purpose)
         yield from page.items
         cursor = page.next_cursor
         if not cursor:

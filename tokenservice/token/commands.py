@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import click
 
-from tokenservice.auth.commands import account, checked
-from tokenservice.auth.seeding import mistakes_of
+from tokenservice.auth.commands import account, checked, reported
+from tokenservice.auth.erasure import receipts
 from tokenservice.extensions import tokens
-from tokenservice.onetime.errors import OneTimeError, OwnerDisabled
 from tokenservice.onetime.values import Party, Receipt
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.token.creation import terms_of
@@ -21,8 +17,6 @@ from tokenservice.token.schemas import (
     RevokeAllRequest,
 )
 from tokenservice.web.plaintext import escaped
-from tokenservice.web.problems import Problem
-from tokenservice.web.texts import catalogue
 
 NEW_TOKEN = CreateTokenRequest()
 RECEIPT = ReceiptResponse()
@@ -109,32 +103,10 @@ def revoke_all(correo: str, purpose: str | None, subject: str | None) -> None:
 @click.option("--purpose", default="")
 def list_tokens(correo: str, state: str | None, purpose: str) -> None:
     """List the tokens of the account CORREO, newest first."""
-    owner, cursor = str(account(correo).id), ""
+    owner = str(account(correo).id)
     with reported():
-        while True:
-            page = tokens.list_for(owner, cursor=cursor, state=state or "", purpose=purpose)
-            for receipt in page.items:
-                show_receipt(receipt)
-            cursor = page.next_cursor
-            if not cursor:
-                return
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Report a refusal in the words of the API.
-
-    :raises click.ClickException: the engine or the request was refused
-    """
-    try:
-        yield
-    except Problem as refusal:
-        raise click.ClickException(mistakes_of(refusal.errors or {})) from None
-    except OwnerDisabled:
-        raise click.ClickException("the account is disabled") from None
-    except OneTimeError as error:
-        detail = catalogue.problems[error.code].en.detail
-        raise click.ClickException(f"{error.code}: {detail}") from None
+        for receipt in receipts(owner, state or "", purpose):
+            show_receipt(receipt)
 
 
 def show_receipt(receipt: Receipt) -> None:
