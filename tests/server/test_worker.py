@@ -27,8 +27,11 @@ from tests.stage.problems import problem_in
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.stage.wire import head, raw, read
+from tokenservice.server import pool
 from tokenservice.server.pool import BURST_SECONDS, BUSY_SECONDS, Patience
+from tokenservice.server.request import Request
 from tokenservice.server.worker import Worker
+from tokenservice.server.wsgi import Answer
 from tokenservice.web.bodies import MAX_BODY_BYTES
 
 DOOR = f"-c {Path(__file__).with_name('door.conf.py')}"
@@ -163,18 +166,18 @@ def test_a_request_of_the_last_moment_gets_a_response(app: Flask) -> None:
         assert asks.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
-def test_two_requests_may_wait_for_a_moment_after_a_pause(app: Flask) -> None:
-    """Guard: ``turn``, which tells the patience of quick requests that nothing waits."""
+@pytest.mark.parametrize("pause", [0.0, 0.45, 1.2])  # seconds in which the loop did nothing
+def test_two_requests_may_wait_for_a_moment_after_a_pause(app: Flask, pause: float) -> None:
+    """Guard: ``arrived``, which tells the patience of quick requests that nothing waits."""
     with stepped(app) as (worker, *clients):
-        paused = time.monotonic()
-        while time.monotonic() - paused < 1:
-            worker.turn()
+        worker.turn()
+        time.sleep(pause)
         for client in clients:
             client.sendall(head("GET /healthz HTTP/1.1"))
         while len(worker._inbox) < 2:
             for key, events in worker.selector.select(1):
                 key.data(events)
-        time.sleep(0.15)  # The processor was with others.
+        time.sleep(0.2)  # The processor was with others.
         until(lambda: worker.turn() or not (worker._inbox or worker._pool.unfinished))
         for client in clients:
             assert client.recv(100).startswith(b"HTTP/1.1 200 ")
@@ -270,6 +273,17 @@ def test_a_request_may_wait_in_a_burst_and_not_in_a_queue_that_stays() -> None:
     assert patience.end([1], 102.2, 0.05) == pytest.approx(102.2 - 0.4)
     assert patience.end([1], 102.3, 0.9) == pytest.approx(102.3 - 0.5)
     assert patience.end([], 103.0) == 101.0
+
+
+def test_a_pool_holds_a_burst_after_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard: ``Pool.add``, which tells the patience that nothing waits."""
+    monkeypatch.setattr(pool, "BURST_SECONDS", 0.3)
+    without_threads = pool.Pool("test", 0, lambda _: Answer("204 No Content", []), lambda: None)
+    time.sleep(0.4)
+    now = time.monotonic()
+    without_threads.add(pool.Job(Request("GET", b"/", "1.1", [], ("", 0)), now, lambda _: None))
+    assert not [*without_threads.overdue(now + 0.2)]
+    assert [*without_threads.overdue(now + 0.5)]
 
 
 @pytest.mark.slow

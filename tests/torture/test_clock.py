@@ -23,8 +23,6 @@ from tests.torture.deployments import Deployment, cut_off, replication
 from tests.torture.ledger import FULL, record, trials
 
 OFFSETS = (0, 5, -5)  # seconds
-#: The refusal of a worker on a stalled machine, which the short run shares. It consumes nothing.
-SHED = (503, "busy")
 
 
 def test_a_clock_jump_makes_no_token_valid_again(tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_services_with_wrong_clocks_honour_no_token_twice(
     serve: Callable[..., Service], tmp_path: Path
 ) -> None:
     """Guard: no time in the engine is read from the service's clock."""
-    tokens, winners, shed = trials(2000, 20), [], 0
+    tokens, winners = trials(2000, 20), []
     clocks = [Clock(tmp_path / f"clock{offset}", offset) for offset in OFFSETS[1:]]
     with contextlib.ExitStack() as running:
         _, behind = services = [
@@ -153,11 +151,9 @@ def test_services_with_wrong_clocks_honour_no_token_twice(
                 for place in range(len(opened))
             ]
             kinds = [response.kind for response in race(opened, validations)]
-            assert set(kinds) <= {(200, None), (409, "token_already_used"), SHED}
-            shed += kinds.count(SHED)
+            assert set(kinds) <= {(200, None), (409, "token_already_used")}
             winners.append(kinds.count((200, None)))
     failures = sum(number != 1 for number in winners)
     once = "of 8 callers at two services, whose clocks are 5 s ahead and 5 s behind, one wins"
     record(once, n=tokens, failures=failures)
     assert failures == 0
-    assert shed <= (0 if FULL else tokens // 4)

@@ -87,6 +87,7 @@ class Pool:
 
     def add(self, job: Job) -> None:
         self.unfinished += 1
+        self._patience.learn(self.waiting, time.monotonic())
         self.waiting.append(job)
         self._tickets.put(None)
         if self._started < min(self._most, self.unfinished):

@@ -124,7 +124,6 @@ class Worker(base.Worker):
             if time.monotonic() > until:
                 break
         now = time.monotonic()
-        self._patience.learn(self._inbox, now)
         if now >= self._listeners.takes_at:
             self._listeners.take_what_is_left()
         for pool in self._pools:
@@ -216,7 +215,10 @@ class Worker(base.Worker):
     def arrived(self, connection: Connection, request: Request) -> None:
         """Let a whole request wait for its turn."""
         self.resting.pop(connection, None)
-        self._inbox.append(Job(request, time.monotonic(), connection.answer))
+        now = time.monotonic()
+        # The loop may have waited for long, for bytes or for the processor, with nothing to do.
+        self._patience.learn(self._inbox, now)
+        self._inbox.append(Job(request, now, connection.answer))
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
