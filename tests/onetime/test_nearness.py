@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 import dev
 from tests.stage.connections import connect
@@ -115,6 +116,23 @@ def test_a_connection_learns_from_its_scripts(tmp_path: Path, untried: None) -> 
         with pytest.raises(errors.StoreUnavailable):
             other(["a"])
         assert not direct.is_near
+
+
+def test_a_full_server_stays_near_and_connected(tmp_path: Path) -> None:
+    """Its refusals are quick. Guard: ``is_full``."""
+    with dev.Redis(tmp_path) as server:
+        connection, admin = connect(server.url), redis.from_url(server.url)
+        write = connection.script("return redis.call('INCR', KEYS[1])")
+        until(lambda: write(["a"]) > 0 and connection.is_near)
+        admin.config_set("maxmemory", "1")
+        before = admin.info("stats")["total_connections_received"]
+        for _ in range(20):
+            with pytest.raises(errors.StoreUnavailable):
+                write(["a"])
+            assert connection.is_near
+        assert admin.info("stats")["total_connections_received"] == before
+        admin.config_set("maxmemory", "0")
+        assert write(["a"]) > 0
 
 
 def test_a_cluster_is_never_near() -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -278,7 +279,8 @@ def test_a_request_may_wait_in_a_burst_and_not_in_a_queue_that_stays() -> None:
 def test_a_pool_holds_a_burst_after_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guard: ``Pool.add``, which tells the patience that nothing waits."""
     monkeypatch.setattr(pool, "BURST_SECONDS", 0.3)
-    without_threads = pool.Pool("test", 0, lambda _: Answer("204 No Content", []), lambda: None)
+    run, wake = (lambda _: Answer("204 No Content", [])), (lambda: None)
+    without_threads = pool.Pool("test", 0, run, wake, threading.Event())
     time.sleep(0.4)
     now = time.monotonic()
     without_threads.add(pool.Job(Request("GET", b"/", "1.1", [], ("", 0)), now, lambda _: None))

@@ -11,6 +11,7 @@ import pytest
 
 from tests.stage.people import Person, enrol
 from tests.stage.service import Service
+from tests.stage.topologies import alone, cluster
 from tests.torture.haproxy import HAProxy, needs_haproxy
 from tests.torture.ledger import FULL, record, trials
 from tests.torture.load import LoadResult, Plan, during
@@ -21,11 +22,26 @@ SECONDS = trials(60)
 SOON = 0.25
 
 
+#: A Redis alone, whose calls one thread makes, and a cluster, for which all wait on the pool.
+STORES = {"alone": alone, "cluster": cluster}
+
+
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def service(serve: Callable[..., Service]) -> Iterator[Service]:
+def service(
+    store: str, serve: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """One worker, which leaves a core to the clients, and room for the tokens they leave behind."""
-    with serve(web_concurrency=1, max_active=1_000_000) as running:
-        yield running
+    with STORES[store](tmp_path_factory.mktemp(store)) as redis:
+        for server in redis.servers:
+            server.client().config_set("maxmemory", "0")
+        settings = {"redis_url": redis.url, "redis_shards": redis.shards}
+        with serve(web_concurrency=1, max_active=1_000_000, **settings) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +68,7 @@ def recovered_after(result: LoadResult) -> float:
 
 
 @needs_haproxy
+@pytest.mark.parametrize("store", ["alone"], indirect=True)
 def test_the_excess_is_refused_and_the_rest_is_served(
     service: Service, plan: Plan, tmp_path: Path
 ) -> None:
@@ -82,8 +99,9 @@ def test_the_excess_is_refused_and_the_rest_is_served(
     assert well <= 5
 
 
-def test_without_a_proxy_the_excess_is_refused_too(plan: Plan) -> None:
-    """Guard: ``Patience`` in server/pool.py. The flood is longer than the burst that may wait.
+def test_without_a_proxy_the_excess_is_refused_too(store: str, plan: Plan) -> None:
+    """Guards: ``Patience`` in server/pool.py, and ``Worker._crowded``. The flood is longer than the
+    burst that may wait.
 
     A refusal costs a fifth of a request, so two thirds of the capacity are left to the rest.
     """
@@ -91,8 +109,8 @@ def test_without_a_proxy_the_excess_is_refused_too(plan: Plan) -> None:
     flood = during(at_rate(plan, 3 * peak), max(SECONDS, 7))
     part = flood.goodput(since=BURST_SECONDS + 2, within=SOON) / peak
     record(
-        "At three times the capacity and without a proxy, each request succeeds or is refused "
-        "with Retry-After",
+        f"At three times the capacity and without a proxy, each request succeeds or is refused "
+        f"with Retry-After ({store})",
         n=flood.total,
         failures=flood.others(),
         figures=f"{flood.total / (flood.ended - flood.began) / peak:.1f} times the peak of "

@@ -199,10 +199,11 @@ class Connection:
             return connection.read_response()
         except (NoScriptError, *MOVING):
             raise
-        except BaseException:
+        except BaseException as error:
             # A late reply must not be taken for that of the next command, and a server that became
             # a replica must not be asked for ever.
-            connection.disconnect()
+            if not is_full(error):
+                connection.disconnect()
             raise
         finally:
             idle.append((connection, time.monotonic()))
@@ -249,6 +250,14 @@ class Connection:
         return cast(redis.Redis, sentinels.master_for(self._service, **options))
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a server that is well refused a write, for want of memory."""
+    # Up to Redis 6.2 the error of the script hides the code.
+    return isinstance(error, redis.OutOfMemoryError) or (
+        isinstance(error, redis.ResponseError) and "-OOM " in str(error)
+    )
+
+
 def info_of(server: redis.Redis, reply: Any) -> dict[str, Any]:
     """Parse the reply to INFO; some servers have few fields or none."""
     if not isinstance(reply, bytes):
@@ -284,7 +293,10 @@ class Script:
                 # A server that started since ran nothing, this call included.
                 reply = ask(keys[0], "EVAL", self.source, *given)
         except FAILURES as error:
-            nearness.lose()
+            if is_full(error):
+                nearness.note(time.perf_counter() - started)
+            else:
+                nearness.lose()
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         nearness.note(time.perf_counter() - started)
         return reply

@@ -70,12 +70,19 @@ class Pool:
     :param most: the number of threads
     :param run: answers a request
     :param wake: called by a thread once there are answers to collect
+    :param may_begin: cleared while no job is to be begun
     """
 
     def __init__(
-        self, name: str, most: int, run: Callable[[Job], Answer], wake: Callable[[], None]
+        self,
+        name: str,
+        most: int,
+        run: Callable[[Job], Answer],
+        wake: Callable[[], None],
+        may_begin: threading.Event,
     ) -> None:
         self._name, self._most, self._run, self._wake = name, most, run, wake
+        self._may_begin = may_begin
         self._started = 0
         self.waiting: deque[Job] = deque()
         self.finished: deque[Job] = deque()
@@ -98,6 +105,7 @@ class Pool:
     def _work(self) -> None:
         while True:
             self._tickets.get()
+            self._may_begin.wait()
             if job := self._take():
                 began = time.monotonic()
                 job.answer = self._run(job)
