@@ -122,6 +122,7 @@ def test_a_change_is_seen_once_and_by_its_account(change: str, other: Any) -> No
         "UPDATE service_keys SET cidrs = '192.0.2.0/24' WHERE id = %s",
         "UPDATE service_keys SET limit_create = '1 per hour' WHERE id = %s",
         "UPDATE service_keys SET limit_validate = '1 per hour' WHERE id = %s",
+        "UPDATE service_keys SET own_quota = true WHERE id = %s",
         "UPDATE service_keys SET secret_hash = 'x' WHERE id = %s",
         "UPDATE service_keys SET id = 'x' WHERE id = %s",
         "DELETE FROM service_keys WHERE id = %s",
@@ -131,7 +132,7 @@ def test_a_change_is_seen_once_and_by_its_account(change: str, other: Any) -> No
     ],
 )
 def test_a_change_of_a_key_is_seen_by_its_account(change: str, other: Any) -> None:
-    """Guard: the triggers of migration 0003."""
+    """Guard: the triggers of migrations 0003 and 0005."""
     user_id = account(other)
     key_id = key(other, user_id)
     before = now()

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from tests.stage.callers import Caller
 from tests.stage.commands import output, refusal
 from tests.stage.people import PASSWORD, WRONG_PASSWORD, Person
 from tests.stage.problems import problem_in
+from tests.stage.queries import execute
 from tests.stage.sessions import Login
 from tests.stage.waiting import until
 from tokenservice.auth.commands import users
 from tokenservice.auth.session_commands import sessions
-from tokenservice.extensions import db
 
 
 @pytest.fixture
@@ -27,18 +25,12 @@ def session(client: FlaskClient, person: Person) -> Login:
     return Login.of(client.post, person)
 
 
-def rows(app: Flask, statement: str, **values: Any) -> list[Any]:
-    with app.app_context(), db.engine.begin() as connection:
-        done = connection.execute(text(statement), values)
-        return list(done.mappings()) if done.returns_rows else []
-
-
 def stored(app: Flask, person: Person) -> str:
     """All that Postgres has about an account."""
     found = [
-        *rows(app, "SELECT u::text AS it FROM users u WHERE id = :id", id=person.id),
-        *rows(app, "SELECT s::text AS it FROM sessions s WHERE user_id = :id", id=person.id),
-        *rows(app, "SELECT k::text AS it FROM service_keys k WHERE user_id = :id", id=person.id),
+        *execute(app, "SELECT u::text AS it FROM users u WHERE id = :id", id=person.id),
+        *execute(app, "SELECT s::text AS it FROM sessions s WHERE user_id = :id", id=person.id),
+        *execute(app, "SELECT k::text AS it FROM service_keys k WHERE user_id = :id", id=person.id),
     ]
     return "\n".join(row["it"] for row in found)
 
@@ -70,7 +62,7 @@ def test_an_erased_account_is_gone(
     assert not [words for words in personal if words in left]
     for table, column in (("sessions", "ended_at"), ("service_keys", "revoked_at")):
         query = f"SELECT FROM {table} WHERE user_id = :id AND {column} IS NULL"
-        assert not rows(app, query, id=person.id)
+        assert not execute(app, query, id=person.id)
     problem_in(session.present(), 401, "session_ended")
     until(lambda: session.status() == 401, seconds=2)
     keyed = {"Authorization": f"Bearer {key}"}
@@ -133,11 +125,11 @@ def test_a_purge_deletes_what_ended_long_ago(
     logins["ended"].act("logout")
     logins["long ended"].act("logout")
     back = "UPDATE sessions SET {} = now() - interval '{} days' WHERE id = :id"
-    rows(app, back.format("ended_at", 31), id=logins["long ended"].id)
-    rows(app, back.format("rotated_at", 45), id=logins["idle"].id)
+    execute(app, back.format("ended_at", 31), id=logins["long ended"].id)
+    execute(app, back.format("rotated_at", 45), id=logins["idle"].id)
     purged = output(app.test_cli_runner().invoke(sessions, ["purge"]))
     assert int(purged.split()[0]) >= 2
-    left = [str(row["id"]) for row in rows(app, "SELECT id FROM sessions")]
+    left = [str(row["id"]) for row in execute(app, "SELECT id FROM sessions")]
     assert [one.id in left for one in logins.values()] == [True, True, False, False]
     assert logins["open"].refresh().status() == 201
     assert output(app.test_cli_runner().invoke(sessions, ["purge"])) == "0 sessions deleted.\n"

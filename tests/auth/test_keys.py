@@ -21,7 +21,7 @@ from tests.stage.doors import always_near, open_door
 from tests.stage.keys import altered, bearer, new_key
 from tests.stage.people import Person, enrol
 from tests.stage.problems import problem_in, refusal_of_field
-from tests.stage.queries import recorded
+from tests.stage.queries import execute, recorded
 from tests.stage.waiting import until
 from tokenservice.auth import keys, rights
 from tokenservice.auth.rights import KeyText
@@ -30,19 +30,14 @@ from tokenservice.onetime.errors import TokenMalformed
 
 KEY = re.compile(r"osk_[0-9A-Za-z]{52}")
 FIELDS = {
-    *("id", "name", "scopes", "purposes", "cidrs", "limits", "created_at", "expires_at"),
-    "last_used_on",
+    *("id", "name", "scopes", "purposes", "cidrs", "limits", "own_quota"),
+    *("created_at", "expires_at", "last_used_on"),
 }
 READS = "SELECT users"
 
 
 def create(client: FlaskClient, key: str, **body: Any) -> TestResponse:
     return client.post("/token/create", json=body, headers=bearer(key))
-
-
-def execute(app: Flask, sql: str, **values: Any) -> None:
-    with app.app_context(), db.engine.begin() as connection:
-        connection.execute(text(sql), values)
 
 
 def test_a_key_is_shown_once_and_opens_calls(client: FlaskClient, person: Person) -> None:

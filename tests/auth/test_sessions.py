@@ -18,7 +18,7 @@ from sqlalchemy import text
 from tests.stage.forge import Forge
 from tests.stage.people import Person, enrol
 from tests.stage.problems import assert_out, problem_in
-from tests.stage.queries import recorded
+from tests.stage.queries import execute, recorded
 from tests.stage.sessions import Login, body_of
 from tests.stage.waiting import until
 from tokenservice.auth.refresh_tokens import RefreshTokens
@@ -33,20 +33,16 @@ def session(client: FlaskClient, person: Person) -> Login:
     return Login.of(client.post, person)
 
 
-def sql(app: Flask, statement: str, **values: Any) -> Any:
-    with app.app_context(), db.engine.begin() as connection:
-        return connection.execute(text(statement), values)
-
-
 def age(app: Flask, session: Login, by: timedelta, column: str = "rotated_at") -> None:
     """Let time pass for a session."""
-    done = sql(app, FORWARD.format(column=column), by=by, id=session.id)
-    assert done.rowcount == 1
+    forward = FORWARD.format(column=column) + " RETURNING id"
+    assert len(execute(app, forward, by=by, id=session.id)) == 1
 
 
 def state(app: Flask, session: Login) -> str | None:
     """Why it ended; None while it has not."""
-    return sql(app, "SELECT ended_why FROM sessions WHERE id = :id", id=session.id).scalar_one()  # type: ignore[no-any-return]
+    [row] = execute(app, "SELECT ended_why FROM sessions WHERE id = :id", id=session.id)
+    return row["ended_why"]  # type: ignore[no-any-return]
 
 
 def refused(response: Any) -> None:
@@ -65,7 +61,7 @@ def test_a_login_opens_a_session_with_a_refresh_token(
     assert set(body) == {"access_token", "token_type", "expires_in", "refresh_token"}
     assert response.headers["Cache-Control"] == "no-store"
     session = Login(client.post, body["refresh_token"], body["access_token"])
-    [row] = sql(app, "SELECT * FROM sessions WHERE id = :id", id=session.id).mappings()
+    [row] = execute(app, "SELECT * FROM sessions WHERE id = :id", id=session.id)
     assert str(row["user_id"]) == person.id
     assert row["user_agent"].startswith("Navigao/1x")
     assert len(row["user_agent"]) == 200
@@ -145,7 +141,7 @@ def test_a_made_up_token_ends_nothing_and_costs_no_query(app: Flask, session: Lo
 
 
 def test_a_token_of_a_session_that_is_gone_is_refused(app: Flask, session: Login) -> None:
-    sql(app, "DELETE FROM sessions WHERE id = :id", id=session.id)
+    execute(app, "DELETE FROM sessions WHERE id = :id", id=session.id)
     refused(session.present())
     until(lambda: session.status() == 401, seconds=2)
 
@@ -254,7 +250,7 @@ def test_the_oldest_session_goes(app: Flask, client: FlaskClient, person: Person
 
 def test_a_disabled_account_refreshes_nothing(app: Flask, session: Login, person: Person) -> None:
     """S17."""
-    sql(app, "UPDATE users SET is_active = false WHERE id = :id", id=person.id)
+    execute(app, "UPDATE users SET is_active = false WHERE id = :id", id=person.id)
     refused(session.present())
 
 
@@ -327,6 +323,6 @@ def test_no_hash_or_text_of_a_token_is_told(
     session = Login.of(client.post, person)
     listed = client.get("/auth/sessions", headers=session.headers).text
     assert "hash" not in listed
-    stored = sql(app, "SELECT s::text FROM sessions s WHERE id = :id", id=session.id).scalar_one()
-    assert session.refresh_token[36:50] not in stored
+    [stored] = execute(app, "SELECT s::text FROM sessions s WHERE id = :id", id=session.id)
+    assert session.refresh_token[36:50] not in stored["s"]
     assert enrol(client.post).id not in listed

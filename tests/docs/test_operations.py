@@ -61,6 +61,7 @@ def test_a_call_of_the_pages_ends_with_0(
     values = {"NOMBRE": "Ana", "FILE": "people.jsonl", "N": "60", "P": "pay", "S": "active"}
     values |= dict.fromkeys(("CORREO", "A"), person.correo)
     values |= {"NAME": "billing", "SCOPE": "token:read", "C": "192.0.2.0/24"}
+    values["RATE"] = "60 per minute"
     values["URL"] = "https://app.example.com/reset"
     values["1000"] = "10"  # A thousand hashes take long.
     if call.startswith("users create"):

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import redis
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from tokenservice.extensions import db
 
@@ -25,6 +25,13 @@ def query(url: str, sql: str) -> list[tuple[object, ...]]:
 def ping(url: str) -> bool:
     with contextlib.closing(redis.from_url(url)) as client:
         return bool(client.ping())
+
+
+def execute(app: Flask, statement: str, **values: Any) -> list[Any]:
+    """The rows that a statement of the database of ``app`` returns, if it returns any."""
+    with app.app_context(), db.engine.begin() as connection:
+        done = connection.execute(text(statement), values)
+        return list(done.mappings()) if done.returns_rows else []
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The accounts that changed since the last look, as triggers note them.
 
-A change of a key, and the end of a session, count as one of its account (migrations 0002 to 0004).
+A change of a key, and the end of a session, count as one of its account (migrations 0002 to 0005).
 
 A note names its transaction, not a time: a transaction that began early may commit late. Each look
 returns its snapshot, and the next look asks for the notes of all transactions that this snapshot

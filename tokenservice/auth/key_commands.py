@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from tokenservice.auth import purging
 from tokenservice.auth.commands import account, checked
 from tokenservice.auth.keys import KEY, end_key, open_key
 from tokenservice.auth.models import ServiceKey
 from tokenservice.auth.rights import SCOPES
-from tokenservice.auth.schemas import KeyRequest, NewKeyResponse
+from tokenservice.auth.schemas import KeyLimits, KeyRequest, NewKeyResponse
 from tokenservice.extensions import db
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.web.problems import Problem
 from tokenservice.web.texts import catalogue
 
-REQUEST, NEW = KeyRequest(), NewKeyResponse()
+REQUEST, NEW, LIMITS = KeyRequest(), NewKeyResponse(), KeyLimits()
 
-keys = Commands("keys", help="Service keys: create, list, revoke.")
+keys = Commands("keys", help="Service keys: create, list, limit, revoke, purge.")
 
 
 @keys.command("create")
@@ -54,6 +55,37 @@ def list_keys(correo: str) -> None:
     of_account = select(ServiceKey).where(ServiceKey.user_id == account(correo).id)
     for key in db.session.scalars(of_account.order_by(ServiceKey.created_at, ServiceKey.id)):
         show(key)
+
+
+@keys.command("limit")
+@click.argument("key_id", metavar="ID")
+@click.option("--create", help='As "1000 per minute".')
+@click.option("--validate", help="The same for consume, validate and reservations.")
+def limit_key(key_id: str, **rates: str | None) -> None:
+    """Count calls of the key ID under limits of its own, and no longer under its account's.
+
+    They may be above those of the account. What is left out counts for the account; without any
+    option, all does.
+    """
+    given = checked({name: rate for name, rate in rates.items() if rate is not None}, LIMITS)
+    key = db.session.get(ServiceKey, key_id)
+    if key is None:
+        raise click.ClickException(f"no key has the id {key_id}")
+    key.limit_create, key.limit_validate = given.get("create"), given.get("validate")
+    key.own_quota = bool(given)
+    db.session.commit()
+    show(key)
+
+
+@keys.command("purge")
+@purging.days(90)
+def purge_keys(days: int) -> None:
+    """Delete keys that ended long ago. Only the role that owns the tables may.
+
+    Receipts and the log go on naming their ids.
+    """
+    ended_at = func.least(ServiceKey.revoked_at, ServiceKey.expires_at)  # Of those that are set.
+    click.echo(f"{purging.purge(ServiceKey, ended_at, days)} keys deleted.")
 
 
 @keys.command("revoke")

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     func,
     true,
 )
@@ -68,7 +69,9 @@ class Words(TypeDecorator[tuple[str, ...]]):
 class ServiceKey(db.Model):  # type: ignore[name-defined]
     """A key of an account, for a program. Its secret is kept as a hash alone.
 
-    A change of a column that decides anything must be noted: see migration 0003.
+    A change of a column that decides anything must be noted: see migrations 0003 and 0005.
+
+    :ivar own_quota: whether its limits stand in place of its account's
     """
 
     __tablename__ = "service_keys"
@@ -84,6 +87,7 @@ class ServiceKey(db.Model):  # type: ignore[name-defined]
     cidrs: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="")
     limit_create: Mapped[str | None] = mapped_column(String(64))
     limit_validate: Mapped[str | None] = mapped_column(String(64))
+    own_quota: Mapped[bool] = mapped_column(server_default=false(), default=False)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -79,6 +79,7 @@ class Key:
         a "*"; empty for any
     :param networks: the only networks that it may come from; empty for any
     :param limits: rates of its own, by the name of the limit
+    :param own_quota: whether they stand in place of its account's
     :param ends_at: in seconds since 1970; infinite for a key that does not expire
     :param used_on: the last day of its use, counted since 1970, as far as Postgres knows
     """
@@ -88,6 +89,7 @@ class Key:
     purposes: tuple[str, ...]
     networks: tuple[Network, ...]
     limits: Mapping[str, str]
+    own_quota: bool
     ends_at: float
     used_on: int
     is_revoked: bool
@@ -103,6 +105,7 @@ class Key:
             row.purposes,
             tuple(map(ipaddress.ip_network, row.cidrs)),
             row.limits,
+            own_quota=row.own_quota,
             ends_at=row.expires_at.timestamp() if row.expires_at else math.inf,
             used_on=(row.last_used_on - EPOCH).days if row.last_used_on else -1,
             is_revoked=row.revoked_at is not None,

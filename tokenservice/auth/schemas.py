@@ -175,6 +175,9 @@ class KeyResponse(Response):
     purposes = fields.List(fields.String(), metadata={"description": "any, where it is empty"})
     cidrs = fields.List(fields.String(), metadata={"description": "any, where it is empty"})
     limits = fields.Dict(keys=fields.String(), values=fields.String())
+    own_quota = fields.Boolean(
+        metadata={"description": "its limits stand in place of the account's"}
+    )
     created_at = Moment()
     expires_at = Moment(allow_none=True)
     last_used_on = fields.Date(allow_none=True)

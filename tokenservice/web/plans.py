@@ -141,6 +141,8 @@ def count(plan: Plan, asked: Call) -> None:
     # First the smaller one: what it refuses counts in no other.
     if caller.key is not None and (words := caller.key.limits.get(plan.limit)):
         limits.count_at(words, f"key-{plan.limit}", caller.key.id)
+        if caller.key.own_quota:
+            return
     limits.count(plan.limit, caller.id)
 
 
