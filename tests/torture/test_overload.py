@@ -106,7 +106,7 @@ def test_without_a_proxy_the_excess_is_refused_too(store: str, plan: Plan) -> No
     A refusal costs a fifth of a request, so two thirds of the capacity are left to the rest.
     """
     peak = during(plan, max(SECONDS, 2)).goodput(within=SOON)
-    flood = during(at_rate(plan, 3 * peak), max(SECONDS, 7))
+    flood = during(at_rate(plan, 3 * peak), max(SECONDS, 10))
     part = flood.goodput(since=BURST_SECONDS + 2, within=SOON) / peak
     record(
         f"At three times the capacity and without a proxy, each request succeeds or is refused "
@@ -119,4 +119,4 @@ def test_without_a_proxy_the_excess_is_refused_too(store: str, plan: Plan) -> No
     )
     assert not flood.others(), (flood.responses, flood.failed)
     assert flood.refusals()
-    assert part > 0.5 or not FULL
+    assert part > (0.5 if FULL else 0.25)
