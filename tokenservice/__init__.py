@@ -61,9 +61,9 @@ def create_app(config: Config) -> Flask:
         ),
     )
 
-    ops.init_app(app)
     auth.init_app(app, config, api)
     token.init_app(app, api)
+    ops.init_app(app, api)
     add(app, Door(app, token.PLANS, config, engine=tokens, counting=limits))
     openapi.init_app(app, api, CALLER_REFUSALS)
     return app

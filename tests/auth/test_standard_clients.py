@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +13,10 @@ from authlib.integrations.httpx_client import OAuth2Client, OAuthError
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from flask import Flask
 
+from tests.stage import node
 from tests.stage.keys import bearer, new_key
 from tests.stage.people import enrol
 from tests.stage.problems import problem_in
-from tests.stage.programs import program
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.auth.rights import KeyText
@@ -110,31 +107,18 @@ def test_authlib_finds_the_metadata_valid(make_app: Callable[..., Flask]) -> Non
 
 
 @pytest.fixture(scope="module")
-def openid_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command of the client on Node, installed into a folder of its own."""
-    folder = tmp_path_factory.mktemp("clients")
-    for name in ("package.json", "package-lock.json", "client.mjs"):
-        shutil.copy(CLIENTS / name, folder)
-    node = program("node")
-    npm = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-    done = subprocess.run(npm, cwd=folder, capture_output=True, check=False, timeout=90)
-    if done.returncode:
-        pytest.skip("no package registry within reach")
-    return [node, str(folder / "client.mjs")]
+def openid_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the client on Node."""
+    return node.installed(CLIENTS, tmp_path_factory.mktemp("clients"))
 
 
 @pytest.mark.slow
 def test_openid_client_needs_the_url_and_a_key_alone(
-    public: Service, made: dict[str, Any], openid_client: list[str]
+    public: Service, made: dict[str, Any], openid_client: Path
 ) -> None:
     """It discovers the rest (RFC 8414). In Basic, it encodes also ``_`` (RFC 6749, 2.3.1)."""
     told = json.dumps({"url": public.url, "id": made["id"], "key": made["key"]})
-    env = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        openid_client, input=told, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = json.loads(node.ran(openid_client, "node", "client.mjs", told=told))
     assert result["lacking"] == [400, "invalid_scope"]
     assert len(result["used"]) == len(METHODS)
     for used in result["used"]:

@@ -16,7 +16,9 @@ from playwright.sync_api import Browser, expect
 
 from tests.stage.browsing import Visit, chromium, execute, sign_up
 from tests.stage.catalogue import PROBLEMS
+from tests.stage.problems import problem_in
 from tests.stage.service import Service
+from tokenservice.ops.advice import ADVICE, FATES, GROUPS, neighbours
 from tokenservice.token.schemas import TOKEN_VALID
 from tokenservice.web import texts
 
@@ -58,6 +60,48 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     # The browser itself reports each response of 400 and up.
     assert len(visit.complaints) == 1, visit.complaints
     assert "409" in visit.complaints[0]
+
+
+def test_the_calls_work_by_pressing_alone(browser: Browser, service: Service) -> None:
+    """Guard: ``examples``, and docs.js, which logs in and fills in the last token."""
+    visit = Visit(browser, service.port, "en-US")
+    page = visit.page
+    page.goto("/docs")
+    expect(page.get_by_role("heading", name="Token Service API")).to_be_visible()
+    for operation, statuses in (
+        ("auth-register", ("201", "409")),  # Another test may have pressed it.
+        ("auth-login", ("200",)),
+        ("token-createToken", ("201",)),
+        ("token-consumeToken", ("200",)),
+    ):
+        block = page.locator(f"#operations-{operation}")
+        block.locator(".opblock-summary-control").click()
+        block.get_by_role("button", name="Try it out").click()
+        block.get_by_role("button", name="Execute").click()
+        live = block.locator(".live-responses-table tbody tr").first
+        expect(live.locator(".response-col_status")).to_have_text(re.compile("|".join(statuses)))
+    assert all("409" in complaint for complaint in visit.complaints)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_dialog_of_credentials_is_whole_on_the_screen(
+    browser: Browser, service: Service, width: int
+) -> None:
+    """Guard: ``SECURITY_SCHEMES``, whose order is that of the boxes: the smallest comes first."""
+    page = Visit(browser, service.port, "es-ES").page
+    page.set_viewport_size({"width": width, "height": 600})
+    page.goto("/docs")
+    page.locator(".auth-wrapper > .authorize").click()
+    dialog = page.locator(".modal-ux")
+    first = dialog.locator(".auth-container").first
+    expect(first.get_by_role("heading", name="bearer")).to_be_visible()
+    for element in (dialog, first.locator("input"), first.locator("button.authorize")):
+        box = element.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= 600
 
 
 @pytest.mark.parametrize("language", ["es", "en"])
@@ -130,6 +174,38 @@ def test_every_problem_has_a_page_in_every_language(
         assert part in page
     for part in PROBLEMS[code].text(language):
         assert part in page
+    assert ADVICE[code].text(language) in page
+    assert FATES[ADVICE[code].fate][language] in page
+    links = re.findall(r'href="/problems/(\w+)"', page)
+    assert links == [*neighbours(code)]
+    assert links
+    assert len(links) < 12
+
+
+def test_every_problem_has_advice() -> None:
+    assert ADVICE.keys() == PROBLEMS.keys()
+    assert {code for group in GROUPS for code in group} == PROBLEMS.keys()
+
+
+def test_the_index_leads_to_each_problem(client: FlaskClient) -> None:
+    for language in texts.LANGUAGES:
+        page = client.get("/problems", headers={"Accept-Language": language})
+        assert page.headers["Content-Language"] == language
+        assert set(re.findall(r'href="/problems/(\w+)"', page.text)) == PROBLEMS.keys()
+        for message in PROBLEMS.values():
+            assert html.escape(message.text(language).title) in page.text
+
+
+def test_an_unknown_problem_is_a_page_for_a_browser_and_a_problem_for_a_program(
+    client: FlaskClient,
+) -> None:
+    accepted = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    page = client.get("/problems/token_gone", headers={"Accept": accepted})
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert "token_gone" in page.text
+    assert set(re.findall(r'href="/problems/(\w+)"', page.text)) == PROBLEMS.keys()
+    for accepted in ("*/*", "application/json", "application/problem+json", ""):
+        problem_in(client.get("/problems/token_gone", headers={"Accept": accepted}), 404)
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,13 @@ def log_in(page: Page, correo: str, password: str) -> None:
     """Authorize in the dialog of Swagger UI."""
     page.locator(".auth-wrapper > .authorize").click()
     dialog = page.locator(".modal-ux")
-    dialog.get_by_label("username").fill(correo)
-    dialog.get_by_label("password").fill(password)
-    # The first is for people, and the second for service keys.
-    dialog.locator("button.authorize").first.click()
-    expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
-    dialog.locator("button.btn-done").first.click()
+    name = page.get_by_role("heading", name="password (OAuth2, password)")
+    form = dialog.locator(".auth-container", has=name)
+    form.get_by_label("username").fill(correo)
+    form.get_by_label("password").fill(password)
+    form.locator("button.authorize").click()
+    expect(form.get_by_role("heading", name="Authorized")).to_be_visible()
+    form.locator("button.btn-done").click()
 
 
 def sign_up(page: Page) -> None:

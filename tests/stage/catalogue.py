@@ -29,6 +29,7 @@ PUBLIC = frozenset(
         "ops.docs",
         "ops.docs_asset",
         "ops.problem",
+        "ops.problem_index",
         "static",
     }
 )

@@ -27,6 +27,11 @@ def problem_in(
     assert body["type"] == f"/problems/{body['code']}"
     assert body["title"]
     assert body["detail"]
+    own = PROBLEMS[body["code"]].members
+    assert body.keys() - {"type", "title", "status", "detail", "code", "request_id"} <= {
+        *own,
+        *(["errors"] if body["code"] == "validation_failed" else []),
+    }
     assert body["request_id"] == response.headers["X-Request-ID"]
     assert response.headers["Content-Language"] in texts.LANGUAGES
     assert "Accept-Language" in response.headers["Vary"]

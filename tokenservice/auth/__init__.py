@@ -42,8 +42,8 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     authentication.init_app(app)
     keys.init_app(app)
     oauth.init_app(app, config)
-    api.spec.components.security_scheme("bearer", jwts.SECURITY_SCHEME)
-    api.spec.components.security_scheme("service_key", rights.SECURITY_SCHEME)
+    for name, scheme in {**jwts.SECURITY_SCHEMES, "service_key": rights.SECURITY_SCHEME}.items():
+        api.spec.components.security_scheme(name, scheme)
     api.register_blueprint(blueprint)
     if config.registration == "closed":
         api.spec.options["info"]["description"] += CLOSED

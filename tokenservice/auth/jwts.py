@@ -32,10 +32,19 @@ OF_ACCOUNT, OF_KEY = "access", "key"
 REQUIRED_CLAIMS = ("iss", "aud", "exp", "iat", "jti", "sub", "type")
 REMEMBERED = 10_000
 
-SECURITY_SCHEME = {
-    "type": "oauth2",
-    "description": "**username** is your *correo*. Leave client_id and client_secret empty.",
-    "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
+#: In the OpenAPI document: a JWT, and the way to one.
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An **access_token**, or a service key (**osk_…**).",
+    },
+    "password": {
+        "type": "oauth2",
+        "description": "**username** is your *correo*. Leave client_id and client_secret empty.",
+        "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}},
+    },
 }
 
 

@@ -103,7 +103,10 @@ def create_key(given: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, KeysResponse())
 @operation("listKeys")
 def list_keys() -> dict[str, Any]:
-    """List one's own keys that can be used, oldest first, without their secrets"""
+    """List one's own keys that can be used, oldest first, without their secrets
+
+    Revoked and expired ones are not among them.
+    """
     mine = select(ServiceKey).where(*current_keys(caller().id))
     with asking():
         found = db.session.scalars(mine.order_by(ServiceKey.created_at, ServiceKey.id)).all()
@@ -114,7 +117,10 @@ def list_keys() -> dict[str, Any]:
 @blueprint.response(204)
 @operation("revokeKey", "not_found")
 def revoke_key(key_id: str) -> None:
-    """Revoke a key of one's own: it is out within two seconds"""
+    """Revoke a key of one's own
+
+    Every worker refuses it within two seconds, and its JWTs too. A repeat is 204 as well.
+    """
     if not end_key(key_id, ServiceKey.user_id == uuid.UUID(caller().id)):
         raise Problem("not_found")
     logs.note("key.revoked", key_id=key_id)

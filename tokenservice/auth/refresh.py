@@ -67,7 +67,10 @@ def logout() -> None:
 @blueprint.response(204)
 @operation("logoutAll")
 def logout_all() -> None:
-    """End all sessions of the account"""
+    """End all sessions of the account
+
+    Their JWTs are refused within two seconds, the one of this call included.
+    """
     end("logout", Session.user_id == uuid.UUID(caller().id))
 
 
@@ -75,7 +78,10 @@ def logout_all() -> None:
 @blueprint.response(200, SessionsResponse())
 @operation("listSessions")
 def list_sessions() -> dict[str, Any]:
-    """List the open sessions of the account, newest first"""
+    """List the open sessions of the account, newest first
+
+    With the program and the address of the login of each.
+    """
     of_account = Session.user_id == uuid.UUID(caller().id)
     with asking():
         rows = db.session.scalars(
@@ -88,7 +94,10 @@ def list_sessions() -> dict[str, Any]:
 @blueprint.response(204)
 @operation("endSession", "not_found")
 def end_session(session_id: uuid.UUID) -> None:
-    """End a session of the account, now or before"""
+    """End a session of the account, now or before
+
+    Its JWTs are refused within two seconds.
+    """
     own = (Session.id == session_id, Session.user_id == uuid.UUID(caller().id))
     with asking():
         is_own = db.session.scalar(select(Session.id).where(*own)) is not None

@@ -42,7 +42,11 @@ def where_open(view: Any) -> Any:
 @blueprint.response(201, AccountResponse())
 @operation("register", "registration_closed", "email_taken", "database_unavailable", "busy")
 def register(given: dict[str, str]) -> User:
-    """Open an account"""
+    """Open an account
+
+    Its *correo* is kept in its canonical spelling. Where registration is closed, the operator opens
+    accounts.
+    """
     row = insert(User).values(
         nombre=given["nombre"],
         correo=given["correo"],
@@ -64,7 +68,10 @@ def register(given: dict[str, str]) -> User:
 @blueprint.response(200, AccountResponse())
 @operation("me")
 def me() -> User:
-    """See the account that is calling"""
+    """See the account that is calling
+
+    Not for service keys.
+    """
     with asking():
         user = db.session.get(User, caller().id)
     if user is None:

@@ -33,11 +33,21 @@ EPOCH = date(1970, 1, 1)
 #: In place of the hash of a key that does not exist.
 NOBODY = bytes(32)
 
-#: In the OpenAPI document, beside the JWT of a person.
+#: In the OpenAPI document: the way of standard clients to the JWT of a key.
 SECURITY_SCHEME = {
-    "type": "http",
-    "scheme": "bearer",
-    "description": "A service key (**osk_…**), or its JWT from /auth/token.",
+    "type": "oauth2",
+    "description": "The **id** of a service key, and the key (**osk_…**).",
+    "flows": {
+        "clientCredentials": {
+            "tokenUrl": "/auth/token",
+            "scopes": {
+                "token:create": "Create tokens.",
+                "token:consume": "Consume, reserve, commit and release them.",
+                "token:read": "Introspect, read the receipt, list.",
+                "token:revoke": "Revoke them.",
+            },
+        }
+    },
 }
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

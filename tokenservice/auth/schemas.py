@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
@@ -10,9 +10,12 @@ from tokenservice.auth import passwords
 from tokenservice.auth.fields import Cidr, Correo, Moment, Password, Rate
 from tokenservice.auth.rights import SCOPES
 from tokenservice.web.fields import Text, matching
-from tokenservice.web.schemas import ALIAS, Aliased, Response
+from tokenservice.web.schemas import ALIAS, Aliased, Request, Response
 
 LONGEST_KEY_SECONDS = 10 * 366 * 86_400
+#: Of the examples, which work one after the other.
+EXAMPLE_PASSWORD = "tres tristes tigres en un trigal"  # noqa: S105 - of an example
+CREDENTIALS = {"correo": "ana@example.com", "password": EXAMPLE_PASSWORD}
 
 
 def other_name(field: str) -> dict[str, str]:
@@ -25,7 +28,7 @@ def old_password() -> fields.String:
     return Password(
         required=True,
         validate=validate.Length(max=256, error="Takes up to 256 characters."),
-        metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
+        metadata={"example": EXAMPLE_PASSWORD, "format": "password"},
     )
 
 
@@ -36,7 +39,7 @@ def new_password() -> fields.String:
         validate=validate.Length(
             passwords.MIN_LENGTH, passwords.MAX_LENGTH, error="Takes 8 to 128 characters."
         ),
-        metadata={"example": "tres tristes tigres en un trigal", "format": "password"},
+        metadata={"example": EXAMPLE_PASSWORD, "format": "password"},
     )
 
 
@@ -62,6 +65,7 @@ class NewAccount(AccountFields):
 class RegisterRequest(Aliased, NewAccount):
     """A new account, with the names of its fields in two languages."""
 
+    examples: ClassVar = {"smallest": {"nombre": "Ana", **CREDENTIALS}}
     name = Text(1, 100, metadata={**other_name("nombre"), "example": "Ana"})
     email = Correo(metadata=other_name("correo"))
 
@@ -73,27 +77,27 @@ class PasswordChange(NewAccount):
     correo = fields.String(required=True)
 
 
-class PasswordRequest(Schema):
+class PasswordRequest(Request):
     """Another password, and the one that it replaces."""
 
     old = old_password()
     new = new_password()
 
 
-class ResetRequest(Schema):
+class ResetRequest(Request):
     """A reset token, and the password that it sets."""
 
     token = fields.String(required=True, metadata={"example": "ott_0042…"})
     password = new_password()
 
 
-class EraseRequest(Schema):
+class EraseRequest(Request):
     """The password once more."""
 
     password = old_password()
 
 
-class RefreshRequest(Schema):
+class RefreshRequest(Request):
     """A refresh token."""
 
     refresh_token = fields.String(required=True, metadata={"example": "osr_0042…"})
@@ -102,6 +106,7 @@ class RefreshRequest(Schema):
 class LoginRequest(Aliased):
     """A login."""
 
+    examples: ClassVar = {"smallest": CREDENTIALS}
     correo = Correo(required=True, metadata={"example": "ana@example.com", "format": "email"})
     password = old_password()
     email = Correo(metadata=other_name("correo"))
@@ -116,6 +121,7 @@ class AccountResponse(Response):
 
 
 class LoginResponse(Response):
+    may_lack = frozenset({"refresh_token"})
     access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiJ9.…"})
     token_type = fields.String(metadata={"example": "bearer"})
     expires_in = fields.Integer(metadata={"description": "seconds", "example": 900})
@@ -134,9 +140,18 @@ KeyLimits = Schema.from_dict(
 )
 
 
-class KeyRequest(Schema):
+class KeyRequest(Request):
     """A new service key."""
 
+    examples: ClassVar = {
+        "smallest": {"name": "billing", "scopes": ["token:consume"]},
+        "bound": {
+            "name": "gateway",
+            "scopes": ["token:create", "token:consume"],
+            "purposes": ["ws.*"],
+            "expires_in": 86_400,
+        },
+    }
     name = Text(1, 100, required=True, metadata={"example": "billing"})
     scopes = fields.List(
         fields.String(validate=validate.OneOf(SCOPES, error="Not a scope.")),

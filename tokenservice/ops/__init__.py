@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from flask import Flask
+from flask_smorest import Api
 
 from tokenservice.extensions import add
 from tokenservice.ops import pages, probes, terminal
 from tokenservice.ops.blueprint import blueprint
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Flask, api: Api) -> None:
     add(app, probes.Readiness())
     pages.init_app(app)
     terminal.init_app(app)
-    app.register_blueprint(blueprint)
+    api.register_blueprint(blueprint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from tokenservice.web.bodies import Blueprint
 
-blueprint = Blueprint("ops", __name__, template_folder="templates")
+blueprint = Blueprint(
+    "ops", __name__, template_folder="templates", description="Probes, metrics and pages"
+)

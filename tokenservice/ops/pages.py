@@ -18,12 +18,14 @@ from flask import (
 from werkzeug import Response as AnyResponse
 
 from tokenservice.extensions import config
+from tokenservice.ops.advice import ADVICE, FATES, neighbours
 from tokenservice.ops.blueprint import blueprint
 from tokenservice.web import texts
 from tokenservice.web.headers import PAGE_POLICY
 from tokenservice.web.openapi import document
 from tokenservice.web.problems import Problem
-from tokenservice.web.views import public
+from tokenservice.web.schemas import OPEN_OBJECT, TEXT
+from tokenservice.web.views import operation, public
 
 STATIC = Path(__file__).parent / "static"
 SWAGGER_UI = Path(str(resources.files("flask_swagger_ui"))) / "dist"
@@ -39,7 +41,13 @@ def home() -> AnyResponse:
 
 @blueprint.route("/openapi.json")
 @public
+@blueprint.response(200, OPEN_OBJECT)
+@operation("openapi")
 def openapi() -> Response:
+    """Read this document
+
+    Its paths are those that the caller sees, behind a proxy with a prefix too.
+    """
     return Response(document.below(request.script_root), mimetype="application/json")
 
 
@@ -64,28 +72,56 @@ def docs_asset(name: str) -> Response:
 
 @blueprint.route("/problems/<code>")
 @public
+@blueprint.response(200, TEXT, content_type="text/html")
+@operation("problem", "not_found")
 def problem(code: str) -> Response:
-    """Explain one problem code, in the reader's language."""
-    if code not in texts.catalogue.problems:
-        raise Problem("not_found")
-    language = texts.language()
-    found = texts.catalogue.problems[code]
-    response = page(
+    """Explain one problem code, in the reader's language
+
+    The member ``type`` of each problem leads here. To a program, an unknown code is a problem.
+    """
+    problems, language = texts.catalogue.problems, texts.language()
+    if code not in problems:
+        if "text/html" not in request.accept_mimetypes.values():  # A browser names it.
+            raise Problem("not_found")
+        return spoken_page("problems.html", answers=404, problems=problems, unknown=code)
+    given = ADVICE[code]
+    return spoken_page(
         "problem.html",
         code=code,
-        status=found.status,
-        language=language,
-        text=found.text(language),
+        status=problems[code].status,
+        text=problems[code].text(language),
+        advice=given.text(language),
+        fate=FATES[given.fate][language],
+        neighbours={other: problems[other].text(language) for other in neighbours(code)},
     )
-    response.headers["Content-Language"] = language
-    response.vary.add("Accept-Language")
-    return response
+
+
+@blueprint.route("/problems")
+@public
+@blueprint.response(200, TEXT, content_type="text/html")
+@operation("problems")
+def problem_index() -> Response:
+    """List the problems, in the reader's language
+
+    By their codes, with the status of each.
+    """
+    ordered = sorted(texts.catalogue.problems.items(), key=lambda each: (each[1].status, each[0]))
+    return spoken_page("problems.html", problems=dict(ordered))
 
 
 @public
 def static(filename: str) -> Response:
     """The files of these pages."""
     return send_from_directory(STATIC, filename)
+
+
+def spoken_page(template: str, answers: int = 200, **values: Any) -> Response:
+    """A page in the reader's language."""
+    language = texts.language()
+    response = page(template, language=language, **values)
+    response.status_code = answers
+    response.headers.extend(texts.spoken(language))
+    return response
 
 
 def page(template: str, **values: Any) -> Response:

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from tokenservice.extensions import config, db, part, tokens
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.ops.blueprint import blueprint
+from tokenservice.ops.schemas import HealthResponse, ReadinessResponse
 from tokenservice.postgres import schema
 from tokenservice.postgres.breaker import breaker
 from tokenservice.telemetry import metrics
@@ -28,7 +29,8 @@ from tokenservice.telemetry.failures import kind
 from tokenservice.telemetry.logs import log, quiet
 from tokenservice.web import addresses
 from tokenservice.web.problems import RETRY_SOON, Problem
-from tokenservice.web.views import public
+from tokenservice.web.schemas import TEXT
+from tokenservice.web.views import operation, public
 
 FORWARDED = {"Forwarded", "X-Forwarded-For"}
 #: The age up to which a look at a store is reported without a new one.
@@ -47,16 +49,25 @@ Checks = dict[str, str]
 @blueprint.route("/healthz")
 @public
 @quiet
+@blueprint.response(200, HealthResponse())
+@operation("healthz")
 def healthz() -> dict[str, str]:
-    """The process is alive; nothing else is checked."""
+    """Tell that the process is alive
+
+    Nothing else is checked.
+    """
     return {"status": "alive"}
 
 
 @blueprint.route("/readyz")
 @public
 @quiet
+@blueprint.response(200, ReadinessResponse())
+@operation("readyz", "not_ready")
 def readyz() -> dict[str, Any]:
-    """Whether to send requests here. One store alone serves much, and all instances miss it alike.
+    """Tell whether to send requests here
+
+    One store alone serves much, and all instances miss it alike.
 
     The response names each part and its state; the cause of a failure is for the log alone.
     """
@@ -73,16 +84,26 @@ def readyz() -> dict[str, Any]:
 @blueprint.route("/readyz/postgres")
 @public
 @quiet
+@blueprint.response(200, ReadinessResponse())
+@operation("readyzPostgres", "not_ready")
 def readyz_postgres() -> dict[str, Any]:
-    """For the alarm about Postgres."""
+    """Tell whether Postgres is as it should be
+
+    For the alarm about it.
+    """
     return report(checks := readiness.postgres.checks(), ready=are_right(checks))
 
 
 @blueprint.route("/readyz/redis")
 @public
 @quiet
+@blueprint.response(200, ReadinessResponse())
+@operation("readyzRedis", "not_ready")
 def readyz_redis() -> dict[str, Any]:
-    """For the alarm about Redis."""
+    """Tell whether Redis is as it should be
+
+    For the alarm about it.
+    """
     return report(checks := readiness.redis.checks(), ready=are_right(checks))
 
 
@@ -99,8 +120,13 @@ def are_right(checks: Checks) -> bool:
 @blueprint.route("/metrics", endpoint="metrics")
 @public
 @quiet
+@blueprint.response(200, TEXT, content_type="text/plain")
+@operation("metrics", "not_authenticated", "forbidden")
 def metrics_page() -> Response:
-    """Open to the bearer of ``metrics_token`` where one is set, else to loopback only."""
+    """Read the metrics, in the format of Prometheus
+
+    Open to the bearer of ``metrics_token`` where one is set, else to loopback only.
+    """
     if config.metrics_token:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {config.metrics_token}".encode()):

@@ -39,7 +39,11 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
     )
 )
 def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
-    """Create a token that can be used once"""
+    """Create a token that can be used once
+
+    The response is the only place that shows it. Hand it to its presenter, and name the purpose and
+    the audience, so that nobody else can consume it for anything else.
+    """
     life, terms = given["expires_in"], terms_of(given, caller.key_id)
     created = tokens.create(caller.id, life_seconds=life, terms=terms, key=key)
     return issued([created], terms, caller)[0]
@@ -59,7 +63,10 @@ def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
     )
 )
 def batch(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
-    """Create up to 100 tokens, all or none"""
+    """Create up to 100 tokens, all or none
+
+    They share their terms, and each can be used once.
+    """
     count = given["count"]
     if count > config.max_active:
         too_many = ["More than max_active: an account may not have so many outstanding tokens."]

@@ -13,6 +13,7 @@ from marshmallow import ValidationError, fields, validate
 from tokenservice.auth import emails
 from tokenservice.extensions import config
 from tokenservice.web.fields import matching
+from tokenservice.web.schemas import OPEN_OBJECT
 
 MAX_DATA_BYTES = 4096
 
@@ -21,7 +22,7 @@ class JsonObject(fields.Field[Any]):
     """A JSON object of a bounded size, kept as compact text."""
 
     def __init__(self, **options: Any) -> None:
-        metadata = {"type": "object", **options.pop("metadata", {})}
+        metadata = {**OPEN_OBJECT, **options.pop("metadata", {})}
         super().__init__(**options, metadata=metadata)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:

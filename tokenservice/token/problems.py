@@ -67,11 +67,13 @@ PROBLEMS: Mapping[str, Message] = {
             "The token is for something else",
             "The member field names the difference. The token was not consumed.",
         ),
+        {"field": {"type": "string", "enum": ["purpose", "subject", "bind", "issued_by"]}},
     ),
     "token_already_used": Message(
         409,
         Text("Token ya utilizado", "Este token ya fue utilizado."),
         Text("Token already used", "This token has been used."),
+        {"consumed_at": {"type": "string", "format": "date-time"}},
     ),
     "token_reserved": Message(
         409,

@@ -67,7 +67,10 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     )
 )
 def receipt(caller: Caller, given: dict[str, str]) -> Receipt:
-    """Read the receipt of a token, as its creator or one of its audience"""
+    """Read the receipt of a token
+
+    For its creator and its audience, also for a while after it was consumed.
+    """
     return tokens.receipt(given["token_id"], caller)
 
 

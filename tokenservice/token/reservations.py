@@ -69,7 +69,10 @@ def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
     )
 )
 def commit(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
-    """Consume the token that a reservation holds"""
+    """Consume the token that a reservation holds
+
+    A repeat with the same Idempotency-Key gets the same response.
+    """
     return consumed("token.committed", tokens.commit(given["reservation"], caller, key=key))
 
 
@@ -84,5 +87,8 @@ def commit(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
     )
 )
 def release(caller: Caller, given: dict[str, Any]) -> None:
-    """Release the token that a reservation holds"""
+    """Release the token that a reservation holds
+
+    It can then be used again, while its life remains.
+    """
     logs.note("token.released", token_id=tokens.release(given["reservation"], caller))

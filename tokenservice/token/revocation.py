@@ -24,7 +24,10 @@ from tokenservice.web.plans import Plan
     )
 )
 def revoke(caller: Caller, given: dict[str, Any]) -> None:
-    """Revoke a token by its text"""
+    """Revoke a token by its text
+
+    For its creator and its audience. A repeat is 204 as well.
+    """
     logs.note("token.revoked", token_id=tokens.revoke(given["token"], caller))
 
 
@@ -45,7 +48,10 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
     )
 )
 def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
-    """Revoke a token of one's own by its id"""
+    """Revoke a token of one's own by its id
+
+    For its creator. A repeat is 204 as well.
+    """
     tokens.revoke_id(given["token_id"], caller)
     logs.note("token.revoked", token_id=given["token_id"])
 

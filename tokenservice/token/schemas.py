@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
+from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
 
 from tokenservice.extensions import config
 from tokenservice.onetime.values import State
@@ -19,11 +19,17 @@ from tokenservice.token.fields import (
 )
 from tokenservice.web import texts
 from tokenservice.web.fields import OptionalText, Text, matching
-from tokenservice.web.schemas import Response
+from tokenservice.web.schemas import Request, Response
 
 #: The beginning of the purposes with which the service creates tokens for its own use.
 RESERVED = "auth."
 STATES = [state.value for state in State]
+
+# Of the examples, which work one after the other: the account of the first registers, logs in,
+# creates, and consumes.
+TOKEN, PURPOSE, SUBJECT, ISSUER = "ott_0042…", "ws.connect", "order 7", "ana@example.com"
+BOUND = {"purpose": PURPOSE, "subject": SUBJECT, "data": {"room": 7}, "expires_in": 60}
+EXPECTED = {"token": TOKEN, "purpose": PURPOSE, "issued_by": [ISSUER]}
 
 
 def within_longest_life(seconds: int) -> None:
@@ -36,9 +42,10 @@ def not_reserved(purpose: str) -> None:
         raise ValidationError("Reserved for the service itself.")
 
 
-class CreateTokenRequest(Schema):
+class CreateTokenRequest(Request):
     """The terms of a token. Every field is optional."""
 
+    examples: ClassVar = {"smallest": {"purpose": PURPOSE}, "bound": BOUND}
     expires_in = fields.Integer(
         strict=True,
         load_default=lambda: config.onetime_token_expire_seconds,
@@ -68,6 +75,10 @@ class CreateTokenRequest(Schema):
 class CreateTokensRequest(CreateTokenRequest):
     """A batch of tokens with the same terms."""
 
+    examples: ClassVar = {
+        "smallest": {"count": 3, "purpose": PURPOSE},
+        "bound": {"count": 3, **BOUND},
+    }
     count = fields.Integer(
         required=True,
         strict=True,
@@ -99,15 +110,17 @@ class CreateTokensResponse(Response):
     tokens = fields.List(fields.Nested(CreateTokenResponse))
 
 
-class TokenRequest(Schema):
+class TokenRequest(Request):
     """A token."""
 
-    token = fields.String(required=True, metadata={"example": "ott_0042…"})
+    examples: ClassVar = {"smallest": {"token": TOKEN}}
+    token = fields.String(required=True, metadata={"example": TOKEN})
 
 
-class RevokeAllRequest(Schema):
+class RevokeAllRequest(Request):
     """A part of one's own tokens; empty means all."""
 
+    examples: ClassVar = {"smallest": {"purpose": PURPOSE}}
     purpose = purpose_field()
     subject = Text(1, 255, metadata={"example": "order 7"})
 
@@ -120,6 +133,7 @@ class RevokeAllRequest(Schema):
 class ValidateRequest(TokenRequest):
     """A token, and the terms that its presenter expects."""
 
+    examples: ClassVar = {"smallest": EXPECTED, "bound": {**EXPECTED, "subject": SUBJECT}}
     purpose = purpose_field()
     subject = Text(1, 255, metadata={"example": "order 7"})
     bind = Bind(metadata={"example": "0f" * 32})
@@ -127,6 +141,10 @@ class ValidateRequest(TokenRequest):
 
 
 class ReserveRequest(ValidateRequest):
+    examples: ClassVar = {
+        "smallest": EXPECTED,
+        "bound": {**EXPECTED, "subject": SUBJECT, "lease_seconds": 30},
+    }
     lease_seconds = fields.Integer(
         strict=True,
         load_default=30,
@@ -138,10 +156,11 @@ class ReserveRequest(ValidateRequest):
 class IntrospectRequest(TokenRequest):
     """A token, and the issuers that its reader expects."""
 
+    examples: ClassVar = {"smallest": {"token": TOKEN, "issued_by": [ISSUER]}}
     issued_by = issuers_field()
 
 
-class ReservationRequest(Schema):
+class ReservationRequest(Request):
     """A reservation."""
 
     reservation = fields.String(required=True, metadata={"example": "otr_0042…"})
@@ -180,7 +199,13 @@ class ReserveResponse(GrantResponse):
 class IntrospectResponse(Response):
     """RFC 7662: ``{"active": false}`` and nothing more, or the state of the token."""
 
-    active = fields.Boolean(required=True)
+    may_lack = frozenset(
+        {
+            *("id", "state", "expires_in", "expires_at", "created_at", "purpose", "audience"),
+            *("subject", "issued_by", "issued_with", "bound"),
+        }
+    )
+    active = fields.Boolean()
     id = fields.String()
     state = fields.String()
     expires_in = fields.Float(metadata={"description": "seconds left"})
@@ -208,7 +233,7 @@ class ReceiptResponse(Response):
     replays = fields.Integer(metadata={"description": "how often it was presented again"})
 
 
-class ListRequest(Schema):
+class ListRequest(Request):
     """A filter of one's own tokens; a parameter without a value is as none."""
 
     state = fields.String(validate=validate.OneOf(STATES, error="Not a state of a token."))

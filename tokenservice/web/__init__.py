@@ -13,7 +13,7 @@ from tokenservice.web import bodies, headers, hooks, openapi, problems, texts
 def init_app(app: Flask, config: Config) -> Api:
     """Bind the room, and return the API on which the domains register their blueprints."""
     hooks.init_app(app)
-    api = Api(app, spec_kwargs=openapi.options(config.app_name))
+    api = Api(app, spec_kwargs=openapi.options(config.app_name, config.public_url))
     service.init_app(app, config)
     bodies.init_app(app)
     headers.init_app(app, config)

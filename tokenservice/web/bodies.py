@@ -51,6 +51,13 @@ class Blueprint(SmorestBlueprint):
 
     ARGUMENTS_PARSER = BodyParser()
 
+    def arguments(self, schema: Any, **options: Any) -> Any:
+        """Check the arguments of a view, and describe them with the examples of their schema."""
+        if examples := getattr(schema, "examples", None):
+            named = {name: {"value": value} for name, value in examples.items()}
+            options.setdefault("examples", named)
+        return super().arguments(schema, **options)
+
 
 def refuse_long_body() -> None:
     """Refuse a chunked body over the limit, of which Werkzeug reads no more than the limit.

@@ -15,18 +15,53 @@ from tokenservice.web import texts
 from tokenservice.web.problems import MEDIA_TYPE, TYPE_PREFIX
 from tokenservice.web.schemas import ALIAS, ProblemResponse
 
-BODY_REFUSALS = (
-    "validation_failed",
-    "not_json",
-    "payload_too_large",
-    "unsupported_media_type",
-)
+#: The version of the contract: the first number changes with what breaks a client.
+VERSION = "1.0.0"
+REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+BODY_REFUSALS = ("validation_failed", "not_json", "unsupported_media_type")
 IDEMPOTENCY_KEY = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
     "description": "Repeat a call after a lost response with the same key, and get that response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
+#: The paths that come first: what the service is for, in the order of its use.
+FIRST = ("/auth/register", "/auth/login", "/token/create", "/token/consume", "/token/validate")
+#: The headers of responses, by the name of their description.
+HEADERS = {
+    "X-Request-ID": {
+        "description": "The id of the request, also in the log. A client may choose it.",
+        "schema": {"type": "string"},
+        "example": REQUEST_ID,
+    },
+    "RateLimit": {
+        "description": "The limit that counts the call, the calls that are left (r), and the "
+        "seconds until there are more (t); draft-ietf-httpapi-ratelimit-headers-11.",
+        "schema": {"type": "string"},
+        "example": '"create";r=59;t=60',
+    },
+    "RateLimit-Policy": {
+        "description": "That limit: its calls (q) in so many seconds (w).",
+        "schema": {"type": "string"},
+        "example": '"create";q=60;w=60',
+    },
+    "Retry-After": {
+        "description": "The seconds after which a repeat makes sense.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 1,
+    },
+    "WWW-Authenticate": {
+        "description": "The kind of credentials that the call takes (RFC 6750 section 3).",
+        "schema": {"type": "string"},
+        "example": "Bearer",
+    },
+    "Content-Language": {
+        "description": "The language of the texts.",
+        "schema": {"type": "string", "enum": [*texts.LANGUAGES]},
+    },
 }
 
 
@@ -46,21 +81,27 @@ class Document:
             return member | {name: prefix + path for name, path in paths if path.startswith("/")}
 
         written = json.loads(self.json, object_hook=move)
-        return json.dumps({"servers": [{"url": prefix}], **written}, ensure_ascii=False)
+        return json.dumps({**written, "servers": [{"url": prefix}]}, ensure_ascii=False)
 
 
 document = part(Document)
 
 
-def options(title: str) -> dict[str, Any]:
-    """The parts of the document beside its operations."""
+def options(title: str, url: str | None) -> dict[str, Any]:
+    """The parts of the document beside its operations.
+
+    :param url: the address of the service, if it is known
+    """
     return {
         "title": title,
-        "version": "1",
+        "version": VERSION,
         "openapi_version": "3.1.0",
+        "servers": [{"url": url or "/"}],
         "info": {
             "description": "Short-lived tokens, each of them honoured at most once: create one, "
-            "hand it over, and consume it. Log in with *Authorize* to try it here."
+            "hand it over, and consume it. Log in with *Authorize* to try it here.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "contact": {"name": f"The operator of {title}"},
         },
     }
 
@@ -79,7 +120,7 @@ def problems(codes: Iterable[str]) -> dict[str, Any]:
                 "status": message.status,
                 "detail": message.en.detail,
                 "code": code,
-                "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                "request_id": REQUEST_ID,
             },
         }
     return {
@@ -96,6 +137,16 @@ def problems(codes: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def drop_the_rest(app: Flask, written: dict[str, Any]) -> None:
+    """Drop what is no operation: the pages for readers, and their files."""
+    for view, operation in [*operations(app, written)]:
+        if not hasattr(view, "operation"):
+            operation.clear()
+    for path, methods in [*written["paths"].items()]:
+        if not all(methods.values()):
+            del written["paths"][path]
+
+
 def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Each operation of a written document, behind the view that serves it."""
     for rule in app.url_map.iter_rules():
@@ -110,19 +161,18 @@ def complete(
 ) -> None:
     """Add what follows from a view's marks: its name, security, Idempotency-Key and problems."""
     query = [given for given in operation.get("parameters", []) if given["in"] == "query"]
-    codes: list[str] = []
+    codes = ["payload_too_large"]  # Whether it takes a body or not.
     if hasattr(view, "operation"):
         operation["operationId"] = view.operation
-    if hasattr(view, "is_foreign"):
-        codes.append("payload_too_large")
-    elif "requestBody" in operation:
+    if "requestBody" in operation and not hasattr(view, "is_foreign"):
         codes += BODY_REFUSALS
     if query:
         codes.append("validation_failed")
     if hasattr(view, "limit"):
         codes.append("rate_limited")
+    operation["security"] = []
     if not hasattr(view, "is_public"):
-        operation["security"] = [{"bearer": []}]
+        operation["security"] += [{"bearer": []}, {"password": []}]
         if hasattr(view, "scope"):
             operation["security"].append({"service_key": [view.scope]})
         codes += caller_refusals
@@ -140,6 +190,37 @@ def complete(
         responses["414"] = problems(["bad_request"])["400"]
         examples = responses["414"]["content"][MEDIA_TYPE]["examples"]
         examples["bad_request"]["value"]["status"] = 414
+
+
+def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> None:
+    """Add the headers of each response."""
+    limits = ["RateLimit", "RateLimit-Policy"] if hasattr(view, "limit") else []
+    for status, response in responses.items():
+        names = ["X-Request-ID", *limits]
+        names += ["Retry-After"] if status in ("429", "503") else []
+        names += ["WWW-Authenticate"] if status == "401" else []
+        names += ["Content-Language"] if MEDIA_TYPE in response.get("content", ()) else []
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def complete_problem(schema: dict[str, Any]) -> None:
+    """Describe the codes of all problems, and the members that only some of them have."""
+    schema["properties"]["code"]["enum"] = sorted(texts.catalogue.problems)
+    for code, message in sorted(texts.catalogue.problems.items()):
+        for name, member in message.members.items():
+            described = schema["properties"].setdefault(name, {**member, "description": "of"})
+            described["description"] += f" `{code}`"
+
+
+def tell_defaults(schema: dict[str, Any]) -> None:
+    """Describe the defaults of a body in words.
+
+    openapi-typescript takes a field with a default for one that is always there.
+    """
+    for field in schema.get("properties", {}).values():
+        if "default" in field:
+            words = f"by default {json.dumps(field.pop('default'))}"
+            field["description"] = "; ".join(filter(None, (field.get("description"), words)))
 
 
 def offer_aliases(schema: dict[str, Any]) -> None:
@@ -166,7 +247,14 @@ def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
         del written["components"]["schemas"][unused]
     for schema in written["components"]["schemas"].values():
         offer_aliases(schema)
+        tell_defaults(schema)
+    paths = written["paths"]
+    written["paths"] = {path: paths[path] for path in (*FIRST, *paths)}
+    written["components"]["headers"] = HEADERS
+    drop_the_rest(app, written)
     with app.app_context():
+        complete_problem(written["components"]["schemas"]["Problem"])
         for view, operation in operations(app, written):
             complete(view, operation, caller_refusals)
+            describe_headers(view, operation["responses"])
     add(app, Document(json.dumps(written, ensure_ascii=False)))

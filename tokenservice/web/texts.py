@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from flask import Flask
@@ -33,11 +34,15 @@ class Text(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A problem: its HTTP status and its text in each language."""
+    """A problem: its HTTP status and its text in each language.
+
+    :param members: the JSON schema of each member of its own, by name (RFC 9457 section 3.2)
+    """
 
     status: int
     es: Text
     en: Text
+    members: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def text(self, language: Language) -> Text:
         return self.en if language == "en" else self.es
@@ -145,6 +150,7 @@ PROBLEMS: Mapping[str, Message] = {
         422,
         Text("Datos no válidos", "Corrige los campos que se nombran en errors."),
         Text("Invalid data", "Correct the fields named in errors."),
+        {"max_active": {"type": "integer"}},
     ),
     "rate_limited": Message(
         429,
@@ -180,6 +186,7 @@ PROBLEMS: Mapping[str, Message] = {
         503,
         Text("El servicio no está listo", "El campo checks nombra las partes que fallan."),
         Text("The service is not ready", "The member checks names the parts that fail."),
+        {"checks": {"type": "object", "additionalProperties": {"type": "string"}}},
     ),
 }
 
