@@ -62,7 +62,7 @@ def create_app(config: Config) -> Flask:
     )
 
     auth.init_app(app, config, api)
-    token.init_app(app, api)
+    token.init_app(app, config, api)
     ops.init_app(app, api)
     add(app, Door(app, token.PLANS, config, engine=tokens, counting=limits))
     openapi.init_app(app, api, CALLER_REFUSALS)

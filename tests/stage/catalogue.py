@@ -35,7 +35,9 @@ PUBLIC = frozenset(
 )
 
 #: Views that take a POST without a body, and read none.
-BODILESS = frozenset({"auth.logout", "auth.logout_all"})
+BODILESS = frozenset({"auth.logout", "auth.logout_all", "gate.admit"})
+#: Views whose clients know 204, 401, 403 and 503 alone.
+FOR_PROXIES = frozenset({"gate.admit"})
 
 #: The scope that a key needs for each view that takes one. Every other view refuses all keys.
 SCOPES = {
@@ -46,6 +48,7 @@ SCOPES = {
     "lease.reserve": "token:consume",
     "lease.commit": "token:consume",
     "lease.release": "token:consume",
+    "gate.admit": "token:consume",
     "token.introspect": "token:read",
     "token.receipt": "token:read",
     "token.list_tokens": "token:read",

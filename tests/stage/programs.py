@@ -27,6 +27,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "ip": "iproute2",
     "make": "make",
+    "nginx": "nginx-light",
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",

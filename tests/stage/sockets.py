@@ -1,4 +1,4 @@
-"""The sockets of this process."""
+"""The sockets of this process, and whether somebody listens."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def keep_alive(port: int) -> list[int]:
                 idle = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
                 found.append(idle if alive else 0)
     return found
+
+
+def accepts(port: int) -> bool:
+    """Whether a connection to a port of this machine is taken."""
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False

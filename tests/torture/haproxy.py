@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from dev.server import Server, free_port
 from tests.stage.catalogue import PROBLEMS
 from tests.stage.paths import ROOT
 from tests.stage.programs import needs_program
+from tests.stage.sockets import accepts
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -59,10 +59,7 @@ class HAProxy(Server):
         return {"env": {"PATH": os.environ["PATH"], **own}}
 
     def responds(self) -> bool:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
+        return accepts(self.port)
 
 
 def changed(copy: Path, *changes: tuple[str, str]) -> Path:

@@ -192,7 +192,7 @@ class Door:
         def counted() -> None:
             if not entered.is_counted:
                 entered.is_counted = True
-                count(entered.plan, entered.call)
+                count(entered.plan.limit, entered.call)
             if not waits and not self.is_quick(entered):
                 raise WouldWait  # The count waited for a Redis that hangs: the engine would too.
 

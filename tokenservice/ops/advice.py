@@ -84,6 +84,12 @@ ADVICE: Mapping[str, Advice] = {
         "Check that the token is of this service, and arrives whole. In time receipts are "
         "forgotten too.",
     ),
+    "ticket_missing": Advice(
+        "Pon el token en X-One-Time-Token, en Sec-WebSocket-Protocol tras ott, o en ?ticket= de la "
+        "dirección.",
+        "Put the token into X-One-Time-Token, into Sec-WebSocket-Protocol behind ott, or into "
+        "?ticket= of the address.",
+    ),
     "token_malformed": Advice(
         "Copia el texto entero, con ott_ u otr_ al principio, sin espacios ni comillas.",
         "Copy the whole text, with ott_ or otr_ at its beginning, without blanks or quotes.",
@@ -213,6 +219,7 @@ ADVICE: Mapping[str, Advice] = {
 GROUPS = (
     ("token_already_used", "token_reserved", "lease_ended"),
     ("token_expired", "token_revoked", "token_lost", "token_unknown", "token_malformed"),
+    ("ticket_missing", "token_malformed", "not_authenticated"),
     ("token_mismatch", "token_not_for_caller", "purpose_not_allowed", "insufficient_scope"),
     ("not_authenticated", "access_token_invalid", "access_token_expired", "session_ended"),
     ("not_authenticated", "key_invalid", "insufficient_scope", "forbidden"),

@@ -21,13 +21,15 @@ class Call:
     :ivar caller: the account behind it, once that is known
     :ivar is_consuming: whether it presents a token to use it
     :ivar quota: that of the limit that counts it, and ``counted`` the count
+    :ivar counts: for each limit that counted it the key, the count, and the seconds of its window
     :ivar verdicts: the verdicts of its limits, by name
     :ivar is_complete: whether its response is counted and in the log
     """
 
     __slots__ = (
         *("method", "endpoint", "given", "is_quiet", "started", "event", "facts", "request_id"),
-        *("caller", "is_consuming", "verdicts", "quota", "counted", "is_complete"),
+        *("caller", "is_consuming", "verdicts", "quota", "counted", "counts"),
+        "is_complete",
     )
 
     def __init__(
@@ -51,6 +53,7 @@ class Call:
         self.verdicts: dict[str, Any] = {}
         self.quota = 0
         self.counted: Any = None
+        self.counts: list[tuple[str, int, float]] = []
         self.is_complete = False
 
 

@@ -6,11 +6,14 @@ from flask import Flask
 from flask_smorest import Api
 from werkzeug.routing import BaseConverter
 
+from config import Config
 from tokenservice.onetime.format import ID_PATTERN
 from tokenservice.token import (
     blueprint,
     commands,
     creation,
+    gate,
+    passes,
     problems,
     receipts,
     reservations,
@@ -19,7 +22,7 @@ from tokenservice.token import (
 )
 
 #: The modules whose import adds the calls to the blueprints.
-VIEWS = (creation, validation, reservations, receipts, revocation)
+VIEWS = (creation, validation, reservations, receipts, revocation, gate)
 PLANS = (*blueprint.blueprint.plans, *blueprint.reservations.plans)
 
 
@@ -29,9 +32,11 @@ class TokenId(BaseConverter):
     regex = ID_PATTERN.pattern
 
 
-def init_app(app: Flask, api: Api) -> None:
+def init_app(app: Flask, config: Config, api: Api) -> None:
     app.url_map.converters["token_id"] = TokenId
     problems.init_app(app)
     api.register_blueprint(blueprint.blueprint)
     api.register_blueprint(blueprint.reservations)
+    api.register_blueprint(blueprint.gate)
+    passes.init_app(app, config)
     app.cli.add_command(commands.one_time)

@@ -75,22 +75,25 @@ class Bind(fields.String):
         return text
 
 
-def members_field(description: str) -> fields.List[str]:
+def members_field(description: str, *, required: bool = False) -> fields.List[str]:
     return fields.List(
         Member(metadata={"example": "luis@example.com"}),
+        required=required,
         validate=validate.Length(1, 16, error="Takes 1 to 16 members."),
         metadata={"description": description},
     )
 
 
-def issuers_field() -> fields.List[str]:
-    return members_field("the only accounts whose tokens are accepted; always name them")
+def issuers_field(*, required: bool = False) -> fields.List[str]:
+    accepted = "the only accounts whose tokens are accepted; always name them"
+    return members_field(accepted, required=required)
 
 
-def purpose_field(*checks: Callable[[str], None]) -> fields.String:
+def purpose_field(*checks: Callable[[str], None], required: bool = False) -> fields.String:
     return matching(
         "[a-z0-9._:-]{1,64}",
         "Takes 1 to 64 of a-z, 0-9 and ._:- only.",
         checks=checks,
+        required=required,
         metadata={"example": "ws.connect"},
     )

@@ -34,6 +34,11 @@ REFUSALS = (
 PRESENTATION_REFUSALS = (*REFUSALS, "token_mismatch", "idempotency_mismatch")
 
 PROBLEMS: Mapping[str, Message] = {
+    "ticket_missing": Message(
+        401,
+        Text("Falta el ticket", "La petición llegó a la puerta sin un token de un solo uso."),
+        Text("The ticket is missing", "The request came to the gate without a one-time token."),
+    ),
     "token_malformed": Message(
         422,
         Text(
@@ -174,6 +179,7 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Takes 64 hexadecimal characters.": "Deben ser 64 caracteres hexadecimales.",
     "Takes 1 to 16 members.": "Admite de 1 a 16 elementos.",
     "Takes 1 to 60 seconds.": "Admite de 1 a 60 segundos.",
+    "Takes 1 to 300 seconds.": "Admite de 1 a 300 segundos.",
     "Takes 1 to 100.": "Admite de 1 a 100.",
     "Takes 1 to 20.": "Admite de 1 a 20.",
     "Not a user id or an e-mail address.": "No es un id de usuario ni una dirección de correo.",

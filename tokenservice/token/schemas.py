@@ -160,6 +160,17 @@ class IntrospectRequest(TokenRequest):
     issued_by = issuers_field()
 
 
+class GateRequest(Request):
+    """What a proxy asks of the ticket of a request."""
+
+    purpose = purpose_field(required=True)
+    issued_by = issuers_field(required=True)
+    pass_seconds = fields.Integer(
+        validate=validate.Range(1, 300, error="Takes 1 to 300 seconds."),
+        metadata={"description": "how long the browser passes again, by a cookie", "example": 60},
+    )
+
+
 class ReservationRequest(Request):
     """A reservation."""
 

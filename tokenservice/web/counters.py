@@ -129,6 +129,10 @@ class Counters:
             self._permits.keep(key, last - taken + 2, last, now + left)
         return last - taken + 1, left
 
+    def give_back_call(self, key: str, count: int, left: float) -> None:
+        """Let the next call under ``key`` have this count, within its window."""
+        self._permits.keep(key, count, count, time.monotonic() + left)
+
     def attempt(self, logs: Sequence[Log], network: str = "", networks: str = "") -> Attempt:
         """Count an attempt in each of ``logs``, or in none where one is full.
 

@@ -45,6 +45,7 @@ class CountersStorage(Storage):
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         counting = call()
         counting.counted = counted = counters.add(key, expiry, counting.quota)
+        counting.counts.append((key, *counted))
         return counted[0]
 
     def get(self, key: str) -> int:
@@ -113,6 +114,12 @@ def count_at(words: str, name: str, key: str) -> None:
     counted, left = call().counted
     remaining, room_at = max(0, rate.amount - counted), time.monotonic() + left
     admit([Verdict(name, rate.amount, rate.get_expiry(), remaining, room_at, not passed)])
+
+
+def give_back() -> None:
+    """Let the next call of the same party in place of this one, under each limit that counted."""
+    for counted in call().counts:
+        counters.give_back_call(*counted)
 
 
 def admit(verdicts: Collection[Verdict]) -> None:

@@ -58,6 +58,11 @@ HEADERS = {
         "schema": {"type": "string"},
         "example": "Bearer",
     },
+    "X-Token-Code": {
+        "description": "The code of the problem, for a proxy that reads no body.",
+        "schema": {"type": "string"},
+        "example": "token_already_used",
+    },
     "Content-Language": {
         "description": "The language of the texts.",
         "schema": {"type": "string", "enum": [*texts.LANGUAGES]},
@@ -106,18 +111,24 @@ def options(title: str, url: str | None) -> dict[str, Any]:
     }
 
 
-def problems(codes: Iterable[str]) -> dict[str, Any]:
+def usual_status(code: str) -> int:
+    return texts.catalogue.problems[code].status
+
+
+def problems(
+    codes: Iterable[str], status_of: Callable[[str], int] = usual_status
+) -> dict[str, Any]:
     """Describe the problem responses of an operation, with an example of each."""
     responses: dict[str, Any] = {}
     for code in codes:
-        message = texts.catalogue.problems[code]
-        examples = responses.setdefault(str(message.status), {})
+        message, status = texts.catalogue.problems[code], status_of(code)
+        examples = responses.setdefault(str(status), {})
         examples[code] = {
             "summary": message.en.title,
             "value": {
                 "type": TYPE_PREFIX + code,
                 "title": message.en.title,
-                "status": message.status,
+                "status": status,
                 "detail": message.en.detail,
                 "code": code,
                 "request_id": REQUEST_ID,
@@ -148,12 +159,18 @@ def drop_the_rest(app: Flask, written: dict[str, Any]) -> None:
 
 
 def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each operation of a written document, behind the view that serves it."""
+    """Each operation of a written document, named, behind the view that serves it."""
     for rule in app.url_map.iter_rules():
         path = written["paths"].get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
-        for method in rule.methods or ():
+        methods = rule.methods or set()
+        for method in methods:
             if operation := path.get(method.lower()):
-                yield app.view_functions[rule.endpoint], operation
+                view = app.view_functions[rule.endpoint]
+                if hasattr(view, "operation"):
+                    # Of two methods of one call, the second is named after itself too.
+                    second = "ByPost" if method == "POST" and "GET" in methods else ""
+                    operation["operationId"] = view.operation + second
+                yield view, operation
 
 
 def complete(
@@ -162,8 +179,6 @@ def complete(
     """Add what follows from a view's marks: its name, security, Idempotency-Key and problems."""
     query = [given for given in operation.get("parameters", []) if given["in"] == "query"]
     codes = ["payload_too_large"]  # Whether it takes a body or not.
-    if hasattr(view, "operation"):
-        operation["operationId"] = view.operation
     if "requestBody" in operation and not hasattr(view, "is_foreign"):
         codes += BODY_REFUSALS
     if query:
@@ -182,7 +197,7 @@ def complete(
     responses = operation["responses"]
     responses.pop("default")
     responses.pop("422", None)  # flask-smorest's own shape of error.
-    responses |= problems([*codes, "internal_error"])
+    responses |= problems([*codes, "internal_error"], getattr(view, "status_of", usual_status))
     for parameter in query:
         parameter["allowEmptyValue"] = True  # A parameter without a value is as none.
     if query:
@@ -199,8 +214,11 @@ def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> Non
         names = ["X-Request-ID", *limits]
         names += ["Retry-After"] if status in ("429", "503") else []
         names += ["WWW-Authenticate"] if status == "401" else []
-        names += ["Content-Language"] if MEDIA_TYPE in response.get("content", ()) else []
-        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        is_problem = MEDIA_TYPE in response.get("content", ())
+        names += ["Content-Language"] if is_problem else []
+        names += ["X-Token-Code"] if is_problem and hasattr(view, "status_of") else []
+        described = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        response["headers"] = response.get("headers", {}) | described
 
 
 def complete_problem(schema: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from tokenservice.web import bodies, limits, texts
 from tokenservice.web.hooks import complete
 from tokenservice.web.problems import Problem
 from tokenservice.web.responses import PlainResponse, written
-from tokenservice.web.views import idempotency_key, operation
+from tokenservice.web.views import for_keys, idempotency_key, operation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -132,18 +132,18 @@ def load(
         raise Problem("validation_failed", errors=error.messages_dict) from None
 
 
-def count(plan: Plan, asked: Call) -> None:
+def count(limit: str, asked: Call) -> None:
     """Count a call under the limit of its key, where that has one, and under its account's.
 
     :raises Problem: one of them is reached
     """
     caller = asked.caller
     # First the smaller one: what it refuses counts in no other.
-    if caller.key is not None and (words := caller.key.limits.get(plan.limit)):
-        limits.count_at(words, f"key-{plan.limit}", caller.key.id)
+    if caller.key is not None and (words := caller.key.limits.get(limit)):
+        limits.count_at(words, f"key-{limit}", caller.key.id)
         if caller.key.own_quota:
             return
-    limits.count(plan.limit, caller.id)
+    limits.count(limit, caller.id)
 
 
 class Blueprint(bodies.Blueprint):
@@ -179,16 +179,16 @@ class Blueprint(bodies.Blueprint):
 
         refusals = ("purpose_not_allowed",) if plan.is_purposed else ()
 
+        @for_keys(plan.limit, plan.scope)
         @operation(plan.name, *refusals, *plan.refusals)
         @functools.wraps(documented)
         def view(**in_path: str) -> Response:
             asked = call()
             query, body = request.args.to_dict, request.get_data
-            plain = perform(plan, asked, in_path, query, body, lambda: count(plan, asked))
+            plain = perform(plan, asked, in_path, query, body, lambda: count(plan.limit, asked))
             complete(asked, plain.status, plain.headers)
             return Response(plain.body, plain.status, plain.headers)
 
-        view.limit, view.scope = plan.limit, plan.scope  # type: ignore[attr-defined]
         if plan.repeatable:
             view.is_repeatable = True  # type: ignore[attr-defined]
         return view

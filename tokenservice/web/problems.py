@@ -117,14 +117,18 @@ def respond(problem: Problem, status: int | None = None) -> Response:
     return Response(plain.body, plain.status, plain.headers)
 
 
+def of_http(error: HTTPException) -> Problem:
+    status = error.code or 500
+    code = HTTP_CODES.get(status, "internal_error" if status >= 500 else "bad_request")
+    fields = getattr(error, "data", {}).get("messages", {})
+    # webargs files the errors of a body under the part of the request that it read.
+    return Problem(code, errors=next(iter(fields.values())) if fields else None)
+
+
 def on_http(error: HTTPException) -> Response | HTTPException:
     if error.code is None or error.code < 400:
         return error  # A redirect is an HTTPException too.
-    code = HTTP_CODES.get(error.code, "internal_error" if error.code >= 500 else "bad_request")
-    fields = getattr(error, "data", {}).get("messages", {})
-    # webargs files the errors of a body under the part of the request that it read.
-    problem = Problem(code, errors=next(iter(fields.values())) if fields else None)
-    response = respond(problem, error.code)
+    response = respond(of_http(error), error.code)
     headers = error.get_headers(request.environ)
     response.headers.extend([pair for pair in headers if pair[0] != "Content-Type"])
     return response

@@ -45,6 +45,26 @@ def repeatable(view: View) -> View:
     return view
 
 
+def for_keys(limit: str, scope: str) -> Callable[[View], View]:
+    """Mark a view that counts its calls under ``limit``, and that a key with ``scope`` may call."""
+
+    def mark(view: View) -> View:
+        view.limit, view.scope = limit, scope  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def answering(status_of: Callable[[str], int]) -> Callable[[View], View]:
+    """Mark a view whose problems have the statuses that its clients know, by their code."""
+
+    def mark(view: View) -> View:
+        view.status_of = status_of  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 def has(endpoint: str | None, mark: str) -> bool:
     """Tell whether the view of ``endpoint`` carries a mark."""
     return hasattr(current_app.view_functions.get(endpoint or ""), mark)
