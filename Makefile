@@ -22,8 +22,9 @@ flask: .venv/.run ## Run a command on the service of make run: make flask ARGS="
 	@$(PY) -m dev flask $(ARGS)
 .PHONY: flask
 
-# Three at a time on two cores; two of those in torture, many of which measure time.
-PYTEST = $(PY) -m pytest -n 3 --dist worksteal
+# Many tests wait more than they work: four at a time on two cores; two of those in torture, many of
+# which measure time.
+PYTEST = $(PY) -m pytest -n 4 --dist worksteal
 # Where ARGS selects tests by name, mark or path, the slow ones among them run too.
 CHOOSES = $(filter -k% -m% --lf --last-failed tests/%,$(ARGS))
 test: .venv/.dev ## Run the tests but the slow ones, in 3 minutes; any of them: make test ARGS="-k race"
@@ -37,8 +38,7 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 	@.venv/bin/hadolint Dockerfile
 # Values of its own, so that the result does not depend on a .env.
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
-	@$(PYTEST) -m "not slow" $(ARGS)
-	@$(PYTEST) -m slow --ignore tests/torture $(ARGS)
+	@$(PYTEST) --ignore tests/torture $(ARGS)
 	@$(PYTEST) -m slow -n 2 tests/torture $(ARGS)
 .PHONY: check
 
