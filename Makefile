@@ -38,7 +38,8 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 	@.venv/bin/hadolint Dockerfile
 # Values of its own, so that the result does not depend on a .env.
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
-	@$(PYTEST) --ignore tests/torture $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m slow --ignore tests/torture $(ARGS)
 	@$(PYTEST) -m slow -n 2 tests/torture $(ARGS)
 .PHONY: check
 

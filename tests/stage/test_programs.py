@@ -31,7 +31,7 @@ def test_programs_are_looked_for_in_one_place() -> None:
 
 
 def test_ci_installs_every_program() -> None:
-    named = re.findall(r"[a-z0-9:]+", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    named = re.findall(r"[a-z0-9:-]+", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     for program, package in PACKAGES.items():
         # It runs in bash and calls make, and Redis comes as a wheel.
         if program not in {"bash", "make", "redis-cli"}:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -214,6 +215,15 @@ def test_a_pass_admits_the_rest_of_a_page(door: Door) -> None:
     assert {seen["x-token-subject"] for seen in door.seen} == {"Mar%C3%ADa"}
     name, _, value = cookie.partition("=")
     assert door.get("/image", Cookie=f"{name}=x{value}").status_code == 401
+
+
+def test_the_longest_subject_fits(door: Door) -> None:
+    """Guard: ``proxy_buffer_size``. Without it the answer is 503, and the ticket is consumed."""
+    subject = "🐘" * 255
+    response = door.get(X_One_Time_Token=door.ticket(subject=subject))
+    assert response.status_code == 200
+    assert unquote(door.seen[0]["x-token-subject"]) == subject
+    assert len(response.headers["Set-Cookie"]) < 4096
 
 
 def test_an_error_of_the_application_stays_its_own(door: Door) -> None:

@@ -70,7 +70,9 @@ class Passes:
     def give(self, response: Response, doorway: Doorway, told: Pass, seconds: int) -> None:
         """Set the cookie of a pass."""
         members = {name: getattr(told, name) for name in Pass.__slots__}
-        payload = base64.urlsafe_b64encode(json.dumps(members).encode()).decode()
+        # Browsers keep no cookie over 4,096 bytes, and a subject may have 255 of any characters.
+        text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
+        payload = base64.urlsafe_b64encode(text.encode()).decode()
         response.set_cookie(
             doorway.cookie,
             f"{payload}.{sign(self._keys[0], doorway, payload).decode()}",
