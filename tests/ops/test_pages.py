@@ -87,7 +87,7 @@ def test_the_calls_work_by_pressing_alone(browser: Browser, service: Service) ->
 def test_the_dialog_of_credentials_is_whole_on_the_screen(
     browser: Browser, service: Service, width: int
 ) -> None:
-    """Guard: ``SECURITY_SCHEMES``, whose order is that of the boxes: the smallest comes first."""
+    """Guard: the order of ``SECURITY_SCHEMES``, and so of the boxes: the smallest comes first."""
     page = Visit(browser, service.port, "es-ES").page
     page.set_viewport_size({"width": width, "height": 600})
     page.goto("/docs")

@@ -36,7 +36,7 @@ PUBLIC = frozenset(
 
 #: Views that take a POST without a body, and read none.
 BODILESS = frozenset({"auth.logout", "auth.logout_all", "gate.admit"})
-#: Views whose clients know 204, 401, 403 and 503 alone.
+#: Views for proxies, which know 204, 401, 403 and 503 alone.
 FOR_PROXIES = frozenset({"gate.admit"})
 
 #: The scope that a key needs for each view that takes one. Every other view refuses all keys.

@@ -22,7 +22,7 @@ SECONDS = trials(60)
 SOON = 0.25
 
 
-#: A Redis alone, whose calls one thread makes, and a cluster, for which all wait on the pool.
+#: A Redis alone, for calls in one thread, and a cluster, for which all calls wait on the pool.
 STORES = {"alone": alone, "cluster": cluster}
 
 

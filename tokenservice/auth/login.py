@@ -18,16 +18,13 @@ from tokenservice.auth.schemas import LoginRequest, LoginResponse
 from tokenservice.extensions import db
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
-from tokenservice.web.bodies import FORM, BodyParser
+from tokenservice.web.bodies import FORM, BodyParser, examples_of
 from tokenservice.web.problems import Problem
 from tokenservice.web.views import hashing, operation, public
 
 #: The form is described by the scheme ``password``, where standard clients look for it. With two
 #: media types for one body openapi-python-client writes a module that cannot be imported.
-BODY = {
-    "schema": LoginRequest,
-    "examples": {name: {"value": value} for name, value in LoginRequest.examples.items()},
-}
+BODY = {"schema": LoginRequest, "examples": examples_of(LoginRequest)}
 
 
 class CredentialsParser(BodyParser):

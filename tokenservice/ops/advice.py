@@ -45,12 +45,6 @@ SAME_KEY = (
     "Repite la llamada con la misma Idempotency-Key, tras los segundos de Retry-After.",
     "Repeat the call with the same Idempotency-Key, after the seconds of Retry-After.",
 )
-WAIT = (
-    "Espera los segundos de Retry-After, y un poco más en cada intento. Si es lo habitual, pide al "
-    "operador un límite mayor.",
-    "Wait the seconds of Retry-After, and a little longer with each attempt. If it is usual, ask "
-    "the operator for a higher limit.",
-)
 ANOTHER = (
     "Pide otro token a quien lo emitió. Repetir la llamada no sirve.",
     "Ask the issuer for another token. To repeat the call does not help.",
@@ -140,7 +134,12 @@ ADVICE: Mapping[str, Advice] = {
         "Repeat with the same Idempotency-Key, and tell the operator the request_id.",
         "unknown",
     ),
-    "rate_limited": Advice(*WAIT),
+    "rate_limited": Advice(
+        "Espera los segundos de Retry-After, y un poco más en cada intento. Si es lo habitual, "
+        "pide al operador un límite mayor.",
+        "Wait the seconds of Retry-After, and a little longer with each attempt. If it is usual, "
+        "ask the operator for a higher limit.",
+    ),
     "not_authenticated": Advice(
         "Envía Authorization: Bearer con un access_token de /auth/login o con una clave de "
         "servicio.",

@@ -83,7 +83,7 @@ def problem(code: str) -> Response:
     if code not in problems:
         if "text/html" not in request.accept_mimetypes.values():  # A browser names it.
             raise Problem("not_found")
-        return spoken_page("problems.html", answers=404, problems=problems, unknown=code)
+        return spoken_page("problems.html", status_code=404, problems=problems, unknown=code)
     given = ADVICE[code]
     return spoken_page(
         "problem.html",
@@ -115,11 +115,11 @@ def static(filename: str) -> Response:
     return send_from_directory(STATIC, filename)
 
 
-def spoken_page(template: str, answers: int = 200, **values: Any) -> Response:
+def spoken_page(template: str, status_code: int = 200, **values: Any) -> Response:
     """A page in the reader's language."""
     language = texts.language()
     response = page(template, language=language, **values)
-    response.status_code = answers
+    response.status_code = status_code
     response.headers.extend(texts.spoken(language))
     return response
 

@@ -128,7 +128,7 @@ class Worker(base.Worker):
 
         Busy threads take the interpreter at each look at a socket. Of a flood without a proxy, and
         with Redis as a cluster, most requests waited unread until their clients had given up: at
-        three times the capacity no response came in time, now 63 % of what came before.
+        three times the capacity no response came in time. Now more than half of the capacity does.
         """
         began = time.monotonic()
         self._may_begin.clear()

@@ -20,7 +20,7 @@ class Call:
     :ivar event: the event of its line in the log, and ``facts`` the other members
     :ivar caller: the account behind it, once that is known
     :ivar is_consuming: whether it presents a token to use it
-    :ivar quota: that of the limit that counts it, and ``counted`` the count
+    :ivar quota: that of the limit that counts it
     :ivar counts: for each limit that counted it the key, the count, and the seconds of its window
     :ivar verdicts: the verdicts of its limits, by name
     :ivar is_complete: whether its response is counted and in the log
@@ -28,8 +28,7 @@ class Call:
 
     __slots__ = (
         *("method", "endpoint", "given", "is_quiet", "started", "event", "facts", "request_id"),
-        *("caller", "is_consuming", "verdicts", "quota", "counted", "counts"),
-        "is_complete",
+        *("caller", "is_consuming", "verdicts", "quota", "counts", "is_complete"),
     )
 
     def __init__(
@@ -52,7 +51,6 @@ class Call:
         self.is_consuming = False
         self.verdicts: dict[str, Any] = {}
         self.quota = 0
-        self.counted: Any = None
         self.counts: list[tuple[str, int, float]] = []
         self.is_complete = False
 

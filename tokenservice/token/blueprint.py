@@ -6,7 +6,7 @@ from tokenservice.web import bodies
 from tokenservice.web.plans import Blueprint
 
 blueprint = Blueprint("token", __name__, url_prefix="/token", description="One-time tokens")
-#: Whose errors are for proxies.
+#: Its errors are for proxies.
 gate = bodies.Blueprint("gate", __name__, url_prefix="/token", description="The gate of a proxy")
 reservations = Blueprint(
     "lease", __name__, url_prefix="/token", description="Reservations of tokens"

@@ -46,6 +46,11 @@ class BodyParser(FlaskParser):
         return read_json(req.get_data(cache=True), req.headers.get("Content-Type", ""))
 
 
+def examples_of(schema: Any) -> dict[str, Any]:
+    """The examples of a schema, as the OpenAPI document names them."""
+    return {name: {"value": value} for name, value in getattr(schema, "examples", {}).items()}
+
+
 class Blueprint(SmorestBlueprint):
     """A blueprint whose views read their arguments strictly."""
 
@@ -53,9 +58,8 @@ class Blueprint(SmorestBlueprint):
 
     def arguments(self, schema: Any, **options: Any) -> Any:
         """Check the arguments of a view, and describe them with the examples of their schema."""
-        if examples := getattr(schema, "examples", None):
-            named = {name: {"value": value} for name, value in examples.items()}
-            options.setdefault("examples", named)
+        if examples := examples_of(schema):
+            options.setdefault("examples", examples)
         return super().arguments(schema, **options)
 
 

@@ -44,9 +44,9 @@ class CountersStorage(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         counting = call()
-        counting.counted = counted = counters.add(key, expiry, counting.quota)
-        counting.counts.append((key, *counted))
-        return counted[0]
+        count, left = counters.add(key, expiry, counting.quota)
+        counting.counts.append((key, count, left))
+        return count
 
     def get(self, key: str) -> int:
         raise NotImplementedError
@@ -111,7 +111,7 @@ def count_at(words: str, name: str, key: str) -> None:
     rate = parsed(words)
     call().quota = rate.amount  # Flask-Limiter does not tell its storage.
     passed = limiter.limiter.hit(rate, key, name)
-    counted, left = call().counted
+    _, counted, left = call().counts[-1]
     remaining, room_at = max(0, rate.amount - counted), time.monotonic() + left
     admit([Verdict(name, rate.amount, rate.get_expiry(), remaining, room_at, not passed)])
 

@@ -26,8 +26,6 @@ IDEMPOTENCY_KEY = {
     "description": "Repeat a call after a lost response with the same key, and get that response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
-
-
 #: The paths that come first: what the service is for, in the order of its use.
 FIRST = ("/auth/register", "/auth/login", "/token/create", "/token/consume", "/token/validate")
 #: The headers of responses, by the name of their description.
@@ -150,33 +148,32 @@ def problems(
 
 def drop_the_rest(app: Flask, written: dict[str, Any]) -> None:
     """Drop what is no operation: the pages for readers, and their files."""
-    for view, operation in [*operations(app, written)]:
-        if not hasattr(view, "operation"):
+    for _, name, operation in operations(app, written):
+        if not name:
             operation.clear()
     for path, methods in [*written["paths"].items()]:
         if not all(methods.values()):
             del written["paths"][path]
 
 
-def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each operation of a written document, named, behind the view that serves it."""
+def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    """Each operation of a written document, behind its view and its name, "" for a page."""
     for rule in app.url_map.iter_rules():
         path = written["paths"].get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
         methods = rule.methods or set()
         for method in methods:
             if operation := path.get(method.lower()):
                 view = app.view_functions[rule.endpoint]
-                if hasattr(view, "operation"):
-                    # Of two methods of one call, the second is named after itself too.
-                    second = "ByPost" if method == "POST" and "GET" in methods else ""
-                    operation["operationId"] = view.operation + second
-                yield view, operation
+                name = getattr(view, "operation", "")
+                # Of two methods of one call, the second is named after itself too.
+                is_second = name and method == "POST" and "GET" in methods
+                yield view, f"{name}ByPost" if is_second else name, operation
 
 
 def complete(
     view: Callable[..., Any], operation: dict[str, Any], caller_refusals: Iterable[str]
 ) -> None:
-    """Add what follows from a view's marks: its name, security, Idempotency-Key and problems."""
+    """Add what follows from a view's marks: its security, Idempotency-Key and problems."""
     query = [given for given in operation.get("parameters", []) if given["in"] == "query"]
     codes = ["payload_too_large"]  # Whether it takes a body or not.
     if "requestBody" in operation and not hasattr(view, "is_foreign"):
@@ -202,9 +199,7 @@ def complete(
         parameter["allowEmptyValue"] = True  # A parameter without a value is as none.
     if query:
         # A query can make an address longer than the service takes, see server/framing.py.
-        responses["414"] = problems(["bad_request"])["400"]
-        examples = responses["414"]["content"][MEDIA_TYPE]["examples"]
-        examples["bad_request"]["value"]["status"] = 414
+        responses |= problems(["bad_request"], lambda _: 414)
 
 
 def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> None:
@@ -272,7 +267,8 @@ def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
     drop_the_rest(app, written)
     with app.app_context():
         complete_problem(written["components"]["schemas"]["Problem"])
-        for view, operation in operations(app, written):
+        for view, name, operation in operations(app, written):
+            operation["operationId"] = name
             complete(view, operation, caller_refusals)
             describe_headers(view, operation["responses"])
     add(app, Document(json.dumps(written, ensure_ascii=False)))

@@ -56,7 +56,7 @@ def for_keys(limit: str, scope: str) -> Callable[[View], View]:
 
 
 def answering(status_of: Callable[[str], int]) -> Callable[[View], View]:
-    """Mark a view whose problems have the statuses that its clients know, by their code."""
+    """Mark a view with the status of each problem by its code, as its clients know it."""
 
     def mark(view: View) -> View:
         view.status_of = status_of  # type: ignore[attr-defined]
