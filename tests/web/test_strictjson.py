@@ -71,10 +71,11 @@ def reads(body: str | bytes) -> bool:
         b".5",
         b"0x10",
         b"undefined",
+        '"\ud800"',
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_json_that_is_not_strict_is_refused(body: bytes) -> None:
+def test_json_that_is_not_strict_is_refused(body: bytes | str) -> None:
     """S43. ``loads`` has a guard for each; plain ``json.loads`` accepts many."""
     assert not reads(body)
 

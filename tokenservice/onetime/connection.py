@@ -21,6 +21,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, cast
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
@@ -195,7 +196,8 @@ class Connection:
             if not pool.owns_connection(connection):
                 connection.disconnect()  # The sentinels name another master.
             self._open(connection)
-            connection.send_command(*command, check_health=False)
+            # Not send_command, which looks at each argument once more: 2.9 µs of 215 a request.
+            connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
             return connection.read_response()
         except (NoScriptError, *MOVING):
             raise

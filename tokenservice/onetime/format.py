@@ -40,11 +40,11 @@ _PAIRS = [high + low for high in ALPHABET for low in ALPHABET]
 
 def base62(number: int, length: int) -> str:
     """Write ``number`` in exactly ``length`` (an even count of) base62 digits."""
-    pairs = []
+    text = ""
     for _ in range(length // 2):
-        number, pair = divmod(number, 3844)
-        pairs.append(_PAIRS[pair])
-    return "".join(reversed(pairs))
+        text = _PAIRS[number % 3844] + text
+        number //= 3844
+    return text
 
 
 def random_base62(length: int) -> str:
