@@ -82,22 +82,25 @@ def raw_response(port: int, request: bytes, address: str = "127.0.0.1") -> bytes
         return received
 
 
-def problem(response: bytes) -> tuple[int, str]:
-    """The status and the code of a response, which must be a problem of the contract."""
+def problem(response: bytes, language: str = "es") -> tuple[int, str]:
+    """The status and the code of a response, which must be a problem in that language."""
     head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode().lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     status, found = int(first.split()[1]), json.loads(body)
     assert headers["content-type"] == "application/problem+json"
     assert headers["cache-control"] == "no-store"
-    assert headers["content-language"] == "es"
+    assert headers["content-language"] == language
+    assert "vary: accept-language" in lines
     members = {"type", "title", "status", "detail", "code", "request_id"}
     assert set(found) - ({"checks"} if found["code"] == "not_ready" else set()) == members
     assert found["request_id"] == headers["x-request-id"] != ""
     assert found["status"] == status
     assert found["type"] == f"/problems/{found['code']}"
-    assert found["title"] == PROBLEMS[found["code"]].es.title
-    if PROBLEMS[found["code"]].status == status:
-        assert found["detail"] == PROBLEMS[found["code"]].es.detail
+    message = PROBLEMS[found["code"]]
+    text = message.en if language == "en" else message.es
+    assert found["title"] == text.title
+    if message.status == status:
+        assert found["detail"] == text.detail
     assert (status in {429, 502, 503, 504}) == ("retry-after" in headers)
     return status, found["code"]

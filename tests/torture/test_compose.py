@@ -198,12 +198,23 @@ def test_the_settings_of_the_seed_get_a_clear_answer(tmp_path: Path) -> None:
         assert migrates or done.stderr.startswith("db_user in .env is not token_service_app")
 
 
-def test_proxy_lists_the_origins_of_the_service() -> None:
-    """Guard: CORS_ORIGINS in docker-compose.yml; the service has the whole .env."""
-    for listed in ("https://a.example, http://[::1]:3000", ""):
-        done = compose("config", "--format", "json", cors_origins=listed, **SECRETS)
-        proxy = json.loads(done.stdout)["services"]["proxy"]
-        assert proxy["environment"] == {"CORS_ORIGINS": listed}
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"CORS_ORIGINS": "", "DEFAULT_LANGUAGE": "es"}),
+        (
+            {"cors_origins": "https://a.example, http://[::1]:3000", "language": "en"},
+            {"CORS_ORIGINS": "https://a.example, http://[::1]:3000", "DEFAULT_LANGUAGE": "en"},
+        ),
+    ],
+)
+def test_proxy_has_the_origins_and_the_language_of_the_service(
+    given: dict[str, str], expected: dict[str, str]
+) -> None:
+    """The service has the whole .env."""
+    done = compose("config", "--format", "json", **given, **SECRETS)
+    environment = json.loads(done.stdout)["services"]["proxy"]["environment"]
+    assert environment == expected
 
 
 def test_every_mounted_file_exists(services: dict[str, Service]) -> None:

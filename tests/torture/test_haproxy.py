@@ -285,6 +285,28 @@ def test_refusals_of_the_proxy_are_problems(
     assert len(seen.paths) - before == (expected[0] == 502)
 
 
+@pytest.mark.parametrize(
+    ("default", "accepted", "expected"),
+    [
+        ("es", "en", "en"),
+        ("es", "en-GB,es;q=0.5", "en"),
+        ("es", "fr, es;q=0.4, en;q=0.6", "en"),
+        ("es", "fr", "es"),
+        ("es", "en;q=0.2, es", "es"),
+        ("en", "", "en"),
+        ("en", "es-AR", "es"),
+    ],
+)
+def test_refusals_of_the_proxy_are_in_the_language_of_the_caller(
+    default: str, accepted: str, expected: str, seen: Witness, tmp_path: Path
+) -> None:
+    with HAProxy(tmp_path, [seen.port], DEFAULT_LANGUAGE=default) as proxy:
+        for path in (b"/metrics", b"/hangs-up"):
+            head = b"GET " + path + b" HTTP/1.1\r\nHost: service\r\nConnection: close\r\n"
+            head += f"Accept-Language: {accepted}\r\n".encode() if accepted else b""
+            problem(raw_response(proxy.port, head + b"\r\n"), expected)
+
+
 def test_a_body_at_the_limit_passes(proxy: HAProxy) -> None:
     assert httpx.post(proxy.url, content=b"a" * 16_384).status_code == 200
 

@@ -134,7 +134,7 @@ def test_a_page_may_read_each_error_of_the_proxy(
     if origin == ORIGINS[0]:
         [exposed] = headers["access-control-expose-headers"]
         assert sorted(exposed.split(", ")) == sorted(EXPOSED_HEADERS)
-        assert headers["vary"] == ["Origin"]
+        assert headers["vary"] == ["Accept-Language", "Origin"]
 
 
 @pytest.mark.parametrize("path", ["/token/create", "/docs"], ids=["short", "long"])
