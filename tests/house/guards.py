@@ -169,14 +169,14 @@ MUTANTS = [
     Mutant(
         "state and lease: validate",
         VALIDATE,
-        "refused = unusable(record, state, purpose, subject, bind, issuers)",
+        "refused = unusable(record, state, purpose, subject, bind, issuers, room)",
         "",
         (HOLDER,),
     ),
     Mutant(
         "state and lease: reserve",
         RESERVE,
-        "refused = unusable(record, state, purpose, subject, bind, issuers)",
+        "refused = unusable(record, state, purpose, subject, bind, issuers, room)",
         "",
         (HOLDER,),
     ),

@@ -55,6 +55,20 @@ MUTANTS = [
         "[]",
         ("test_idempotency.py::test_a_create_key_stands_for_the_demand_of_a_subject",),
     ),
+    Mutant(
+        "room for the data",
+        TERMS,
+        "if room ~= '' and #(record.data or '') > tonumber(room) then return 'data' end",
+        "",
+        (DIFFERS,),
+    ),
+    Mutant(
+        "room for the data: an idempotency key stands for it",
+        STORE,
+        "request += [str(given.room)] * (given.room > 0)",
+        "",
+        ("test_idempotency.py::test_a_key_stands_for_the_room_for_data",),
+    ),
     Mutant("bind", TERMS, "if (record.bind or '') ~= bind then return 'bind' end", "", (DIFFERS,)),
     Mutant(
         "terms: validate, reserve",

@@ -64,7 +64,7 @@ LEAVES = {
 #: Modules that read settings where their folder may not.
 READERS = {"dev.__main__"}
 # The engine can be used outside of this project.
-ENGINE_NEEDS = {"redis"}
+ENGINE_NEEDS = {"redis", "hiredis"}
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, str | None]]:

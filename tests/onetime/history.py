@@ -95,7 +95,7 @@ LATE_VERBS = st.sampled_from(["commit", "release", "reserve"])
 WRONGS = st.sampled_from(
     [
         *("purpose", "no purpose", "subject", "right subject", "bind", "no bind"),
-        *("issuer", "right issuer", "secret", "typo"),
+        *("issuer", "right issuer", "no room", "secret", "typo"),
     ]
 )
 
@@ -467,6 +467,7 @@ class History(RuleBasedStateMachine):
             "bind": {"bind": "d" * 64},
             "no bind": {"bind": ""},
             "issuer": {"issuers": (EVA.id,)},
+            "no room": {"room": 1},
             "right issuer": {"issuers": (EVA.id, *OWNER_IDS)},
         }
         return dataclasses.replace(right, **changes.get(wrong, {}))

@@ -388,6 +388,8 @@ class Reference:
             raise errors.TokenMismatch(record.id, "subject")
         if given.bind != record.terms.bind:
             raise errors.TokenMismatch(record.id, "bind")
+        if given.room and len(record.terms.data.encode()) > given.room:
+            raise errors.TokenMismatch(record.id, "data")
         self._refuse_if_reserved(record, state)
 
     def _refuse_unless_held(self, record: Record, reservation: str) -> None:

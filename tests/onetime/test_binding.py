@@ -28,6 +28,7 @@ MISMATCHES = [
     (Terms(), {"issuers": ("eva",)}, "issued_by"),
     (Terms(), {"issuers": ("an", "ana.", ".*", "luis")}, "issued_by"),
     (Terms(purpose="pay"), {"issuers": ("eva",), "purpose": "pay"}, "issued_by"),
+    (Terms(data='{"a":"é"}'), {"room": 9}, "data"),
 ]
 MATCHES = [
     (Terms(purpose="pay"), {"purpose": "pay"}),
@@ -39,6 +40,8 @@ MATCHES = [
     (Terms(bind=ACTION), {"bind": ACTION}),
     (Terms(), {"issuers": ("ana",)}),
     (Terms(), {"issuers": ("eva", "ana", "luis")}),
+    (Terms(data='{"a":"é"}'), {"room": 10}),
+    (Terms(), {"room": 1}),
     (Terms("pay", (), "order 7", '{"a":1}', ACTION), {"purpose": "pay", "bind": ACTION}),
 ]
 

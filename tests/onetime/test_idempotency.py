@@ -72,6 +72,14 @@ def test_a_key_stands_for_the_issuers_that_were_asked_for(store: TokenStore) -> 
             store.reserve(Presented(second, issuers=other), LUIS, lease_seconds=5, key="k")
 
 
+def test_a_key_stands_for_the_room_for_data(store: TokenStore) -> None:
+    """Else a repeat could return more than its caller can pass on."""
+    token = store.create("ana", life_seconds=10, terms=Terms(data='{"a":1}')).text
+    store.validate(Presented(token), LUIS, key="k")
+    with pytest.raises(errors.IdempotencyMismatch):
+        store.validate(Presented(token, room=1), LUIS, key="k")
+
+
 def test_a_refusal_is_not_remembered(store: TokenStore) -> None:
     """The key of a refused call may be used for the corrected one."""
     text = store.create("ana", life_seconds=10, terms=Terms(purpose="pay")).text

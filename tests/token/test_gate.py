@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from tests.stage.problems import problem_in
 from tests.stage.queries import recorded
 from tests.stage.tokens import altered
 from tokenservice.token import passes
+from tokenservice.token.gate import ROOM
 
 PURPOSE = "app.open"
 TICKET = "X-One-Time-Token"
@@ -176,6 +179,30 @@ def test_strangers_do_not_close_the_gate(make_app: Callable[..., Flask], limits:
     gate.refused(gate.ask(X_One_Time_Token=made["token"]), 503, "rate_limited")
     unlimited = Caller(make_app().test_client(), person)
     assert unlimited.receipt(made["id"])["state"] == "active"
+
+
+def test_data_that_fit_into_a_header_are_passed_on_and_others_consume_nothing(
+    gate: Gate, issuer: Caller
+) -> None:
+    query = {"data": 1, "pass_seconds": 60}
+    longest = {"a": "é" * ((ROOM - 8) // 2)}
+    text = ticket(issuer, data=longest, subject="😀" * 255)
+    without = gate.ask(X_One_Time_Token=ticket(issuer, data=longest))
+    assert "X-Token-Data" not in without.headers
+    response = gate.ask(query=query, X_One_Time_Token=text)
+    assert json.loads(base64.urlsafe_b64decode(response.headers["X-Token-Data"])) == longest
+    assert len(response.headers["X-Token-Data"]) == 2048
+    cookie = response.headers["Set-Cookie"].partition(";")[0]
+    assert len(cookie) < 4096
+    again = gate.ask(query=query, Cookie=cookie)
+    assert again.headers["X-Token-Data"] == response.headers["X-Token-Data"]
+    assert "X-Token-Data" not in gate.ask(query=query, X_One_Time_Token=ticket(issuer)).headers
+
+    text = ticket(issuer, data={"a": longest["a"] + "a"})
+    refused = gate.ask(query=query, X_One_Time_Token=text)
+    gate.refused(refused, 403, "token_mismatch")
+    assert problem_in(refused, 403)["field"] == "data"
+    assert gate.ask(X_One_Time_Token=text).status_code == 204
 
 
 def test_a_pass_admits_a_browser_without_a_second_consume(

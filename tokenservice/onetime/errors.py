@@ -88,7 +88,7 @@ class TokenNotForCaller(TokenRefused, code="token_not_for_caller"):
 
 
 class TokenMismatch(TokenRefused, code="token_mismatch"):
-    """``field`` (purpose, subject or bind) differs from the token's."""
+    """``field`` differs: issued_by, purpose, subject or bind; or the data are too long."""
 
     def __init__(self, token_id: str, field: str) -> None:
         super().__init__(token_id)

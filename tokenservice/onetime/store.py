@@ -298,12 +298,13 @@ class TokenStore:
             last = [new_nonce(), lease_seconds * 1000]
         if given.issuers:  # The release before knows none, and its keys stand for the rest alone.
             request.append("\n".join(given.asked or given.issuers))
+        request += [str(given.room)] * (given.room > 0)
         name, stands_for = idempotency(caller.id, verb, key, *request)
         return self._on_record(
             verb,
             token.id,
             *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
-            "\n".join(given.issuers),
+            *("\n".join(given.issuers), given.room or ""),
             *(name, stands_for, *self._kept_ms, *last),
             name=name,
         )

@@ -78,6 +78,7 @@ class Presented:
 
     :param issuers: the only owners whose token it may be; empty means any
     :param asked: the request's own words for them, as in :class:`Terms`
+    :param room: the most bytes of data that it can pass on; 0 means any
     """
 
     text: str = field(repr=False)
@@ -86,6 +87,7 @@ class Presented:
     bind: str = ""
     issuers: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,10 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "token_mismatch": Advice(
         "Compara el campo que nombra field con el que puso el emisor. Si no coincide, el token es "
-        "para otra cosa: no lo aceptes.",
+        "para otra cosa: no lo aceptes. Si nombra data, los datos no caben en una cabecera.",
         "Compare the field that the member field names with the one of the issuer. If they differ, "
-        "the token is for something else: do not accept it.",
+        "the token is for something else: do not accept it. Where it names data, the data do not "
+        "fit into a header.",
     ),
     "token_not_for_caller": Advice(
         "Preséntalo con una cuenta o clave que esté en su audience.",

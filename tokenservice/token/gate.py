@@ -23,7 +23,7 @@ from tokenservice.telemetry import logs
 from tokenservice.telemetry.calls import call
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import gate as blueprint
-from tokenservice.token.passes import Doorway, Pass, passes
+from tokenservice.token.passes import Doorway, Pass, encoded, passes
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import GateRequest
 from tokenservice.token.validation import consumed
@@ -42,8 +42,11 @@ HEADERS = {
         ("X-Token-Subject", "the party that it speaks for, percent-encoded"),
         ("X-Token-Issued-By", "the id of its issuer"),
         ("X-Token-Purpose", "its purpose"),
+        ("X-Token-Data", "with data=1, its data: JSON in base64url"),
     )
 }
+#: The most bytes of data: 2 KB of base64, so that a pass with the longest subject is a cookie too.
+ROOM = 1536
 LIMIT, SCOPE = "validate", "token:consume"
 
 
@@ -79,7 +82,8 @@ def admit(given: dict[str, Any]) -> Response:
         return passed(told, purpose)
     if token is None:
         raise Problem("ticket_missing")
-    presented = Presented(text, purpose, issuers=issuers_of(given), asked=issuers)
+    room = ROOM if given.get("data") else 0
+    presented = Presented(text, purpose, issuers=issuers_of(given), asked=issuers, room=room)
     asking.demand_purpose(purpose)
     count(LIMIT, call())
     key = idempotency_key(request.headers.get("Idempotency-Key") or None)
@@ -90,7 +94,8 @@ def admit(given: dict[str, Any]) -> Response:
         limits.give_back()  # Else strangers, or a used ticket, could close the gate.
         raise
     seconds = given.get("pass_seconds", 0)
-    told = Pass(used.id, used.subject, used.owner, int(time.time()) + seconds)
+    data = encoded(used.data) if room else ""
+    told = Pass(used.id, used.subject, used.owner, int(time.time()) + seconds, data)
     response = passed(told, purpose)
     if seconds:
         passes.give(response, doorway, told, seconds)
@@ -118,6 +123,8 @@ def passed(told: Pass, purpose: str) -> Response:
     response.headers["X-Token-Subject"] = quote(told.subject, safe="")
     response.headers["X-Token-Issued-By"] = told.owner
     response.headers["X-Token-Purpose"] = purpose
+    if told.data:
+        response.headers["X-Token-Data"] = told.data
     return response
 
 

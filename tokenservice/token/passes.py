@@ -26,12 +26,14 @@ class Pass:
     """What became of a ticket.
 
     :param ends_at: in seconds since 1970
+    :param data: its data in base64url, where the proxy asks for them
     """
 
     id: str
     subject: str
     owner: str
     ends_at: int
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,22 @@ class Passes:
 
     def found(self, doorway: Doorway) -> Pass | None:
         """The pass of this request for a doorway, if it has one that is valid."""
-        payload, _, mac = request.cookies.get(doorway.cookie, "").partition(".")
+        payload, _, mac = request.cookies.get(doorway.cookie, "").rpartition(".")
         given = mac.encode()
         if not any(hmac.compare_digest(given, sign(key, doorway, payload)) for key in self._keys):
             return None
-        told = Pass(**json.loads(base64.urlsafe_b64decode(payload)))
+        members, _, data = payload.partition(".")
+        token_id, subject, owner, ends_at = json.loads(base64.urlsafe_b64decode(members))
+        told = Pass(token_id, subject, owner, ends_at, data)
         return told if time.time() < told.ends_at else None
 
     def give(self, response: Response, doorway: Doorway, told: Pass, seconds: int) -> None:
         """Set the cookie of a pass."""
-        members = {name: getattr(told, name) for name in Pass.__slots__}
-        # Browsers keep no cookie over 4,096 bytes, and a subject may have 255 of any characters.
+        # Browsers keep no cookie over 4,096 bytes, and a subject may have 255 of any characters. So
+        # data are encoded once.
+        members = [told.id, told.subject, told.owner, told.ends_at]
         text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
-        payload = base64.urlsafe_b64encode(text.encode()).decode()
+        payload = f"{encoded(text)}.{told.data}"
         response.set_cookie(
             doorway.cookie,
             f"{payload}.{sign(self._keys[0], doorway, payload).decode()}",
@@ -82,6 +87,11 @@ class Passes:
             httponly=True,
             samesite="Lax",
         )
+
+
+def encoded(text: str) -> str:
+    """``text`` in base64url."""
+    return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def sign(key: bytes, doorway: Doorway, payload: str) -> bytes:

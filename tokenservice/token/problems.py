@@ -32,6 +32,8 @@ REFUSALS = (
 )
 #: The refusals of a call that consumes or reserves a token.
 PRESENTATION_REFUSALS = (*REFUSALS, "token_mismatch", "idempotency_mismatch")
+#: What differs from the token in a token_mismatch; or its data do not fit (the gate).
+FIELDS = ["purpose", "subject", "bind", "issued_by", "data"]
 
 PROBLEMS: Mapping[str, Message] = {
     "ticket_missing": Message(
@@ -72,7 +74,7 @@ PROBLEMS: Mapping[str, Message] = {
             "The token is for something else",
             "The member field names the difference. The token was not consumed.",
         ),
-        {"field": {"type": "string", "enum": ["purpose", "subject", "bind", "issued_by"]}},
+        {"field": {"type": "string", "enum": FIELDS}},
     ),
     "token_already_used": Message(
         409,

@@ -169,6 +169,9 @@ class GateRequest(Request):
         validate=validate.Range(1, 300, error="Takes 1 to 300 seconds."),
         metadata={"description": "how long the browser passes again, by a cookie", "example": 60},
     )
+    data = fields.Boolean(
+        metadata={"description": "X-Token-Data is wanted; data over 1,536 bytes are refused"},
+    )
 
 
 class ReservationRequest(Request):

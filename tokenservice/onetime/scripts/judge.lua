@@ -22,13 +22,13 @@ end
 
 -- The refusal of a token that is not active, or of terms that differ, or nil. The count of replays
 -- is its only write.
-local function unusable(record, state, purpose, subject, bind, issuers)
+local function unusable(record, state, purpose, subject, bind, issuers, room)
   if state == 'consumed' then
     redis.pcall('HINCRBY', record_key, 'replays', 1)
     return { 'token_already_used', record.consumed }
   end
   if state ~= 'active' and state ~= 'reserved' then return { 'token_' .. state } end
-  local field = mismatch(record, purpose, subject, bind, issuers)
+  local field = mismatch(record, purpose, subject, bind, issuers, room)
   if field then return { 'token_mismatch', field } end
   if state == 'reserved' then return { 'token_reserved', record.lease - now } end
 end

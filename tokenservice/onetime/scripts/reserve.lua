@@ -1,7 +1,8 @@
 -- KEYS: history, cut, record, live, index, idem   ARGV: known, verifier, epoch, caller, correo,
--- purpose, subject, bind, issuers, idempotency key, request, window ms, receipt ms, nonce, lease ms
-local verifier, epoch, caller, correo, purpose, subject, bind, issuers, name, request, window,
-  receipt, nonce, lease = unpack(ARGV, 2)
+-- purpose, subject, bind, issuers, room, idempotency key, request, window ms, receipt ms, nonce,
+-- lease ms
+local verifier, epoch, caller, correo, purpose, subject, bind, issuers, room, name, request,
+  window, receipt, nonce, lease = unpack(ARGV, 2)
 local record = read(record_key)
 local refused = turned_away(record, verifier, epoch, caller, correo)
 if refused then return reply(refused) end
@@ -15,7 +16,7 @@ if known then
   if state == 'revoked' then return reply({ 'token_revoked' }) end
   if not holds then return reply({ 'lease_ended' }) end
 else
-  refused = unusable(record, state, purpose, subject, bind, issuers)
+  refused = unusable(record, state, purpose, subject, bind, issuers, room)
   if refused then return reply(refused) end
   if record.seq and not redis.call('ZSCORE', live, id) then return reply({ 'token_lost' }) end
 
