@@ -209,6 +209,8 @@ class Config:
     rate_limit_login: str = word("5 per minute", rate)
     rate_limit_create: str = word("60 per minute", rate)
     rate_limit_validate: str = word("600 per minute", rate)
+    sandbox: bool = setting(fields.Boolean(load_default=False))
+    sandbox_public: bool = setting(fields.Boolean(load_default=False))
     trusted_proxies: int = whole(0, 0, 10)
     local_domains: bool = setting(fields.Boolean(load_default=False))
 

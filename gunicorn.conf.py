@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import dataclasses
 import fcntl
 import gc
 import logging
@@ -126,6 +127,7 @@ else:
             "There is room for the files of %s workers and no more. %s", workers, error.strerror
         )
 
+from tokenservice.server.listeners import is_loopback  # noqa: E402
 from tokenservice.telemetry import logs  # noqa: E402
 
 
@@ -163,11 +165,33 @@ def share_memory() -> None:
     gc.freeze()
 
 
+def exposure(server: Any) -> str:
+    """The refusal of a sandbox that other machines reach, or "".
+
+    The sockets decide, whichever of the settings of gunicorn they come from.
+    """
+    if not settings.sandbox or settings.sandbox_public:
+        return ""
+    reached = [str(listener) for listener in server.LISTENERS if not is_loopback(listener)]
+    if not server.LISTENERS:
+        reached = ["the sockets of reuse_port"]  # Each worker opens its own, later.
+    if not reached:
+        return ""
+    return (
+        f"sandbox is true, and other machines may reach {', '.join(reached)}. Bind 127.0.0.1, or "
+        "set sandbox_public=true as well."
+    )
+
+
 def when_ready(server: Any) -> None:
     """Stop in two steps on SIGTERM: first /readyz returns 503, and only then the sockets close.
 
     Otherwise requests that a proxy sends in between are reset.
     """
+    if refusal := exposure(server):
+        sys.exit(refusal)
+    if settings.sandbox:
+        server.log.warning("The sandbox is on: its fixed tokens are accepted.")
     share_memory()
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     if MEMORY and not directory.is_relative_to(MEMORY):
@@ -197,6 +221,9 @@ def on_reload(server: Any) -> None:
         server.manage_workers()
 
     server.manage_workers = end_the_old_ones
+    if refusal := exposure(server):
+        Config.in_force = dataclasses.replace(settings, sandbox=False)
+        server.log.error("The sandbox stays off. %s", refusal)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -217,7 +217,7 @@ MUTANTS = [
     Mutant(
         "audience: introspect",
         STORE,
-        "if seen.audience and not seen.names(caller):",
+        "if not seen.is_for(caller, issuers):",
         "if False:",
         (ENTITLED,),
     ),

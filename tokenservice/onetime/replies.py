@@ -143,6 +143,11 @@ class Seen:
         """Tell whether ``party`` is the owner or in the audience."""
         return party.id == self.receipt.owner or bool({party.id, party.correo} & {*self.audience})
 
+    def is_for(self, caller: Party, issuers: Sequence[str]) -> bool:
+        """Tell whether ``caller`` may consume it, and one of ``issuers``, if any, created it."""
+        is_of_them = not issuers or self.receipt.owner in issuers
+        return is_of_them and (not self.audience or self.names(caller))
+
     def introspection(self) -> Introspection:
         left = (self.receipt.expires_at - self._now).total_seconds()
         return Introspection(self.receipt, self.audience, self._bound, max(0.0, left))

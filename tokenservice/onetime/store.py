@@ -76,6 +76,7 @@ class TokenStore:
         self._max_active = max_active
         self._shards = Shards(connection, shards, timed)
         self.probe, self.masters = self._shards.probe, self._shards.masters
+        self.parse = Token.parse
 
     def create(
         self, owner: str, *, life_seconds: int, terms: Terms = UNBOUND, key: str = ""
@@ -104,8 +105,7 @@ class TokenStore:
         :raises IdempotencyMismatch: ``key`` was used for another validate
         """
         token = Token.parse(given.text)
-        facts = self._present("validate", token, given, caller, key)
-        return replies.consumed(token.id, facts)
+        return replies.consumed(token.id, self._present("validate", token, given, caller, key))
 
     def reserve(
         self, given: Presented, caller: Party, *, lease_seconds: int, key: str = ""
@@ -177,8 +177,10 @@ class TokenStore:
         """Let a disabled ``owner`` create again."""
         self._shards.run("enable", Keys.of_owner(owner, self._shards.count), [], owner)
 
-    def introspect(self, text: str, caller: Party) -> Introspection | None:
-        """Look at a token without a consume; None unless it is alive and for ``caller``."""
+    def introspect(
+        self, text: str, caller: Party, issuers: Sequence[str] = ()
+    ) -> Introspection | None:
+        """Look at a token without a consume; None unless alive, for ``caller``, of an issuer."""
         try:
             token = Token.parse(text)
         except errors.TokenMalformed:
@@ -186,11 +188,10 @@ class TokenStore:
         seen = self._look(token.id)
         if seen is None or not hmac.compare_digest(seen.verifier, verifier(token.secret)):
             return None
-        if seen.audience and not seen.names(caller):
+        if not seen.is_for(caller, issuers):
             return None
-        if seen.receipt.state not in (State.ACTIVE, State.RESERVED):
-            return None
-        return seen.introspection()
+        is_alive = seen.receipt.state in (State.ACTIVE, State.RESERVED)
+        return seen.introspection() if is_alive else None
 
     def receipt(self, token_id: str, reader: Party | None = None) -> Receipt:
         """The state of a token, for its owner and its audience; None reads any.
@@ -300,14 +301,10 @@ class TokenStore:
             request.append("\n".join(given.asked or given.issuers))
         request += [str(given.room)] * (given.room > 0)
         name, stands_for = idempotency(caller.id, verb, key, *request)
-        return self._on_record(
-            verb,
-            token.id,
-            *(verifier(token.secret), token.epoch, caller.id, caller.correo, *bound),
-            *("\n".join(given.issuers), given.room or ""),
-            *(name, stands_for, *self._kept_ms, *last),
-            name=name,
-        )
+        proof = verifier(token.secret), token.epoch, caller.id, caller.correo
+        expected = *bound, "\n".join(given.issuers), given.room or ""
+        more = name, stands_for, *self._kept_ms, *last
+        return self._on_record(verb, token.id, *proof, *expected, *more, name=name)
 
     def _on_record(self, verb: str, token_id: str, *args: Any, name: str = "") -> list[Any]:
         """Run a verb on one record; return the facts of its success.

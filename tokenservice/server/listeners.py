@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence, Sized
 from functools import partial
+from ipaddress import IPv6Address, ip_address
 
 #: Connections accepted at a time: more would leave none to the other workers. A worker in which
 #: requests wait takes more, because what is not accepted waits too, and nobody sees for how long.
@@ -25,6 +26,15 @@ UNSENT_BYTES = 128 * 1024
 PLACES = 64
 #: A worker that has not said its count for this long is gone, or stands still.
 GONE_SECONDS = 1.0
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches a socket: at a loopback address, or as a path."""
+    if listener.family == socket.AF_UNIX:
+        return True
+    address = ip_address(listener.getsockname()[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class Balance:

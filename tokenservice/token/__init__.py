@@ -14,6 +14,7 @@ from tokenservice.token import (
     creation,
     gate,
     passes,
+    presentation,
     problems,
     receipts,
     reservations,
@@ -39,4 +40,5 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     api.register_blueprint(blueprint.reservations)
     api.register_blueprint(blueprint.gate)
     passes.init_app(app, config)
+    presentation.init_app(app, config, api)
     app.cli.add_command(commands.one_time)

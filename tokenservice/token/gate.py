@@ -15,15 +15,14 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from tokenservice.auth.authentication import caller
-from tokenservice.extensions import tokens
 from tokenservice.onetime.errors import TokenRefused
-from tokenservice.onetime.format import Token
 from tokenservice.onetime.values import Presented
 from tokenservice.telemetry import logs
 from tokenservice.telemetry.calls import call
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import gate as blueprint
 from tokenservice.token.passes import Doorway, Pass, encoded, passes
+from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import GateRequest
 from tokenservice.token.validation import consumed
@@ -75,7 +74,7 @@ def admit(given: dict[str, Any]) -> Response:
     asking.demand_scope(SCOPE)
     text = ticket()
     doorway = Doorway(asking.key_id or asking.id, purpose, issuers)
-    token = Token.parse(text) if text else None
+    token = tokens.parse(text) if text else None
     told = passes.found(doorway) if "pass_seconds" in given else None
     if told and (token is None or token.id == told.id):
         logs.note("token.passed", token_id=told.id)

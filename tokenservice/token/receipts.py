@@ -7,6 +7,7 @@ from typing import Any
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Page, Receipt
+from tokenservice.token import presentation
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.schemas import (
@@ -36,9 +37,8 @@ def introspect(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     A token that is not alive, not for the caller or of another issuer is just not active (RFC 7662
     section 2.2).
     """
-    issuers = issuers_of(given)
-    seen = tokens.introspect(given["token"], caller)
-    if seen is None or (issuers and seen.receipt.owner not in issuers):
+    seen = presentation.tokens.introspect(given["token"], caller, issuers_of(given))
+    if seen is None:
         return {"active": False}
     receipt = seen.receipt
     return {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tokenservice.auth.callers import Caller
-from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Consumed, Reserved
 from tokenservice.telemetry import logs
 from tokenservice.token.blueprint import reservations as blueprint
+from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import (
     ReservationRequest,

@@ -7,6 +7,7 @@ from typing import Any
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
 from tokenservice.telemetry import logs
+from tokenservice.token import presentation
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.problems import REFUSALS
 from tokenservice.token.schemas import RevokeAllRequest, TokenRequest
@@ -28,7 +29,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
 
     For its creator and its audience. A repeat is 204 as well.
     """
-    logs.note("token.revoked", token_id=tokens.revoke(given["token"], caller))
+    logs.note("token.revoked", token_id=presentation.tokens.revoke(given["token"], caller))
 
 
 @blueprint.call(

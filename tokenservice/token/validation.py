@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tokenservice.auth.callers import Caller
-from tokenservice.extensions import tokens
 from tokenservice.onetime.values import Consumed, Presented
 from tokenservice.telemetry import logs, metrics
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import blueprint
+from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import ValidateRequest, ValidateResponse
 from tokenservice.web.plans import Plan

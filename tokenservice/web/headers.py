@@ -26,6 +26,8 @@ PAGE_POLICY = (
 )
 #: Response headers that a script of another origin may read.
 EXPOSED_HEADERS = ["X-Request-ID", "RateLimit", "RateLimit-Policy", "Retry-After"]
+#: In every response of a service that accepts the fixed tokens of the sandbox.
+SANDBOX = "X-Sandbox"
 
 
 def secure(fields: Headers) -> None:
@@ -56,7 +58,7 @@ def init_app(app: Flask, config: Config) -> None:
         cors.init_app(
             app,
             origins=[exactly(origin) for origin in config.cors_origins],
-            expose_headers=EXPOSED_HEADERS,
+            expose_headers=EXPOSED_HEADERS + [SANDBOX] * config.sandbox,
             max_age=600,
             always_send=False,
             vary_header=False,

@@ -14,11 +14,14 @@ from tokenservice.web.views import has
 
 def complete(answered: Call, status: int, fields: responses.Headers) -> None:
     """Add the header fields of every response, count it, and write its line."""
+    settings = config._get_current_object()  # type: ignore[attr-defined]
     fields += limits.header_fields(answered)
-    if config.cors_origins:
+    if settings.cors_origins:
         # Keep a cache from serving a page of one origin what it holds of another, or of none.
         responses.add_vary(fields, "Origin")
     headers.secure(fields)
+    if settings.sandbox:
+        fields.append((headers.SANDBOX, "true"))
     metrics.count(answered, status)
     fields.append(("X-Request-ID", logs.request_id()))
     logs.write_line(answered, status)
