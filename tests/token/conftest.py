@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from tests.stage.callers import Caller
 from tests.stage.doors import open_door
 from tests.stage.people import Person, enrol
+from tokenservice.telemetry import logs
 
 
 @pytest.fixture(scope="session", params=["flask", "direct"])
@@ -64,3 +66,17 @@ def in_app(through_door: Callable[..., Flask], app: Flask) -> Callable[..., Call
         return Caller(client, enrol(client.post))
 
     return make
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the log, as they are written."""
+    written: list[str] = []
+
+    class Copying(json.JSONEncoder):
+        def encode(self, o: Any) -> str:
+            written.append(super().encode(o))
+            return written[-1]
+
+    monkeypatch.setattr(logs, "ENCODER", Copying(ensure_ascii=False, default=str))
+    return written

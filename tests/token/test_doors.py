@@ -18,7 +18,6 @@ import dev
 from tests.stage.callers import Caller
 from tests.stage.doors import Doors, always_near, open_door
 from tests.stage.people import enrol
-from tokenservice.telemetry import logs
 
 #: What differs between two calls: tokens, ids, times and their length, and the rest of a limit.
 CHANGING = re.compile(
@@ -146,20 +145,6 @@ def sides(
     plain, direct = (make_app(**limits, **request.param) for _ in range(2))
     with always_near():
         yield Side(plain, None), Side(direct, open_door(direct))
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines of the log, as they are written."""
-    written: list[str] = []
-
-    class Copying(json.JSONEncoder):
-        def encode(self, o: Any) -> str:
-            written.append(super().encode(o))
-            return written[-1]
-
-    monkeypatch.setattr(logs, "ENCODER", Copying(ensure_ascii=False, default=str))
-    return written
 
 
 def counts() -> dict[Any, float]:
