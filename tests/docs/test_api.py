@@ -26,6 +26,7 @@ from tests.stage.catalogue import PROBLEMS
 from tokenservice.auth import login_limits
 from tokenservice.auth.rights import SCOPES
 from tokenservice.onetime.errors import OneTimeError
+from tokenservice.token.sandbox import RESERVATIONS, TOKENS
 from tokenservice.web import texts
 
 PAGE = "docs/api.md"
@@ -157,6 +158,16 @@ def test_scopes_and_their_calls_are_those_of_the_plans(page: str, app: Flask) ->
     assert [CODE.findall(scope)[0] for scope, _ in rows] == [*SCOPES]
     counts = Counter(view.scope for view in app.view_functions.values() if hasattr(view, "scope"))
     assert {CODE.findall(scope)[0]: calls.count(",") + 1 for scope, calls in rows} == counts
+
+
+@either_language(PAGE)
+def test_fixed_tokens_are_those_of_the_sandbox(page: str) -> None:
+    """One that is added to the sandbox, or dropped, turns this red."""
+    rows = table(read(page), "`ott_sandbox_good`")
+    assert [CODE.findall(row[0])[0] for row in rows] == [*TOKENS]
+    assert set(re.findall(r"otr_sandbox_\w+", read(page))) == {*RESERVATIONS}
+    for row in rows:
+        assert set(CODE.findall(row[1])) & {*PROBLEMS} or TOKENS[row[0].strip("`")] == "good"
 
 
 @either_language(PAGE)
