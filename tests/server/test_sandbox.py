@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -45,14 +46,17 @@ def test_a_sandbox_that_others_reach_does_not_start(tmp_path: Path) -> None:
         "http://0.0.0.0:": started(tmp_path, "-c", str(own)),
         "reuse_port": started(tmp_path, "-b", f"127.0.0.1:{free_port()}", "--reuse-port"),
     }
-    for address, process in starts.items():
-        _, written = process.communicate(timeout=60)
-        [line] = [line for line in written.splitlines() if line.startswith("sandbox is true, ")]
-        assert address in line
-        assert "sandbox_public=true" in line
-        assert process.returncode == 1
-        assert "Traceback" not in written
-        assert "Booting worker" not in written
+    with contextlib.ExitStack() as ended:
+        for process in starts.values():
+            ended.callback(process.terminate)
+        for address, process in starts.items():
+            _, written = process.communicate(timeout=60)
+            [line] = [line for line in written.splitlines() if line.startswith("sandbox is true, ")]
+            assert address in line
+            assert "sandbox_public=true" in line
+            assert process.returncode == 1
+            assert "Traceback" not in written
+            assert "Booting worker" not in written
 
 
 @pytest.mark.slow
