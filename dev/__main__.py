@@ -14,9 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dev.demo import handover
+from dev.demo.handover import Handover
+from dev.demo.keys import current_keys
 from dev.postgres import Postgres
 from dev.redis import Redis
 from dev.server import CannotStart, Server, is_free, kept_secret, private, tail
@@ -29,7 +33,9 @@ SHARED = ("database_url", "redis_url", "secret_key")
 #: Variables for other programs: they would choose the application, or the server of a database.
 FOREIGN = ("FLASK_", "GUNICORN_", "PG")
 DEMO = "demo@example.com"
+APPLICATION = "dev.demo.app:app"
 WELCOME = """\
+See it work:   {url}/demo
 Token service: {url}
 Documentation: {url}/docs
 Demo login:    {demo}  {password}
@@ -41,15 +47,16 @@ Log in, create a token, consume it:
   jwt=$(curl -s {url}/auth/login -H "$json" \\
     -d '{{"correo": "{demo}", "password": "{password}"}}' | field access_token)
   token=$(curl -s {url}/token/create -H "Authorization: Bearer $jwt" -H "$json" \\
-    -d '{{"expires_in": 60}}' | field token)
+    -d '{{"purpose": "chat", "expires_in": 60}}' | field token)
   curl -s {url}/token/consume -H "Authorization: Bearer $jwt" -H "$json" \\
-    -d "{{\\"token\\": \\"$token\\", \\"issued_by\\": [\\"{demo}\\"]}}"; echo
+    -d "{{\\"token\\": \\"$token\\", \\"purpose\\": \\"chat\\",
+      \\"issued_by\\": [\\"{demo}\\"]}}"; echo
 
 The last line works once. Logs: {directory}/*.log. Ctrl-C stops everything."""
 
 
 class Service(Server):
-    """This service under gunicorn."""
+    """This service under gunicorn, with the page of ``dev/demo``."""
 
     name = "service"
     stop_signal = signal.SIGTERM  # finishes the requests in flight
@@ -60,7 +67,7 @@ class Service(Server):
         self.environment: dict[str, str] = {}
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}"]
+        return [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", APPLICATION]
 
     def options(self) -> dict[str, Any]:
         return {"env": self.environment}
@@ -107,11 +114,12 @@ def main() -> int:
 def serve(service: Service) -> int:
     given = chosen(*SHARED, "drain_seconds")
     with contextlib.ExitStack() as running:
-        own = {}
+        own, redis = {}, None
         if "database_url" not in given:
             own["database_url"] = running.enter_context(Postgres(DIRECTORY)).url
         if "redis_url" not in given:
-            own["redis_url"] = running.enter_context(Redis(DIRECTORY)).url
+            redis = running.enter_context(Redis(DIRECTORY))
+            own["redis_url"] = redis.url
         if "secret_key" not in given:
             own["secret_key"] = kept_secret(DIRECTORY / "secret_key", 48)
         running.callback(SETTINGS.unlink, missing_ok=True)
@@ -129,12 +137,15 @@ def serve(service: Service) -> int:
                 flask(step, text, service.environment)
         if service.given_up:
             return 0
+        handover.RESTART.unlink(missing_ok=True)
         with service:
             if not service.given_up:
+                keys = demo_keys(service.port, password)
+                Handover(DEMO, keys, owns_redis=redis is not None).leave()
                 url = f"http://127.0.0.1:{service.port}"
                 words = {"url": url, "demo": DEMO, "password": password, "directory": DIRECTORY}
                 print(WELCOME.format(**words), flush=True)
-            return attend(service)
+            return attend(service, redis)
 
 
 def chosen(*names: str) -> dict[str, str]:
@@ -212,15 +223,30 @@ def flask(words: list[str], text: str, environment: dict[str, str]) -> None:
         raise CannotStart(f"flask {' '.join(words)} failed.\n{done.stdout}")
 
 
-def attend(service: Service) -> int:
-    """Wait for the end.
+def demo_keys(port: int, password: str) -> Mapping[str, str]:
+    """The keys of the page; none where the demo account gets none, which the terminal then says."""
+    try:
+        return current_keys(port, handover.read().keys, DEMO, password)
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return {}
 
+
+def attend(service: Service, redis: Redis | None) -> int:
+    """Wait for the end, and restart Redis where the page asks for it.
+
+    :param redis: the Redis that may be restarted
     :returns: the exit code
+    :raises CannotStart: Redis does not start again
     """
     assert service.process
     while service.process.poll() is None:
         if service.given_up:
             return 0
+        if redis and handover.RESTART.exists():
+            redis.stop()
+            redis.start()
+            handover.RESTART.unlink()
         time.sleep(0.1)
     code = service.process.returncode
     print(

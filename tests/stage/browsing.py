@@ -44,8 +44,8 @@ def chromium() -> Iterator[Browser]:
 class Visit:
     """One page of a fresh browser profile, with its requests and its complaints."""
 
-    def __init__(self, browser: Browser, port: int, language: str) -> None:
-        self.origin = f"http://{HOST}:{port}"
+    def __init__(self, browser: Browser, port: int, language: str, host: str = HOST) -> None:
+        self.origin = f"http://{host}:{port}"
         self.requested: list[str] = []
         self.complaints: list[str] = []
         context = browser.new_context(
