@@ -17,7 +17,7 @@ NO_RESPONSE = (OSError, http.client.HTTPException)
 SECONDS = 10.0
 #: The outcome is unknown: the same call, with the same key, is safe to repeat.
 UNKNOWN = (None, 503)
-TRIES, PAUSE_SECONDS = 4, 0.25
+PATIENCE_SECONDS, PAUSE_SECONDS = 2.0, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,13 @@ class Program:
 
     def call(self, call: Call) -> Call:
         """Make a call; repeat it, with its key, while the outcome is unknown."""
-        for tries in range(1, TRIES + 1):
-            [made] = self.at_once([replace(call, tries=tries)])
-            if made.status not in UNKNOWN:
-                break
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            [made] = self.at_once([call])
+            if made.status not in UNKNOWN or time.monotonic() > deadline:
+                return made
+            call = replace(call, tries=call.tries + 1)
             time.sleep(PAUSE_SECONDS)
-        return made
 
     def at_once(self, calls: list[Call]) -> list[Call]:
         """Make calls that are all in flight before the first response is read."""

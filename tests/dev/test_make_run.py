@@ -9,28 +9,25 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psycopg2
 import pytest
+import redis
 from flask import Flask
 
 from config import Config
 from dev import CannotStart, Postgres
 from dev.__main__ import chosen_port
+from dev.demo.texts import PAGE, SAYINGS
 from dev.server import free_port
+from tests.stage.clones import LOCAL, clone_in, printed
 from tests.stage.paths import ROOT
 from tests.stage.processes import running
 from tests.stage.programs import needs_program
 from tests.stage.queries import query
-
-LOCAL = [sys.executable, "-m", "dev"]
-CODE = (
-    *("tokenservice", "settings", "dev", "migrations"),
-    *("config.py", "wsgi.py", "gunicorn.conf.py"),
-)
 
 
 @pytest.fixture
@@ -65,12 +62,7 @@ def test_make_run_refuses_an_invalid_port(port: str) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The code in a folder of its own, below that of another project."""
-    folder = tmp_path / "feature%2Flogin"
-    folder.mkdir()
-    for name in CODE:
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+    return clone_in(tmp_path)
 
 
 @pytest.fixture
@@ -99,16 +91,6 @@ def alien(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         connection.cursor().execute("DROP DATABASE alien WITH (FORCE)")
 
 
-def printed(run: subprocess.Popen[str]) -> list[str]:
-    """The lines of ``make run``, up to the last one before its end."""
-    assert run.stdout
-    lines: list[str] = []
-    while not lines or "Ctrl-C" not in lines[-1]:
-        lines.append(run.stdout.readline())
-        assert lines[-1], "it ended"
-    return lines
-
-
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``make flask`` without make."""
     return subprocess.run(
@@ -128,12 +110,14 @@ def test_make_run_serves_the_tour_it_prints_and_ends_quietly(
 ) -> None:
     with running([*LOCAL, str(free_port())], clone) as run:
         assert run.stdout
-        tour = "".join(line for line in printed(run) if line.startswith("  "))
+        lines = printed(run)
+        tour = "".join(line for line in lines if line.startswith("  "))
         output = subprocess.check_output(["/bin/sh", "-ec", tour], text=True)
         listed = command(clone, "users", "list")
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
         rest = run.stdout.read()
 
+    assert re.fullmatch(r"See it work: +http://127\.0\.0\.1:\d+/demo\n", lines[0])
     assert '"valid":true' in re.sub(r"\s", "", output)
     assert (run.returncode, rest) == (0, "")
     assert (listed.returncode, json.loads(listed.stdout)["nombre"]) == (0, "Demo"), listed.stderr
@@ -159,8 +143,17 @@ def test_make_run_uses_the_servers_that_are_given(
     """And a command reaches them too, or none."""
     (clone / ".env").write_text(f"export REDIS_URL = '{config.redis_url}' # why\n")
     monkeypatch.setenv("DATABASE_URL", str(config.database_url))
-    with running([*LOCAL, str(free_port())], clone) as run:
+    monkeypatch.setenv("rate_limit_create", "3 per day")  # The page's two service keys count.
+    port = free_port()
+    with running([*LOCAL, str(port)], clone) as run:
         printed(run)
+        pages = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Accept-Language": "en"})
+        with pages, redis.from_url(str(config.redis_url)) as client:
+            origin, before = {"Origin": str(pages.base_url)}, client.info("server")["run_id"]
+            page = pages.get("/demo").text
+            restarted = pages.post("/demo/restart", headers=origin)
+            made = [pages.post("/demo/create", headers=origin).json() for _ in range(2)]
+            assert client.info("server")["run_id"] == before
         monkeypatch.delenv("DATABASE_URL")
         listed = command(clone, "users", "list")
         monkeypatch.setenv("database_url", "postgresql://hunter2@other/d")
@@ -171,5 +164,10 @@ def test_make_run_uses_the_servers_that_are_given(
         1,
         "database_url is not that of the running service.\n",
     )
+    assert PAGE["en"]["no_restart"] in page
+    assert 'data-run="restart"' not in page
+    assert restarted.status_code == 404
+    assert made[0]["said"] == SAYINGS["en"]["created"]
+    assert re.fullmatch(SAYINGS["en"]["rate_limited"].format(wait=r"\d+"), made[1]["said"])
     assert not (clone / ".local" / "postgres").exists()
     assert not (clone / ".local" / "redis.conf").exists()

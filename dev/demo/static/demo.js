@@ -70,11 +70,13 @@ function tell(run, outcome) {
 async function press(button) {
   main.setAttribute("aria-busy", "true");
   const run = begin(button);
-  let outcome = { goes_on: true };
+  let outcome, failed;
   try {
     for (const step of plans[button.dataset.run]()) {
-      if (!outcome.goes_on) break;
+      // A restart may be what mends it.
+      if (failed && step !== "restart") continue;
       outcome = await take(step);
+      failed ||= !outcome.goes_on;
       learn(outcome);
       tell(run, outcome);
     }
