@@ -53,17 +53,25 @@ class Program:
     language: str = "en"
 
     def call(self, call: Call) -> Call:
-        """Make a call; repeat it, with its key, while the outcome is unknown."""
+        [made] = self.calls([call])
+        return made
+
+    def calls(self, calls: list[Call]) -> list[Call]:
+        """Make calls at once; repeat those of an unknown outcome, each with its key."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            [made] = self.at_once([call])
-            if made.status not in UNKNOWN or time.monotonic() > deadline:
-                return made
-            call = replace(call, tries=call.tries + 1)
+        made = self.at_once(calls)
+        while time.monotonic() < deadline:
+            unknown = [place for place, call in enumerate(made) if call.status in UNKNOWN]
+            if not unknown:
+                break
             time.sleep(PAUSE_SECONDS)
+            repeated = [replace(made[place], tries=made[place].tries + 1) for place in unknown]
+            for place, call in zip(unknown, self.at_once(repeated), strict=True):
+                made[place] = call
+        return made
 
     def at_once(self, calls: list[Call]) -> list[Call]:
-        """Make calls that are all in flight before the first response is read."""
+        """Make calls once, which are all in flight before the first response is read."""
         with contextlib.ExitStack() as opened:
             try:
                 begun = [opened.enter_context(self._begun(call)) for call in calls]

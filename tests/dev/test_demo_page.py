@@ -209,6 +209,23 @@ def test_without_redis_it_says_so_and_a_restart_mends_it(
     press(page, "use", said["consumed"])
 
 
+def test_without_postgres_it_says_so(visit: Callable[..., Visit], demo: Demo) -> None:
+    """The page itself needs none."""
+    [file] = (demo.local / "postgres").glob("**/postmaster.pid")
+    postmaster = int(file.read_text().split()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    paused = [postmaster, *map(int, children)]
+    for pid in paused:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        page = visit("es").page
+        press(page, "create", SAYINGS["es"]["down"])
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+    press(page, "use", SAYINGS["es"]["consumed"])
+
+
 def test_without_the_service_it_says_so(visit: Callable[..., Visit]) -> None:
     page = visit("en").page
     page.route("**/demo/create*", lambda route: route.abort())
