@@ -80,6 +80,13 @@ def test_make_targets_exist(page: str) -> None:
 
 
 @either_language("README.md")
+def test_readme_opens_with_a_small_still_of_the_demo(page: str) -> None:
+    [still] = re.findall(r"^!\[.+\]\((.*demo\.png)\)$", read(page), re.MULTILINE)
+    assert read(page).split("\n\n")[3].endswith(f"({still})")
+    assert ((ROOT / page).parent / still).stat().st_size <= 150 * 1024
+
+
+@either_language("README.md")
 def test_readme_has_at_most_120_lines(page: str) -> None:
     assert len(read(page).splitlines()) <= 120
 
