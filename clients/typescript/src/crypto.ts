@@ -1,0 +1,2 @@
+/** The Web Crypto of Deno, Workers and browsers. */
+export const { crypto } = globalThis;
