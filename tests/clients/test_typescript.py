@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import base64
 import functools
 import hashlib
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -14,22 +14,20 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Page
 
-from dev.server import free_port
-from tests.clients.typescript.project import PACKAGE, blocks, built, called, losing, written
+from tests.clients.typescript.project import PACKAGE, blocks, built, called, written
+from tests.clients.typescript.stage import Stage, losing, staged
 from tests.docs.pages import shape
 from tests.stage import node
-from tests.stage.browsing import Visit, chromium
-from tests.stage.keys import new_key
-from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.browsing import chromium
+from tests.stage.people import PASSWORD
 from tests.stage.programs import program
-from tests.stage.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
+from tests.stage.proxy import Proxy
 from tests.stage.service import Service
-from tests.stage.tokens import altered
 
 pytestmark = pytest.mark.slow
 
@@ -83,8 +81,8 @@ ACTIONS = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("typescript"))
+def project() -> Path:
+    return built()
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -97,53 +95,34 @@ def pages(project: Path) -> Iterator[str]:
     """The origin of a site with the files of the project."""
     handler = functools.partial(Quiet, directory=project)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        thread = threading.Thread(target=site.serve_forever)
+        thread = threading.Thread(target=site.serve_forever, args=[0.05])
         thread.start()
         yield f"http://127.0.0.1:{site.server_port}"
         site.shutdown()
         thread.join()
 
 
-@dataclasses.dataclass
-class Stage:
-    """A service that pages of one origin may call, and two accounts of it with a key each."""
-
-    service: Service
-    backend: Person
-    gateway: Person
-    keys: dict[str, str]
-
-    def place(self, port: int, marks: list[str] | None = None) -> dict[str, Any]:
-        """What the programs are told of the service, which they reach through a port."""
-        with httpx.Client(base_url=self.service.url) as http:
-            created = http.post("/token/create", headers=self.backend.headers).json()["token"]
-        return {
-            "url": f"http://127.0.0.1:{port}",
-            "nowhere": f"http://127.0.0.1:{free_port()}",
-            "keys": self.keys,
-            "issuer": self.backend.correo,
-            "audience": self.gateway.correo,
-            "unknown": altered(created, secret="0" * 28),
-            "lost": altered(created, secret="0" * 28, epoch="0000"),
-            "marks": marks or [],
-            "tellsRefusals": True,
-        }
+#: Opens a WebSocket with a ticket: its protocol and its first message, or null where it fails.
+OPEN_SOCKET = """([url, token]) => new Promise((done) => {
+  const socket = new WebSocket(url, ["ott", token]);
+  socket.onmessage = ({data}) => done([socket.protocol, data]);
+  socket.onerror = () => done(null);
+})"""
 
 
 @pytest.fixture(scope="module")
 def stage(serve: Callable[..., Service], pages: str) -> Iterator[Stage]:
-    with (
-        serve(cors_origins=pages, web_concurrency=2) as service,
-        httpx.Client(base_url=service.url, timeout=30) as http,
-    ):
-        backend, gateway = enrol(http.post), enrol(http.post)
-        limits = {"create": "1 per hour"}
-        keys = {
-            "backend": new_key(http.post, backend),
-            "gateway": new_key(http.post, gateway),
-            "limited": new_key(http.post, gateway, limits=limits),
-        }
-        yield Stage(service, backend, gateway, {name: key["key"] for name, key in keys.items()})
+    """A service that the pages of that origin may call."""
+    with serve(cors_origins=pages, web_concurrency=2) as service:
+        yield staged(service)
+
+
+@pytest.fixture(scope="module")
+def page(pages: str) -> Iterator[Page]:
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{pages}/page.html")
+        yield page
 
 
 def test_its_types_are_those_of_the_document(project: Path, stage: Stage) -> None:
@@ -165,18 +144,13 @@ def test_its_contract_while_replies_are_lost(project: Path, stage: Stage) -> Non
     """The first reply to each call is lost. Guard: the one idempotency key of all tries."""
     with losing(stage.service.port, 200) as (proxy, marks):
         passes(called(project, "worlds", "ofService", stage.place(proxy.port, marks)))
-    assert sum(proxy.lost.values()) > 80
+    assert proxy.lost.total() > 40
 
 
-def test_its_contract_in_a_browser(project: Path, stage: Stage, pages: str) -> None:
+def test_its_contract_in_a_browser(page: Page, stage: Stage) -> None:
     """Chromium does not tell a connection that was refused from a reply that was lost."""
     place = {**stage.place(stage.service.port), "tellsRefusals": False}
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(f"{pages}/page.html")
-        passes(
-            page.evaluate("(place) => import('/worlds.js').then((m) => m.ofService(place))", place)
-        )
+    passes(page.evaluate("(place) => import('/worlds.js').then((m) => m.ofService(place))", place))
 
 
 def passes(found: dict[str, str]) -> None:
@@ -198,20 +172,10 @@ def test_the_pages_have_the_same_lines_in_both_languages() -> None:
     assert blocks("README.md") == blocks("README.es.md")
 
 
-@pytest.fixture
-def environment(stage: Stage) -> dict[str, str]:
-    """What the lines of the page read."""
-    return {
-        "TOKEN_SERVICE": stage.service.url,
-        "BACKEND_KEY": stage.keys["backend"],
-        "GATEWAY_KEY": stage.keys["gateway"],
-        "BACKEND": stage.backend.correo,
-    }
-
-
-def test_the_lines_of_its_page_run(project: Path, environment: dict[str, str]) -> None:
+def test_the_lines_of_its_page_run(project: Path, stage: Stage) -> None:
     """Those of the adapters run in the test below."""
     alone = [name for name in written(project, "README.md") if is_alone(project / name)]
+    environment = stage.environment(stage.service.port)
     told = [node.ran(project, "node", name, **environment) for name in alone]
     assert [text.partition(" ")[2].partition(" ")[0] for text in told] == ["7\nused", "bytes", ""]
 
@@ -222,3 +186,77 @@ def is_alone(module: Path) -> bool:
 
 def test_adapters_fit_the_types_of_the_frameworks(project: Path) -> None:
     node.ran(project, "../node_modules/.bin/tsc", "--project", "tsconfig.adapters.json")
+
+
+@pytest.fixture(scope="module")
+def down(stage: Stage) -> Iterator[Proxy]:
+    """A proxy before the service, for a test to refuse connections."""
+    with Proxy(stage.service.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def apps(project: Path, stage: Stage, down: Proxy) -> Iterator[dict[str, int]]:
+    """The ports of the apps of the page, each guarded by its lines there."""
+    guards = [name for name in written(project, "README.md") if not is_alone(project / name)]
+    environment = stage.environment(down.port) | {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(
+        [program("node"), "serve.mjs", *guards],
+        **{"cwd": project, "env": environment, "text": True},
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
+    ) as running:
+        assert running.stdin
+        assert running.stdout
+        yield json.loads(running.stdout.readline())
+        running.stdin.close()
+
+
+@pytest.mark.parametrize("framework", ["express", "hono"])
+def test_a_route_is_guarded(
+    framework: str, apps: dict[str, int], stage: Stage, down: Proxy
+) -> None:
+    url = f"http://127.0.0.1:{apps[framework]}/report"
+    token = stage.created(purpose="app.open", subject="Ana ñ")
+    ticket = {"X-One-Time-Token": token}
+    down.refuse()
+    response = httpx.get(url, headers=ticket, timeout=30)
+    assert response.status_code == 503
+    assert response.headers["X-Token-Code"] == "no_response"
+    assert response.headers["Retry-After"] == "1"
+    down.mend()
+    assert httpx.get(url, headers=ticket).text == "Hello, Ana ñ"
+
+    for status, code, headers in [
+        (401, "ticket_missing", {}),
+        (403, "token_already_used", ticket),
+        (403, "token_mismatch", {"X-One-Time-Token": stage.created(purpose="other")}),
+        (403, "token_malformed", {"X-One-Time-Token": "x"}),
+        (403, "token_malformed", {"X-One-Time-Token": "x" * 8000}),
+    ]:
+        response = httpx.get(url, headers=headers)
+        assert (response.status_code, response.headers["X-Token-Code"]) == (status, code)
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.json() == {"status": status, "code": code}
+
+
+def test_a_websocket_is_guarded(apps: dict[str, int], stage: Stage, page: Page) -> None:
+    """In Chromium, which closes a connection where the server selects no protocol."""
+    address = f"127.0.0.1:{apps['express']}/rooms"
+    token = stage.created(purpose="ws.connect", subject="Ana")
+    opened = [page.evaluate(OPEN_SOCKET, [f"ws://{address}", token]) for _ in range(2)]
+    assert opened == [["ott", "Hello, Ana"], None]
+
+    handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    handshake["Sec-WebSocket-Key"] = base64.b64encode(secrets.token_bytes(16)).decode()
+    for status, code, protocols in [
+        (401, "ticket_missing", "chat"),
+        (403, "token_already_used", f"ott, {token}"),
+    ]:
+        headers = {**handshake, "Sec-WebSocket-Protocol": protocols}
+        response = httpx.get(f"http://{address}", headers=headers)
+        assert (response.status_code, response.headers["X-Token-Code"]) == (status, code)
+
+
+def test_the_guard_of_a_websocket_has_at_most_ten_lines() -> None:
+    [guard] = [block for block in blocks("README.md") if "WebSocketServer" in block]
+    assert len([line for line in guard.splitlines() if line]) <= 10

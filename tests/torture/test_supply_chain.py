@@ -31,7 +31,7 @@ LOCKS = sorted(
 )
 NPM_LOCKS = [
     path
-    for folder in ("benchmarks", "tests")
+    for folder in ("benchmarks", "clients", "tests")
     for path in ROOT.glob(f"{folder}/**/package-lock.json")
     if "node_modules" not in path.parts
 ]

@@ -9,6 +9,8 @@ export interface Tally {
   refusals: number;
   doubles: number;
   tokens: string[];
+  /** Marks that no call carried. */
+  unused: number;
 }
 
 /** Trials with five lost replies each: of two creates, a consume, a reserve and a commit. */
@@ -17,9 +19,9 @@ export async function trials(place: Place, purpose: string, atOnce: number): Pro
   let left = Math.floor(marks.length / 5);
   const backend = new Tokens(url, { ...hurried(marks), key: keys.backend });
   const gateway = new Tokens(url, { ...hurried(marks), key: keys.gateway });
-  const other = new Tokens(url, { retries: 50, deadline: 60, key: keys.gateway });
+  const other = new Tokens(url, { retries: 50, deadline: 100, key: keys.gateway });
   const terms = { purpose, issuedBy: issuer };
-  const tally: Tally = { successes: 0, refusals: 0, doubles: 0, tokens: [] };
+  const tally: Tally = { successes: 0, refusals: 0, doubles: 0, tokens: [], unused: 0 };
 
   async function again(token: string): Promise<void> {
     try {
@@ -47,5 +49,5 @@ export async function trials(place: Place, purpose: string, atOnce: number): Pro
     while (left-- > 0) await trial();
   };
   await Promise.all(Array.from({ length: atOnce }, lane));
-  return tally;
+  return { ...tally, unused: marks.length };
 }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import fcntl
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.stage import node
 from tests.stage.paths import ROOT
-from tests.stage.proxy import KINDS, Proxy
 
 PACKAGE = ROOT / "clients" / "typescript"
 PROGRAMS = Path(__file__).parent
@@ -22,14 +21,45 @@ BLOCK = re.compile(r"^```js\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXISTING = ("app", "server")
 
 
-def built(folder: Path) -> Path:
-    """Pack the client, install it into a project, and compile the programs there.
+def built() -> Path:
+    """The project, which tests share as long as nothing of it changes: it takes seconds to build.
 
     The frameworks and the compiler are in the folder above, with the packages of the client.
     """
-    own = shutil.ignore_patterns("node_modules", "dist", "*.tgz")
-    sources = shutil.copytree(PACKAGE, folder / "sources", ignore=own)
-    node.installed(sources, folder)
+    folder = ROOT / ".venv" / f"typescript-{digest()}"
+    with (folder.parent / "typescript.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            for old in folder.parent.glob("typescript-*"):
+                shutil.rmtree(old)
+            work = folder.with_name("typescript-unfinished")
+            build(work)
+            work.rename(folder)
+    return folder / "project"
+
+
+def digest() -> str:
+    """A hash of all that a build depends on."""
+    found = hashlib.sha256()
+    for source in sorted([*files(PACKAGE), *files(PROGRAMS)]):
+        found.update(f"{source.relative_to(ROOT)} ".encode() + source.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that are not made."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not {"node_modules", "dist", "__pycache__"} & set(path.parts):
+            yield path
+
+
+def build(folder: Path) -> None:
+    """Pack the client, install it into an empty project, and compile the programs there."""
+    for source in files(PACKAGE):
+        copy = folder / "sources" / source.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
+    node.installed(folder / "sources", folder)
     packed = node.ran(folder, "npm", "pack", "--silent").split()[-1]
     project = folder / "project"
     shutil.copytree(PROGRAMS, project, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
@@ -37,7 +67,6 @@ def built(folder: Path) -> Path:
     quiet = ("--offline", "--no-audit", "--no-fund", "--silent")
     node.ran(project, "npm", "install", *quiet, f"../{packed}")
     node.ran(project, "../node_modules/.bin/tsc", "--project", ".")
-    return project
 
 
 def called(project: Path, module: str, name: str, *given: object) -> Any:
@@ -64,13 +93,3 @@ def written(project: Path, page: str) -> list[str]:
         existing = f'import {{ {", ".join(used)} }} from "./existing.mjs";\n' if used else ""
         (project / names[-1]).write_text(existing + block)
     return names
-
-
-@contextmanager
-def losing(port: int, count: int) -> Iterator[tuple[Proxy, list[str]]]:
-    """A proxy before a service, and marks of so many replies that it loses, each kind in turn."""
-    with Proxy(port, late=1) as proxy:
-        marks = [f"lost-{number};" for number in range(count)]
-        for mark, kind in zip(marks, itertools.cycle(KINDS), strict=False):
-            proxy.lose(mark.encode(), kind)
-        yield proxy, marks

@@ -16,7 +16,7 @@ export interface Place extends Pick<World, "issuer" | "audience" | "unknown" | "
 }
 
 /** Less than half of the time after which the proxy passes a delayed reply on. */
-const HURRIED = { timeout: 0.4, retries: 50, deadline: 60 };
+const HURRIED = { timeout: 0.5, retries: 50, deadline: 100 };
 
 /** A fetch that has the reply to the first try of each call lost, while there are marks. */
 export function losing(marks: string[]): typeof globalThis.fetch {
