@@ -31,16 +31,21 @@ class Answered {
     this.#answers = [...answers];
   }
 
-  readonly fetch: typeof globalThis.fetch = (url, init = {}) => {
+  readonly fetch: typeof globalThis.fetch = async (url, init = {}) => {
     const headers = new Headers(init.headers);
+    let isLast = false;
     if (String(url).includes("/auth/")) {
       this.refreshes += Number(String(url).endsWith("/auth/refresh"));
     } else {
       this.keys.push(headers.get("Idempotency-Key"));
       const answer = this.#answers.shift();
       if (answer) headers.set("X-Answer", `answer ${answer}`);
+      isLast = answer !== undefined && this.#answers.length === 0;
     }
-    return fetch(url, { ...init, headers });
+    const response = await fetch(url, { ...init, headers });
+    // The last answer comes when the others have had their consequences.
+    if (isLast) await new Promise((done) => setTimeout(done, 500));
+    return response;
   };
 }
 
