@@ -517,7 +517,7 @@ export interface components {
              * @description of `token_mismatch`
              * @enum {string}
              */
-            field?: "purpose" | "subject" | "bind" | "issued_by";
+            field?: "purpose" | "subject" | "bind" | "issued_by" | "data";
             /** @description of `validation_failed` */
             max_active?: number;
         } & {
