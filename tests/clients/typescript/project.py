@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import re
 import shutil
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stage import node
+from tests.stage.kept import kept
 from tests.stage.paths import ROOT
 
 PACKAGE = ROOT / "clients" / "typescript"
@@ -26,24 +25,7 @@ def built() -> Path:
 
     The frameworks and the compiler are in the folder above, with the packages of the client.
     """
-    folder = ROOT / ".venv" / f"typescript-{digest()}"
-    with (folder.parent / "typescript.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            for old in folder.parent.glob("typescript-*"):
-                shutil.rmtree(old)
-            work = folder.with_name("typescript-unfinished")
-            build(work)
-            work.rename(folder)
-    return folder / "project"
-
-
-def digest() -> str:
-    """A hash of all that a build depends on."""
-    found = hashlib.sha256()
-    for source in sorted([*files(PACKAGE), *files(PROGRAMS)]):
-        found.update(f"{source.relative_to(ROOT)} ".encode() + source.read_bytes())
-    return found.hexdigest()[:16]
+    return kept("typescript", [*files(PACKAGE), *files(PROGRAMS)], build) / "project"
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -55,11 +37,7 @@ def files(folder: Path) -> Iterator[Path]:
 
 def build(folder: Path) -> None:
     """Pack the client, install it into an empty project, and compile the programs there."""
-    for source in files(PACKAGE):
-        copy = folder / "sources" / source.relative_to(PACKAGE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, copy)
-    node.installed(folder / "sources", folder)
+    node.installed(PACKAGE, folder)
     packed = node.ran(folder, "npm", "pack", "--silent").split()[-1]
     project = folder / "project"
     shutil.copytree(PROGRAMS, project, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
