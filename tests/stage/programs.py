@@ -14,18 +14,22 @@ import pytest
 
 from dev import find_redis
 from dev.postgres import find_postgres, unprivileged_account
+from tests.stage.paths import ROOT
 
 #: Set where nothing may be missing: a test that would be skipped then fails.
 COMPLETE = "COMPLETE_MACHINE" in os.environ
 #: The programs besides Postgres and Redis, and the Debian package of each.
 PACKAGES = {
+    "apache2": "apache2-bin",
     "bash": "bash",
+    "caddy": "caddy",
     "chromium": "chromium",
     "curl": "curl",
     "faketime": "faketime",
     "git": "git",
     "haproxy": "haproxy",
     "ip": "iproute2",
+    "lua-socket": "lua-socket",
     "make": "make",
     "nginx": "nginx-light",
     "node": "nodejs",
@@ -34,6 +38,8 @@ PACKAGES = {
     "pgbouncer": "pgbouncer",
     "redis-cli": "redis-tools",
 }
+#: The programs that .ci/servers unpacks from wheels, because Debian lacks them.
+UNPACKED = {"envoy", "traefik"}
 MISSING = " is not installed"
 
 
@@ -54,12 +60,13 @@ def needs_program(name: str) -> pytest.MarkDecorator:
 
 
 def program(name: str) -> str:
-    """The path of a program of ``PACKAGES``, for a test that is running."""
-    return shutil.which(name) or lacks_program(name)
+    """The path of a program of ``PACKAGES`` or ``UNPACKED``, for a test that is running."""
+    folder = ROOT / ".venv" / "servers" / "proxies" if name in UNPACKED else None
+    return shutil.which(name, path=folder) or lacks_program(name)
 
 
 def lacks_program(name: str) -> NoReturn:
-    assert name in PACKAGES
+    assert name in PACKAGES or name in UNPACKED
     lacks(name + MISSING)
 
 
@@ -80,12 +87,15 @@ def summary(reasons: Sequence[str]) -> str:
     :param reasons: of each test that was skipped
     """
     wanted = [reason.removesuffix(MISSING) for reason in reasons if reason.endswith(MISSING)]
-    count = Counter(name for name in wanted if name in PACKAGES)
+    count = Counter(name for name in wanted if name in PACKAGES or name in UNPACKED)
     lines = [f"{len(reasons)} test{'s were' if len(reasons) > 1 else ' was'} skipped."]
     if count:
         names = ", ".join(f"{name} ({number})" for name, number in count.most_common())
-        packages = " ".join(sorted(PACKAGES[name] for name in count))
-        lines.append(f"Not installed: {names}. On Debian: apt-get install {packages}")
+        packages = sorted(PACKAGES[name] for name in count if name in PACKAGES)
+        ways = [f"apt-get install {' '.join(packages)}"] if packages else []
+        if UNPACKED & set(count):
+            ways.append(".ci/servers")
+        lines.append(f"Not installed: {names}. On Debian: {'; '.join(ways)}")
     if others := len(reasons) - count.total():
         lines.append(f"For other reasons, listed above: {others}.")
     return "\n".join(lines) if reasons else ""

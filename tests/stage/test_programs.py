@@ -15,6 +15,9 @@ def test_a_summary_names_the_programs_that_are_missing() -> None:
         "Not installed: ip (2), haproxy (1). On Debian: apt-get install haproxy iproute2\n"
         "For other reasons, listed above: 2."
     )
+    assert summary(["envoy" + MISSING, "ip" + MISSING]).endswith(
+        "On Debian: apt-get install iproute2; .ci/servers"
+    )
     assert summary(["no TLS"]) == "1 test was skipped.\nFor other reasons, listed above: 1."
     assert summary([]) == ""
 
