@@ -42,14 +42,27 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """One page of a fresh browser profile, with its requests and its complaints."""
+    """One page of a fresh browser profile, with its requests and its complaints.
 
-    def __init__(self, browser: Browser, port: int, language: str, host: str = HOST) -> None:
-        self.origin = f"http://{host}:{port}"
+    :param scheme: https accepts a certificate that nobody has signed
+    """
+
+    def __init__(
+        self,
+        browser: Browser,
+        port: int,
+        language: str,
+        host: str = HOST,
+        scheme: str = "http",
+    ) -> None:
+        self.origin = f"{scheme}://{host}:{port}"
         self.requested: list[str] = []
         self.complaints: list[str] = []
         context = browser.new_context(
-            base_url=self.origin, locale=language, viewport={"width": 1200, "height": 900}
+            base_url=self.origin,
+            locale=language,
+            viewport={"width": 1200, "height": 900},
+            ignore_https_errors=scheme == "https",
         )
         context.add_init_script(REPORT_VIOLATIONS)
         context.set_default_timeout(WAIT_MS)
