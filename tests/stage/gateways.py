@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import Iterable, Mapping
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -236,6 +240,19 @@ class Backend:
             self.wrong_key = new_key(http.post, owner, scopes=["token:read"])["key"]
 
 
+@contextlib.contextmanager
+def serving(application: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port of an application, which answers each request in a thread of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), application)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 class Door:
     """A proxy with its service, and the account that issues the tickets."""
 
@@ -261,6 +278,17 @@ class Door:
         body: bytes = b"",
     ) -> httpx.Response:
         return self._http.request(method, self.url + path, headers=headers, content=body)
+
+    def shake_hands(self, protocols: str) -> bytes:
+        """The head of the response to a WebSocket."""
+        upgrade = (
+            "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"Sec-WebSocket-Protocol: {protocols}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", self.proxy.port), 30) as connection:
+            connection.sendall(upgrade.encode())
+            return connection.recv(65_536)
 
     def streaming(
         self, path: str, headers: Mapping[str, str]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.stage.browsing import HOST, Visit, chromium
-from tests.stage.gateways import Backend, Door, Nginx
+from tests.stage.gateways import Backend, Door, Nginx, serving
 from tests.stage.programs import program
 from tests.stage.service import Service
 
@@ -128,19 +127,12 @@ def door(serve: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
     subprocess.run(command, check=True, capture_output=True)
     tls = f"listen 8080 ssl;\n  ssl_certificate {files[3]};\n  ssl_certificate_key {files[1]};"
     Application.seen = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Application)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    with serve(web_concurrency=1) as service:
+    with serving(Application) as port, serve(web_concurrency=1) as service:
         backend = Backend(service)
-        ports, issuer = (service.port, server.server_port), backend.issuer
         changes = (("listen 8080;", tls),)
-        with Nginx(folder, *ports, backend.key, issuer.correo, changes) as proxy:
-            yield Door(service, proxy, issuer)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        correo = backend.issuer.correo
+        with Nginx(folder, service.port, port, backend.key, correo, changes) as proxy:
+            yield Door(service, proxy, backend.issuer)
     assert "ott_" not in proxy.logs()
 
 

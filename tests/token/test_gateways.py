@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +12,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from tests.stage.gateways import GATEWAYS, Backend, Door, Gateway, Traefik
+from tests.stage.gateways import GATEWAYS, Backend, Door, Gateway, Traefik, serving
 from tests.stage.keys import bearer
 from tests.stage.people import Person, enrol
 from tests.stage.proxy import CUT, Proxy
@@ -72,14 +70,8 @@ class Application(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def application() -> Iterator[int]:
     Application.seen = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Application)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Application) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +185,8 @@ def test_a_ticket_is_in_no_log(door: Door) -> None:
 def test_a_websocket_passes_and_its_application_sees_no_ticket(door: Door) -> None:
     for offer in ("ott, {}", "chat,ott , {}"):
         ticket = door.ticket()
-        upgrade = (
-            "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            f"Sec-WebSocket-Protocol: {offer.format(ticket)}\r\n\r\n"
-        )
         for status in (b"101", b"403"):
-            with socket.create_connection(("127.0.0.1", door.proxy.port), 30) as connection:
-                connection.sendall(upgrade.encode())
-                head = connection.recv(65_536)
+            head = door.shake_hands(offer.format(ticket))
             assert head.split(b" ", 2)[1] == status
             assert ticket.encode() not in head
     assert [seen["sec-websocket-protocol"] for seen in Application.seen] == ["ott", "ott"]
