@@ -257,6 +257,7 @@ def test_the_gate_gets_the_words_of_the_proxy(
         "X-Request-ID": "mine",
         "X-Original-URI": "/mine",
         "X-Forwarded-Uri": "/mine",
+        "X-Forwarded-Prefix": "/mine",
         "X-Forwarded-For": "203.0.113.7",
         "Authorization": "mine",
         "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
