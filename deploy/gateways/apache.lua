@@ -2,7 +2,7 @@
 
 local http = require "socket.http"
 
-local GATE = "http://127.0.0.1:8000/token/gate?purpose=app.open&issued_by=backend@example.com&pass_seconds=60"
+local GATE = "http://127.0.0.1:8000/token/gate?purpose=app.open&issued_by=backend@example.com&pass_seconds=60&data=1"
 
 http.TIMEOUT = 10 -- More than the service ever takes.
 
@@ -43,6 +43,7 @@ function ask(r)
   end
   given["X-Token-Id"] = answer["x-token-id"]
   given["X-Token-Subject"] = answer["x-token-subject"]
+  given["X-Token-Data"] = answer["x-token-data"]
   given["X-One-Time-Token"] = nil
   given["Connection"] = given["Upgrade"] and "upgrade" -- A client names in it what a proxy removes.
   -- The application of a WebSocket selects the protocol "ott", and never sees the ticket behind it.

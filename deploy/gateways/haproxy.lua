@@ -1,6 +1,14 @@
 -- Asks the gate of the token service about a request, for haproxy.cfg.
 
-local GATE = "http://gate/token/gate?purpose=app.open&issued_by=backend@example.com&pass_seconds=60"
+local GATE = "http://gate/token/gate?purpose=app.open&issued_by=backend@example.com&pass_seconds=60&data=1"
+
+-- The variables for haproxy.cfg, and the headers of the gate.
+local ANSWERS = {
+  ticket_id = "x-token-id",
+  ticket_subject = "x-token-subject",
+  ticket_data = "x-token-data",
+  pass = "set-cookie",
+}
 
 -- All lines of a header, as one.
 local function line(headers, name, separator)
@@ -29,7 +37,7 @@ core.register_action("ask", { "http-req" }, function(txn)
     },
   }
   txn:set_var("txn.status", response.status)
-  for name, header in pairs({ ticket_id = "x-token-id", ticket_subject = "x-token-subject", pass = "set-cookie" }) do
+  for name, header in pairs(ANSWERS) do
     local lines = response.headers and response.headers[header]
     if lines then
       txn:set_var("txn." .. name, lines[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.stage.people import Person, enrol
 from tests.stage.proxy import CUT, Proxy
 from tests.stage.service import Service
 from tests.stage.waiting import until
+from tokenservice.token.gate import ROOM
 
 pytestmark = pytest.mark.slow
 
@@ -115,11 +118,12 @@ def door(opened: Door) -> Door:
 
 def test_a_request_passes_with_a_ticket_and_once(door: Door) -> None:
     assert door.get().status_code == 401
-    ticket = door.ticket(subject="María")
+    ticket = door.ticket(subject="María", data={"room": 7})
     response = door.get(X_One_Time_Token=ticket)
     assert (response.status_code, response.text) == (200, "ok")
     [seen] = Application.seen
     assert seen["x-token-subject"] == "Mar%C3%ADa"
+    assert json.loads(base64.urlsafe_b64decode(seen["x-token-data"])) == {"room": 7}
     assert len(seen["x-token-id"]) == 18
     assert "x-one-time-token" not in seen
     assert "authorization" not in seen
@@ -139,13 +143,15 @@ def test_what_a_client_sends_in_place_of_the_proxy_gains_nothing(door: Door) -> 
         "X-Forwarded-For": "203.0.113.7",
         "Forwarded": "for=203.0.113.7",
         "X-Token-Subject": "admin",
+        "X-Token-Data": "admin",
+        "X_Token_Data": "admin",
         "X-Token-Id": "0" * 18,
         "X_Token_Subject": "admin",
         "X-Token_Subject": "admin",
         "x_token-id": "0" * 18,
         "Authorization": "Bearer osk_x",
         # A proxy removes what this names, unless it sets the headers afterwards.
-        "Connection": "close, Idempotency-Key, Authorization, X-Token-Subject, X-Token-Id",
+        "Connection": "close, Idempotency-Key, Authorization, X-Token-Subject, X-Token-Data",
     }
 
     assert door.ask("/?issued_by=x", forged).status_code == 401
@@ -153,7 +159,8 @@ def test_what_a_client_sends_in_place_of_the_proxy_gains_nothing(door: Door) -> 
     statuses = [door.ask("/?issued_by=x", forged).status_code for _ in range(4)]
     assert statuses == [200, 403, 403, 403]
     [seen] = Application.seen
-    assert not {"x_token_subject", "x-token_subject", "x_token-id"} & set(seen)
+    assert not {"x_token_subject", "x-token_subject", "x_token-id", "x_token_data"} & set(seen)
+    assert not seen.get("x-token-data")
     assert seen["x-token-subject"] == door.issuer.id
     assert seen["x-token-id"] != "0" * 18
     assert seen.get("authorization", "Bearer osk_x") == "Bearer osk_x"  # Never the proxy's.
@@ -205,12 +212,13 @@ def test_a_pass_admits_the_rest_of_a_page(door: Door) -> None:
     assert door.get("/image", Cookie=f"{name}=x{value}").status_code == 401
 
 
-def test_the_longest_subject_fits(door: Door) -> None:
+def test_the_longest_subject_and_data_fit(door: Door) -> None:
     """Guard: ``proxy_buffer_size``, of nginx. Without it: 503, and the ticket is consumed."""
-    subject = "🐘" * 255
-    response = door.get(X_One_Time_Token=door.ticket(subject=subject))
+    subject, data = "🐘" * 255, {"a": "é" * ((ROOM - 8) // 2)}
+    response = door.get(X_One_Time_Token=door.ticket(subject=subject, data=data))
     assert response.status_code == 200
     assert unquote(Application.seen[0]["x-token-subject"]) == subject
+    assert json.loads(base64.urlsafe_b64decode(Application.seen[0]["x-token-data"])) == data
     assert len(response.headers["Set-Cookie"]) < 4096
 
 
@@ -263,8 +271,9 @@ def test_the_gate_gets_the_words_of_the_proxy(
         "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "X-Token-Id": "mine",
         "X-Token-Subject": "mine",
+        "X-Token-Data": "mine",
     }
-    query = "purpose=app.open&issued_by=a@example.com&pass_seconds=60"
+    query = "purpose=app.open&issued_by=a@example.com&pass_seconds=60&data=1"
     with gateway(tmp_path, application, application, "osk_key", "a@example.com") as proxy:
         door = Door(backend.service, proxy, backend.issuer)
 
@@ -286,6 +295,7 @@ def test_the_gate_gets_the_words_of_the_proxy(
         assert "traceparent" not in asked or gateway is Traefik
         assert (passed["path"], passed["x-token-id"]) == ("/a?b=c&ticket=d", "of the gate")
         assert not passed.get("x-token-subject")
+        assert not passed.get("x-token-data")
         told = {}
         for Application.as_gate in (302, 400, 404, 429, 500, 502, 503):
             told[Application.as_gate] = ask(), len(Application.seen)
