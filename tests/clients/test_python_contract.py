@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -251,6 +252,7 @@ def test_a_wrong_field_is_the_programs_own_fault(world: World) -> None:
     wrong: list[dict[str, Any]] = [
         {"purpose": "Not A Purpose"},
         {"purpose": ""},
+        {"purpose": "auth.reset"},
         {"expires_in": 0},
         {"subject": ""},
         {"bind": "ff"},
@@ -306,3 +308,16 @@ def test_times_have_a_zone(world: World) -> None:
     made = world.ticket()
     assert made.expires_at - made.server_time <= datetime.timedelta(seconds=60)
     assert made.expires_at.tzinfo
+
+
+def test_of_many_at_once_one_succeeds(world: World) -> None:
+    made = world.ticket()
+
+    def use(_: int) -> bool:
+        try:
+            return bool(world.gateway.consume(made.token, **world.expected))
+        except AlreadyUsed:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(use, range(16))) == 1

@@ -52,7 +52,9 @@ def trial(
     lose(two.token)
     with gateway.hold(two.token, **expected, lease=60) as held:
         lose(held.reservation)
-    ends = Ends(create=one.replayed, consume=use.id == one.id, reserve=held.id == two.id, commit=1)
+    ends = Ends(
+        create=one.id != two.id, consume=use.id == one.id, reserve=held.id == two.id, commit=1
+    )
     for token in (one.token, two.token):
         try:
             gateway.consume(token, **expected)

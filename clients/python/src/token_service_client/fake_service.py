@@ -5,43 +5,19 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
-LIFE, LONGEST_LIFE = 10, 86400  # seconds, as the service has them by default
+from token_service_client.fake_rules import FakeProblem, judge, judge_new
+
+LIFE = 10  # seconds, as the service has it by default
 NEVER = datetime.min.replace(tzinfo=UTC)
-#: The status of each problem that the service can play.
-STATUS = {
-    code: status
-    for status, codes in {
-        401: "key_invalid",
-        403: "token_not_for_caller token_mismatch insufficient_scope purpose_not_allowed",
-        404: "token_unknown",
-        409: "token_already_used token_reserved lease_ended",
-        410: "token_expired token_revoked token_lost",
-        422: "token_malformed validation_failed idempotency_mismatch",
-        429: "rate_limited too_many_active",
-        503: "store_unavailable database_unavailable busy not_ready",
-    }.items()
-    for code in codes.split()
-}
-#: The values that the service takes for a field.
-RULES: dict[str, Callable[[Any], bool]] = {
-    "purpose": lambda text: bool(re.fullmatch("[a-z0-9._:-]{1,64}", text)),
-    "bind": lambda text: bool(re.fullmatch("[0-9A-Fa-f]{64}", text)),
-    "subject": lambda text: 1 <= len(text) <= 255,
-    "expires_in": lambda seconds: 1 <= seconds <= LONGEST_LIFE,
-    "lease_seconds": lambda seconds: 1 <= seconds <= 60,
-    "count": lambda count: 1 <= count <= 100,
-    "audience": lambda accounts: 1 <= len(accounts) <= 16 and all(map(is_account, accounts)),
-    "issued_by": lambda accounts: 1 <= len(accounts) <= 16 and all(map(is_account, accounts)),
-    "data": lambda data: len(json.dumps(data, ensure_ascii=False).encode()) <= 4096,
-}
 
 
 class Clock:
@@ -60,14 +36,6 @@ class Clock:
         self._now += timedelta(seconds=seconds)
 
 
-class FakeProblem(Exception):
-    """A refusal, by its code."""
-
-    def __init__(self, code: str, retry_after: float = 0, **members: Any) -> None:
-        super().__init__(code)
-        self.code, self.retry_after, self.members = code, retry_after, members
-
-
 @dataclass
 class Record:
     """A token as the service keeps it."""
@@ -81,7 +49,6 @@ class Record:
     expires_at: datetime
     state: str = "active"
     reservation: str = ""
-    holder: str = ""
     lease_end: datetime = NEVER
     consumed_at: datetime | None = None
     consumed_by: str | None = None
@@ -100,6 +67,7 @@ class FakeService:
         self._term = 0
         self._failures: list[FakeProblem] = []
         self._to_lose = 0
+        self._lock = threading.Lock()
 
     def restart(self) -> None:
         """Restart the store: outstanding tokens are lost (``Lost``)."""
@@ -115,19 +83,17 @@ class FakeService:
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """:raises httpx.ReadError: the response is lost"""
-        try:
-            if self._failures:
-                raise self._failures.pop(0)
-            response = self._respond(request)
-        except FakeProblem as problem:
-            status = STATUS[problem.code]
-            told = {"status": status, "code": problem.code, "title": problem.code.replace("_", " ")}
-            headers = {"Retry-After": f"{problem.retry_after:.0f}"} if problem.retry_after else {}
-            response = httpx.Response(status, json={**told, **problem.members}, headers=headers)
-        if self._to_lose:
-            self._to_lose -= 1
-            raise httpx.ReadError("lost", request=request)
-        return response
+        with self._lock:
+            try:
+                if self._failures:
+                    raise self._failures.pop(0)
+                response = self._respond(request)
+            except FakeProblem as problem:
+                response = problem.response()
+            if self._to_lose:
+                self._to_lose -= 1
+                raise httpx.ReadError("lost", request=request)
+            return response
 
     def _respond(self, request: httpx.Request) -> httpx.Response:
         caller = request.headers["Authorization"].removeprefix("Bearer ")
@@ -138,7 +104,7 @@ class FakeService:
         if request.method == "DELETE":
             self._revoke(caller, self._of_id(verb), is_owner=True)
             return written(204)
-        self._judge_fields(given)
+        judge(given)
         key = (caller, verb, request.headers.get("Idempotency-Key", ""))
         act = getattr(self, f"_{verb}")
         if not key[2]:
@@ -150,11 +116,6 @@ class FakeService:
         found = self._repeated(known[1]) if known else act(caller, given)
         self._done[key] = (given, found)
         return written(201 if verb in ("create", "batch") else 200, found)
-
-    def _judge_fields(self, given: Mapping[str, Any]) -> None:
-        wrong = [name for name, value in given.items() if name in RULES and not RULES[name](value)]
-        if wrong:
-            raise FakeProblem("validation_failed", errors={name: ["Not valid."] for name in wrong})
 
     def _repeated(self, found: dict[str, Any]) -> dict[str, Any]:
         """An earlier response, as it is now."""
@@ -171,6 +132,7 @@ class FakeService:
     # The calls, by the last part of their path.
 
     def _create(self, caller: str, given: dict[str, Any]) -> dict[str, Any]:
+        judge_new(given)
         now, token_id = self.clock.now(), secrets.token_hex(9)
         terms = {**given, "audience": [account_id(one) for one in given.get("audience", ())]}
         terms["subject"] = given.get("subject", account_id(caller))
@@ -188,7 +150,7 @@ class FakeService:
 
     def _reserve(self, caller: str, given: dict[str, Any]) -> dict[str, Any]:
         record = self._usable(caller, given)
-        record.reservation, record.holder = f"otr_{record.id}{secrets.token_hex(26)}", caller
+        record.reservation = f"otr_{record.id}{secrets.token_hex(26)}"
         lease = timedelta(seconds=given["lease_seconds"])
         record.lease_end = self.clock.now() + lease
         found = {"reservation": record.reservation, "lease_expires_at": record.lease_end}
@@ -332,13 +294,6 @@ def account_id(account: str) -> str:
 
 def admits(record: Record, caller: str) -> bool:
     return account_id(caller) in (record.terms["audience"] or [account_id(caller)])
-
-
-def is_account(text: str) -> bool:
-    try:
-        return "@" in text or bool(uuid.UUID(text))
-    except ValueError:
-        return False
 
 
 def text_of(value: Any) -> Any:
