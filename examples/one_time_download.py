@@ -1,6 +1,6 @@
 """A file that can be downloaded once; a broken download does not lose the ticket.
 
-The server reserves the ticket while it sends, commits at the end, and releases it on failure.
+The server holds the ticket while it sends: the end consumes it, and a failure releases it.
 """
 
 import http.client
@@ -9,8 +9,10 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
 
-from client import Client, check
+from account import check, enrol, run
 from loopback import serving
+
+from token_service_client import Tokens, TokensError
 
 PURPOSE = "file.download"
 LEASE_SECONDS = 30
@@ -20,27 +22,27 @@ FILES = {"report.pdf": secrets.token_bytes(16 * 1024 * 1024)}
 
 class Shop(BaseHTTPRequestHandler):
     timeout = LEASE_SECONDS  # for a reader that stalls
-    account: Client
+    tokens: Tokens
+    account_id: str
+    begun = False
 
     def do_POST(self) -> None:
         length = min(int(self.headers["Content-Length"]), 4096)
         form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
         lease_end = time.monotonic() + LEASE_SECONDS
         # Anyone with an account can create a ticket that names a file; only the shop's own count.
-        terms = {"purpose": PURPOSE, "issued_by": [self.account.id], "lease_seconds": LEASE_SECONDS}
-        held = self.account.post("/token/reserve", {"token": form.get("token", ""), **terms})
-        if held.status != 200:
-            self.send_error(held.status, held.body["code"])
-            return
-        reservation = {"reservation": held.body["reservation"]}
+        terms = {"purpose": PURPOSE, "issued_by": self.account_id, "lease": LEASE_SECONDS}
         try:
-            self.send_file(held.body["data"]["file"], lease_end)
-        except OSError:  # The client went away, or the lease is over.
-            self.account.post("/token/release", reservation)
-        else:
-            self.account.post("/token/commit", reservation)
+            with self.tokens.hold(form.get("token", ""), **terms) as held:
+                self.send_file(held.data["file"], lease_end)
+        except OSError:  # The client went away, or the lease is over. The ticket is free again.
+            pass
+        except TokensError as error:
+            if not self.begun:  # or else the commit failed, and the client has the file
+                self.send_error(error.status or 503, error.code)
 
     def send_file(self, name: str, lease_end: float) -> None:
+        self.begun = True
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(len(FILES[name])))
@@ -64,32 +66,32 @@ def download(address: tuple[str, int], ticket: str, length: int | None = None) -
     return response.status, content
 
 
-def wait_for(state: str, account: Client, token_id: str) -> bool:
+def wait_for(state: str, tokens: Tokens, token_id: str) -> bool:
     """Poll the receipt until its state is ``state``, a little after the client has the file."""
     for _ in range(100):
-        if account.get(f"/token/{token_id}").body.get("state") == state:
+        if tokens.receipt(token_id).state == state:
             return True
         time.sleep(0.1)
     return False
 
 
 def main() -> None:
-    shop = Shop.account = Client("shop")
-    terms = {"purpose": PURPOSE, "audience": [shop.id], "data": {"file": "report.pdf"}}
-    made = shop.post("/token/create", {**terms, "expires_in": 300})
-    check(made.status == 201, "the buyer has a ticket for report.pdf", made)
-    token_id, ticket = made.body["id"], made.body["token"]
+    shop = enrol("shop")
+    Shop.tokens, Shop.account_id = shop.tokens, shop.id
+    file = {"file": "report.pdf"}
+    made = shop.tokens.create(purpose=PURPOSE, audience=shop.id, data=file, expires_in=300)
+    print("ok  the buyer has a ticket for report.pdf")
     with serving(Shop) as address:
-        status, part = download(address, ticket, PIECE)
+        status, part = download(address, made.token, PIECE)
         check((status, len(part)) == (200, PIECE), "the connection broke after 64 KiB")
-        check(wait_for("active", shop, token_id), "the shop gave the ticket back")
-        status, content = download(address, ticket)
+        check(wait_for("active", shop.tokens, made.id), "the shop gave the ticket back")
+        status, content = download(address, made.token)
         check((status, content) == (200, FILES["report.pdf"]), "the whole file arrived")
-        check(wait_for("consumed", shop, token_id), "the shop used the ticket up")
-        status, page = download(address, ticket)
+        check(wait_for("consumed", shop.tokens, made.id), "the shop used the ticket up")
+        status, page = download(address, made.token)
         refused = status == 409 and b"token_already_used" in page
         check(refused, "a second download: token_already_used")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

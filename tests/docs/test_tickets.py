@@ -61,7 +61,12 @@ def run(script: str, url: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(ROOT / "examples" / script)],
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "TOKEN_SERVICE": url, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "clients/python/src"),
+            "TOKEN_SERVICE": url,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         timeout=100,
         check=False,
     )
