@@ -140,7 +140,9 @@ def test_a_mismatch_names_its_field_and_consumes_nothing(world: World) -> None:
     assert world.gateway.consume(made.token, **right).subject == "ana"
 
 
-@pytest.mark.parametrize("text", ["", "ott_", "ott_0", "ana", "ott_0\n", "ott_ñ", "x" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "ott_", "ott_0", "ana", "ott_0\n", "ott_ñ", f"ott_{'0' * 20000}"]
+)
 def test_a_text_that_is_no_token_is_malformed(world: World, text: str) -> None:
     """Among them what no header and no body carries."""
     with pytest.raises(Malformed):

@@ -52,7 +52,8 @@ class Line:
     def __init__(self, *ends: httpx.Response | Exception) -> None:
         self.requests: list[httpx.Request] = []
         self._ends = list(ends)
-        self.http = httpx.Client(transport=httpx.MockTransport(self._end))
+        network = httpx.MockTransport(self._end)
+        self.http = httpx.Client(transport=network, follow_redirects=True)
 
     def _end(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)

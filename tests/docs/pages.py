@@ -16,6 +16,7 @@ TWINS = {
     "SECURITY.md": "docs/es/SECURITY.md",
     "docs/tour.md": "docs/es/tour.md",
     "docs/tickets.md": "docs/es/tickets.md",
+    "docs/clients.md": "docs/es/clients.md",
     "docs/api.md": "docs/es/api.md",
     "docs/settings.md": "docs/es/settings.md",
     "docs/operations.md": "docs/es/operations.md",

@@ -26,7 +26,7 @@ from tests.docs.pages import (
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for pages in ("*.md", "docs/**/*.md", "deploy/*.md", "benchmarks/*.md")
+    for pages in ("*.md", "docs/**/*.md", "deploy/*.md", "benchmarks/*.md", "clients/*/*.md")
     for path in ROOT.glob(pages)
 )
 #: The same page in both languages; SECURITY.md, whose last table is English only, is compared in

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.stage.paths import ROOT
 
 #: The most lines of a module.
-MOST_LINES = {"tokenservice": 320, "clients": 320, "tests": 500}
+MOST_LINES = {"tokenservice": 320, "clients/python": 320, "tests": 500}
 
 
 def files(folder: str) -> Iterator[tuple[str, str]]:

@@ -172,7 +172,7 @@ class Tokens(Sender):
 
 
 class AsyncTokens(Sender):
-    """The same client with ``await``, for asyncio and trio; see ``Tokens``."""
+    """The same client with ``await``; see ``Tokens``."""
 
     def __init__(
         self,
