@@ -136,7 +136,7 @@ def test_a_limit_is_no_outage() -> None:
 
 
 def test_a_redirect_is_not_followed() -> None:
-    """Whoever can send one must not get the key."""
+    """The server that it names must not get the key."""
     line = Line(httpx.Response(307, headers={"Location": "http://b.example/"}))
     assert type(line.fails()) is CallRefused
     assert len(line.requests) == 1
