@@ -46,6 +46,15 @@ def test_a_websocket_is_guarded_in_ten_lines(page: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("page", "readme"), [(PAGE, "README.md"), ("docs/es/clients.md", "README.es.md")]
+)
+def test_the_lines_for_express_are_those_of_the_package(page: str, readme: str) -> None:
+    """Which run, in ``tests/clients/test_typescript.py``."""
+    [block] = blocks(read(page), "js")
+    assert block in blocks(read(f"clients/typescript/{readme}"), "js")
+
+
 @either_language(PAGE)
 def test_the_example_of_the_fake_passes(page: str) -> None:
     found: dict[str, object] = {}

@@ -199,6 +199,7 @@ FIELD_ERRORS: Mapping[str, str] = {
     "Not a valid string.": "Debe ser un texto.",
     "Not a valid utf-8 string.": "Debe ser un texto en UTF-8.",
     "Not a valid integer.": "Debe ser un número entero.",
+    "Not a valid boolean.": "Debe ser true o false.",
     "Number too large.": "El número es demasiado grande.",
     (
         "Takes no control characters, none that are invisible or turn the direction of "

@@ -72,10 +72,11 @@ export class Http {
     for (let tries = 0; ; tries++) {
       const { body, problem, ...facts } = await this.#try(call, end);
       if (!problem) return body as Body;
-      if (!REPEATED.includes(problem.status)) throw errorOf(problem, facts);
+      const isRepeated = REPEATED.includes(problem.status);
+      if (!isRepeated && problem.status < 500) throw errorOf(problem, facts);
       outcomeUnknown ||= facts.outcomeUnknown ?? false;
       const wait = (facts.retryAfter ?? 0) + backoff(tries);
-      if (tries >= this.#retries || now() + wait >= end) {
+      if (!isRepeated || tries >= this.#retries || now() + wait >= end) {
         // One try without a response counts for more than a limit that the last one met.
         const isLimited = problem.status === 429 && !outcomeUnknown;
         throw new (isLimited ? RateLimited : Unavailable)(problem, { ...facts, outcomeUnknown });
