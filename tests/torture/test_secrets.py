@@ -45,7 +45,7 @@ TALKATIVE = {
     "slowlog-max-len": "100000",
 }
 #: The part of all mistakes that each phase makes.
-PART = max(0.04, min(1.0, ledger.LENGTH))
+PART = max(0.02, min(1.0, ledger.LENGTH))
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_no_secret_is_returned_logged_or_stored(exposed: Exposed, tmp_path: Path
                     with contextlib.suppress(httpx.LocalProtocolError, httpx.InvalidURL):
                         exposed.call(method, path, **options)
                         sent += 1
-                for request in random.sample(raw, round(len(raw) * max(PART, 0.2))):
+                for request in random.sample(raw, round(len(raw) * max(PART, 0.1))):
                     for port in (exposed.service.port, proxy.port):
                         send_raw(exposed, port, request)
                         sent += 1
