@@ -268,7 +268,7 @@ def test_a_wrong_field_is_the_programs_own_fault(world: World) -> None:
         with pytest.raises(CallRefused) as refused:
             world.ticket(**terms)
         assert refused.value.code == "validation_failed", terms
-    for expected in ({"issued_by": []}, {"issued_by": [world.ids[0]] * 17}, {"purpose": "*"}):
+    for expected in ({"issued_by": [world.ids[0]] * 17}, {"purpose": "*"}):
         with pytest.raises(CallRefused) as refused:
             world.gateway.consume(token, **{**world.expected, **expected})
         assert refused.value.code == "validation_failed", expected

@@ -93,7 +93,7 @@ def application(
     }[request.param]
     with Proxy(service.port) as network, Tokens(service.url, backend, **PATIENT) as tokens:
         url = f"http://127.0.0.1:{network.port}"
-        told = {"TOKENS_URL": url, "TOKENS_KEY": key, "BACKEND": person.id}
+        told = {"TOKEN_SERVICE": url, "GATEWAY_KEY": key, "BACKEND": person.id}
         folder = tmp_path_factory.mktemp("guarded")
         with served(guarded(request.param), folder, server, **told) as (port, log):
             yield Application(port, log, network, tokens, gateway.id, purpose)

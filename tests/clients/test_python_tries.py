@@ -25,6 +25,8 @@ from token_service_client import (
     Tokens,
     TokensError,
     Unavailable,
+    fastapi,
+    flask,
 )
 
 NOW = "2030-01-01T00:00:00+00:00"
@@ -238,6 +240,30 @@ def test_a_wrong_key_is_refused_and_not_shown(service: Service) -> None:
         tokens.create(purpose="a")
     assert raised.value.code == "key_invalid"
     assert key not in f"{raised.value} {raised.value!r} {raised.value.problem} {tokens!r}"
+
+
+def test_a_wrong_call_names_its_fields_in_the_language_of_the_program(service: Service) -> None:
+    [(_, key)] = keyed(service, 1)
+    for language, words in (("en", "Correct the fields"), ("es", "Corrige los campos")):
+        tokens = Tokens(service.url, key, **PATIENT, language=language)
+        with tokens, pytest.raises(CallRefused) as raised:
+            tokens.create(purpose="no purpose")
+        assert words in str(raised.value)
+        assert "'purpose'" in str(raised.value)
+
+
+@pytest.mark.parametrize("nobody", ["", [], ["a@example.com", ""]])
+def test_issuers_are_named(nobody: str | list[str]) -> None:
+    """At the start of the program, where a guard is made."""
+    for guard in (flask.one_time, fastapi.one_time):
+        with pytest.raises(ValueError, match="issued_by is empty"):
+            guard("app.open", issued_by=nobody)
+    with FakeTokens() as tokens:
+        token = tokens.create(purpose="a").token
+        with pytest.raises(ValueError, match="issued_by is empty"):
+            tokens.consume(token, purpose="a", issued_by=nobody)
+        with pytest.raises(ValueError, match="issued_by is empty"):
+            tokens.peek(token, issued_by=nobody)
 
 
 def test_the_url_is_one_of_http() -> None:

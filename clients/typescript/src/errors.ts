@@ -27,7 +27,8 @@ export class TokensError extends Error {
   readonly problem: Problem;
 
   constructor(problem: Problem, { cause }: Facts = {}) {
-    super(`${problem.code}: ${problem.detail}`, cause === undefined ? {} : { cause });
+    const fields = problem.errors ? ` ${JSON.stringify(problem.errors)}` : "";
+    super(`${problem.code}: ${problem.detail}${fields}`, cause === undefined ? {} : { cause });
     this.name = new.target.name;
     this.code = problem.code;
     this.status = problem.status;

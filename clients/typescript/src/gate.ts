@@ -1,4 +1,4 @@
-import { RateLimited, Refused, TokensError } from "./errors.js";
+import { CallRefused, RateLimited, Refused, TokensError } from "./errors.js";
 import { header, type RequestHeaders, websocketTicket } from "./tickets.js";
 import { type ConsumeTerms, presentation, type Tokens } from "./tokens.js";
 import type { Use } from "./values.js";
@@ -50,6 +50,8 @@ export function gate(tokens: Pick<Tokens, "consume">, purpose: string, terms: Ti
     } catch (error) {
       if (error instanceof Refused) return new Refusal(403, error.code);
       if (!(error instanceof TokensError)) throw error;
+      // The visitor cannot help it, and the owner of the program has to know.
+      if (error instanceof CallRefused) console.error(`token-service-client: ${error.message}`);
       // As the gate of the service: whatever else went wrong is not about the ticket.
       return new Refusal(503, error.code, error instanceof RateLimited ? error.retryAfter : 1);
     }

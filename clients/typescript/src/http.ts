@@ -7,6 +7,8 @@ export interface HttpOptions {
   deadline?: number;
   /** The seconds that one try may take: 3 without it. */
   timeout?: number;
+  /** That of `title` and `detail` in errors: "en" without it, or "es". */
+  language?: "en" | "es";
   /** The function that sends each request, in place of the global one. */
   fetch?: typeof globalThis.fetch;
 }
@@ -43,6 +45,7 @@ export class Http {
   readonly #retries: number;
   readonly #deadline: number;
   readonly #timeout: number;
+  readonly #language: string;
   readonly #fetch: typeof globalThis.fetch;
 
   constructor(url: string, options: HttpOptions) {
@@ -53,6 +56,7 @@ export class Http {
     this.#retries = options.retries ?? 3;
     this.#deadline = options.deadline ?? 10;
     this.#timeout = options.timeout ?? 3;
+    this.#language = options.language ?? "en";
     this.#fetch = options.fetch ?? globalThis.fetch;
   }
 
@@ -94,7 +98,11 @@ export class Http {
     try {
       const response = await fetch(this.#url + path, {
         method,
-        headers: { ...headers, ...(body && { "Content-Type": "application/json" }) },
+        headers: {
+          "Accept-Language": this.#language,
+          ...headers,
+          ...(body && { "Content-Type": "application/json" }),
+        },
         ...(body && { body: JSON.stringify(body) }),
         redirect: "manual",
         signal: timing.signal,

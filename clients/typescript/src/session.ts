@@ -17,7 +17,9 @@ export class Key implements Credentials {
 
   constructor(key: string) {
     // The error of fetch for such a header would show the key.
-    if (!/^[!-~]+$/.test(key)) throw new TypeError("the key is empty, or not of visible ASCII");
+    if (typeof key !== "string" || !/^[!-~]+$/.test(key)) {
+      throw new TypeError("the key is missing, or not of visible ASCII");
+    }
     this.#key = key;
   }
 

@@ -153,8 +153,8 @@ export function outcomes(known: Known): Promise<Record<string, string>> {
     },
 
     async "no secret is shown where it is not well formed"(purpose) {
-      for (const key of ["osk_1234\n", "osk_123ñ", ""]) {
-        await fails((async () => new Tokens(url, { key }))(), TypeError);
+      for (const key of ["osk_1234\n", "osk_123ñ", "", undefined]) {
+        await fails((async () => new Tokens(url, { key: key as string }))(), TypeError);
       }
       const inUrl = async () => new Tokens("http://osk_1234:x@127.0.0.1", { key: "k" });
       await fails(inUrl(), TypeError);

@@ -160,7 +160,7 @@ def peek(token: str, *, issued_by: Accounts) -> Call[Seen | None]:
     def read(body: Any) -> Seen | None:
         return value_of(Seen, body) if body["active"] else None
 
-    given = {"token": token, "issued_by": listed(issued_by)}
+    given = {"token": token, "issued_by": issuers(issued_by)}
     return Call("POST", "/token/introspect", read, given)
 
 
@@ -189,12 +189,20 @@ def terms_of(**given: Any) -> dict[str, Any]:
 
 def presented(token: str, purpose: str, issued_by: Accounts, **more: Any) -> dict[str, Any]:
     """The fields of a token that is presented; its purpose and its issuers are always sent."""
-    expected = {"purpose": purpose, "issued_by": listed(issued_by)}
+    expected = {"purpose": purpose, "issued_by": issuers(issued_by)}
     return {"token": checked(token), **expected, **terms_of(**more)}
 
 
 def listed(accounts: Accounts) -> list[str]:
     return [accounts] if isinstance(accounts, str) else list(accounts)
+
+
+def issuers(accounts: Accounts) -> list[str]:
+    """:raises ValueError: none is named, or one by an empty text"""
+    named = listed(accounts)
+    if not named or not all(named):
+        raise ValueError("issued_by is empty: name the accounts whose tokens are accepted")
+    return named
 
 
 def checked(token: str) -> str:

@@ -63,6 +63,7 @@ class Tokens(Sender):
     :param retries: the most tries after the first one
     :param deadline: the seconds after which no further try of a call begins
     :param timeout: the seconds that one try waits for a connection or a response
+    :param language: that of ``title`` and ``detail`` in errors: ``en`` or ``es``
     :param http: a client of httpx with settings of its own, which its maker closes
     """
 
@@ -74,9 +75,10 @@ class Tokens(Sender):
         retries: int = 3,
         deadline: float = 10.0,
         timeout: float = 3.0,
+        language: str = "en",
         http: httpx.Client | None = None,
     ) -> None:
-        super().__init__(url, key, Policy(retries, deadline, timeout))
+        super().__init__(url, key, Policy(retries, deadline, timeout), language)
         self._http, self._owned = http or httpx.Client(), http is None
         self._renewing = threading.Lock()
         self._sleep: Callable[[float], None] = time.sleep
@@ -182,9 +184,10 @@ class AsyncTokens(Sender):
         retries: int = 3,
         deadline: float = 10.0,
         timeout: float = 3.0,
+        language: str = "en",
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        super().__init__(url, key, Policy(retries, deadline, timeout))
+        super().__init__(url, key, Policy(retries, deadline, timeout), language)
         self._http, self._owned = http or httpx.AsyncClient(), http is None
         self._renewing = anyio.Lock()
         self._sleep: Callable[[float], Awaitable[None]] = anyio.sleep

@@ -54,7 +54,8 @@ class TokensError(Exception):
 
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status else ""
-        return f"{self.code}{status}: {self.detail or self.title}".removesuffix(": ")
+        fields = f" {self.problem['errors']}" if "errors" in self.problem else ""
+        return f"{self.code}{status}: {self.detail or self.title}{fields}".removesuffix(": ")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

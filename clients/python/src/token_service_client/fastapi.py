@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import HTTPException
 from fastapi.requests import HTTPConnection
 
-from token_service_client.calls import Accounts
+from token_service_client.calls import Accounts, issuers
 from token_service_client.client import AsyncTokens
 from token_service_client.errors import TokensError
 from token_service_client.refusals import refusal_of
@@ -29,7 +29,11 @@ def one_time(purpose: str, *, issued_by: Accounts) -> Callable[[HTTPConnection],
     The token comes in ``X-One-Time-Token``, or in ``Sec-WebSocket-Protocol`` behind ``ott``.
     Without a good one the route is not called, and the response is 401, 403 or 503, with
     ``X-Token-Code``.
+
+    :raises ValueError: ``issued_by`` names nobody
     """
+
+    issuers(issued_by)
 
     async def consume(connection: HTTPConnection) -> Use:
         tokens: AsyncTokens = connection.app.state.tokens

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from flask import Response, current_app, request
 
-from token_service_client.calls import Accounts
+from token_service_client.calls import Accounts, issuers
 from token_service_client.client import Tokens
 from token_service_client.errors import TokensError
 from token_service_client.refusals import refusal_of
@@ -33,7 +33,10 @@ def one_time(
 
     The token comes in ``X-One-Time-Token``. Without a good one the view is not called, and the
     response is 401, 403 or 503, with ``X-Token-Code``.
+
+    :raises ValueError: ``issued_by`` names nobody
     """
+    issuers(issued_by)
 
     def guard(view: Callable[Concatenate[Use, P], R]) -> Callable[P, R | Response]:
         @wraps(view)

@@ -25,16 +25,17 @@ class Sender:
     :param key: a service key (``osk_…``)
     """
 
-    def __init__(self, url: str, key: str, policy: Policy) -> None:
+    def __init__(self, url: str, key: str, policy: Policy, language: str) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError("the URL of the service begins with http:// or https://")
         self._url = url.rstrip("/")
         self._identity = Identity(key)
         self._policy = policy
+        self._language = language
         self._now: Callable[[], float] = time.monotonic
 
     def _request(self, call: Call[Any], bearer: str, timeout: float) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "Accept-Language": self._language}
         if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
         if call.key:
