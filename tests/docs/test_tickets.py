@@ -53,6 +53,36 @@ OUTPUT = {
         "pressed twice: the same answer",
         "opened again later: token_already_used",
     ],
+    "login_handover.py": [
+        "ana is signed in at the wiki",
+        "posted again: token_already_used",
+        "mallory's form in ana's browser: refused",
+        "in a browser without a nonce: refused",
+        "ana still is ana",
+        "a token that is not from the portal: refused",
+    ],
+    "run_once.py": [
+        "a second scheduler got the same token for the run",
+        "delivered to two workers: token_reserved",
+        "the job failed, and of five workers at once one ran it again",
+        "delivered again: token_already_used",
+        "stalled before the commit: after the lease another ran it too",
+        "the stalled worker got lease_ended",
+        "the database counted each run once",
+        "worker-1 started again: it knows that it had begun",
+        "worker-2: token_already_used",
+        "a token that is not the scheduler's: refused",
+    ],
+    "pair_screen.py": [
+        "ana's phone read the code and names the screen",
+        "a stranger cannot use it at the service",
+        "the number alone, without the secret: nobody's",
+        "the number typed at the screen: it is ana's",
+        "the code again: token_already_used",
+        "mallory approved, and ana sees no number: nobody's",
+        "ana approved, and mallory sees no number: nobody's",
+        "a code that is not the cinema's: token_mismatch",
+    ],
 }
 
 
