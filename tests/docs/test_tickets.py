@@ -17,8 +17,10 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.docs.pages import CODE, FENCED, LINK, ROOT, either_language, read, tables
+from tests.stage.browsing import WAIT_MS, chromium
 from tests.stage.catalogue import PROBLEMS
 from tests.stage.service import Service
 
@@ -157,6 +159,32 @@ def test_the_handshake_is_that_of_the_rfc(monkeypatch: pytest.MonkeyPatch) -> No
     handoff = importlib.import_module("websocket_handoff")
     # RFC 6455 section 1.3 gives this pair.
     assert handoff.accept_for("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.mark.slow
+def test_a_browser_carries_the_login_from_site_to_site(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards: SameSite of the nonce and of the session, and the form that posts itself.
+
+    The browser of the example knows no SameSite.
+    """
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    account = importlib.import_module("account")
+    example = importlib.import_module("login_handover")
+    monkeypatch.setattr(account, "SERVICE", service.url)
+    portal, wiki = account.enrol("portal"), account.enrol("wiki")
+    with portal.tokens, wiki.tokens, example.sites(portal, wiki), chromium() as browser:
+        session = example.Browser("ana").cookies["__Host-portal"]
+        context = browser.new_context()
+        at = example.Portal.address.replace("http:", "https:")  # Playwright asks that of __Host-
+        context.add_cookies([{"name": "__Host-portal", "value": session, "url": at}])
+        page = context.new_page()
+        page.goto(f"{example.Wiki.address}/login", wait_until="commit")  # The form goes on.
+        expect(page.locator("body")).to_have_text("ana", timeout=WAIT_MS)
+        assert page.url == f"{example.Wiki.address}/"
+        names = {cookie["name"] for cookie in context.cookies()}
+        assert names == {"__Host-portal", "__Host-wiki"}  # The nonce is spent.
 
 
 @either_language(PAGE)

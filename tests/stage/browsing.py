@@ -22,8 +22,9 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # There is no network but the service: no other host name resolves.
-    f"--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    # There is no network but this machine: no other host name resolves.
+    f"--host-resolver-rules=MAP {HOST} 127.0.0.1, MAP * ~NOTFOUND, "
+    "EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 # A violation of the policy is an event of the page; this makes a console error of each.
 REPORT_VIOLATIONS = """
