@@ -32,7 +32,7 @@ from tokenservice.web.problems import RETRY_SOON, Problem, explanations, of_http
 from tokenservice.web.views import answering, for_keys, idempotency_key, operation
 
 #: The problems of a ticket. All others, those of the proxy's own key too, are 503.
-REFUSALS = {*PRESENTATION_REFUSALS, "purpose_not_allowed"} - {"store_unavailable"}
+REFUSALS = {*PRESENTATION_REFUSALS} - {"store_unavailable"}
 #: What the response to a good ticket says of it.
 HEADERS = {
     name: {"description": description, "schema": {"type": "string"}}
@@ -72,6 +72,7 @@ def admit(given: dict[str, Any]) -> Response:
     """
     asking, purpose, issuers = caller(), given["purpose"], tuple(given["issued_by"])
     asking.demand_scope(SCOPE)
+    asking.demand_purpose(purpose)
     text = ticket()
     doorway = Doorway(asking.key_id or asking.id, purpose, issuers)
     token = tokens.parse(text) if text else None
@@ -83,7 +84,6 @@ def admit(given: dict[str, Any]) -> Response:
         raise Problem("ticket_missing")
     room = ROOM if given.get("data") else 0
     presented = Presented(text, purpose, issuers=issuers_of(given), asked=issuers, room=room)
-    asking.demand_purpose(purpose)
     count(LIMIT, call())
     key = idempotency_key(request.headers.get("Idempotency-Key") or None)
     call().is_consuming = True
