@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stage.callers import Caller, body_of
+from tests.stage.keys import bearer
 from tests.stage.people import enrol
 from tests.stage.service import Service
 from tests.stage.waiting import until
@@ -73,11 +74,16 @@ class Logged:
         self.person = enrol(http.post)
 
     def call(
-        self, method: str, path: str, body: dict[str, Any] | None = None, key: str = ""
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the body of the response, and the line."""
         request_id = secrets.token_hex(16)
-        headers = {**self.person.headers, "X-Request-ID": request_id}
+        headers = {**(headers or self.person.headers), "X-Request-ID": request_id}
         if key:
             headers["Idempotency-Key"] = key
         response = self._http.request(method, path, json=body, headers=headers)
@@ -120,6 +126,26 @@ def test_each_verb_writes_an_event_that_names_the_token(logged: Logged) -> None:
         assert (line["event"], line["token_id"]) == ("token.revoked", token["id"])
         _, line = logged.call("POST", "/token/validate", {"token": token["token"]})
         assert (line["event"], line["code"]) == ("token.refused", "token_revoked")
+
+
+def test_a_mismatch_is_logged_with_its_field(logged: Logged) -> None:
+    token, _ = logged.call("POST", "/token/create", {"purpose": "pay"})
+    _, line = logged.call("POST", "/token/consume", {"token": token["token"], "purpose": "chat"})
+    assert (line["code"], line["field"]) == ("token_mismatch", "purpose")
+
+
+def test_a_wrong_key_of_a_proxy_is_an_error_in_the_log(logged: Logged) -> None:
+    """Not so the visitor without a ticket."""
+    for purposes, code, level in (
+        (["chat"], "purpose_not_allowed", "error"),
+        (["app.open"], "ticket_missing", "info"),
+    ):
+        asked = {"name": "proxy", "scopes": ["token:consume"], "purposes": purposes}
+        key, _ = logged.call("POST", "/auth/keys", asked)
+        query = f"purpose=app.open&issued_by={logged.person.correo}"
+        headers = bearer(key["key"])
+        _, line = logged.call("GET", f"/token/gate?{query}", headers=headers)
+        assert (line["code"], line["level"], line["key_id"]) == (code, level, key["id"])
 
 
 def test_a_revocation_of_all_writes_an_event(logged: Logged) -> None:

@@ -204,7 +204,8 @@ def of_onetime(error: OneTimeError) -> Problem:
         logs.note("store.unavailable", why=str(error))
         return Problem(error.code, headers=RETRY_SOON)
     metrics.REFUSED.labels(error.code).inc()
-    logs.note("token.refused", token_id=getattr(error, "token_id", None))
+    field = getattr(error, "field", None)
+    logs.note("token.refused", token_id=getattr(error, "token_id", None), field=field)
     # Elsewhere, as in a revoke, a used token is a mistake and no sign of a stolen one.
     if isinstance(error, TokenAlreadyUsed) and call().is_consuming:
         logs.note("token.replayed")
