@@ -114,6 +114,10 @@ def test_create_prompts_twice_for_a_missing_password(run: Run, client: FlaskClie
     assert login(client, correo) == 200
 
 
+def test_create_without_a_terminal_names_the_option(run: Run) -> None:
+    assert "use --password-stdin" in refusal(run("create", new_correo(), "--nombre", "Ana"))
+
+
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["", "a byte order mark"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r", b"\nanother line\n"])
 def test_a_password_from_standard_input_is_one_line(

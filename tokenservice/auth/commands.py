@@ -49,7 +49,13 @@ password_stdin = click.option(
 def read_password(from_stdin: bool) -> str:
     """Read a password, which is never a process argument."""
     if not from_stdin:
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+        try:
+            return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+        except click.Abort:
+            if sys.stdin and sys.stdin.isatty():
+                raise
+            message = "there is no terminal to ask for the password: use --password-stdin"
+            raise click.ClickException(message) from None
     if sys.stdin is None:
         raise click.ClickException("standard input is closed")
     line = sys.stdin.buffer.readline()
