@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -81,7 +82,9 @@ class Gateway(Server):
     def change(self, changes: Changes) -> None:
         for old, new in changes:
             assert any(old in text for text in self.texts.values()), old
-            self.texts = {name: text.replace(old, new) for name, text in self.texts.items()}
+            # The port of another program may begin as one of the recipe.
+            parts = re.compile(re.escape(old) + r"(?!\d)")
+            self.texts = {name: new.join(parts.split(text)) for name, text in self.texts.items()}
 
     def prepare(self) -> None:
         for name, text in self.texts.items():
