@@ -28,6 +28,7 @@ function ask(r)
   if not ok then
     ok, status, answer = http.request(question)
   end
+  r.subprocess_env["TICKET_CODE"] = answer and answer["x-token-code"]
   if status == 401 or status == 403 then
     return status
   end
@@ -45,6 +46,9 @@ function ask(r)
   given["X-Token-Subject"] = answer["x-token-subject"]
   given["X-Token-Data"] = answer["x-token-data"]
   given["X-One-Time-Token"] = nil
+  given["X-Forwarded-For"] = nil -- Apache adds to it, and to the next one.
+  given["X-Forwarded-Host"] = nil
+  given["X-Forwarded-Proto"] = r.is_https and "https" or "http"
   given["Connection"] = given["Upgrade"] and "upgrade" -- A client names in it what a proxy removes.
   -- The application of a WebSocket selects the protocol "ott", and never sees the ticket behind it.
   if ("," .. (given["Sec-WebSocket-Protocol"] or "")):find(",%s*ott%s*,") then

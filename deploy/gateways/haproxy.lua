@@ -7,6 +7,7 @@ local ANSWERS = {
   ticket_id = "x-token-id",
   ticket_subject = "x-token-subject",
   ticket_data = "x-token-data",
+  ticket_code = "x-token-code",
   pass = "set-cookie",
 }
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -103,8 +104,14 @@ class Gateway(Server):
 
 
 class Nginx(Gateway):
+    """It reads each ``.conf`` of its folder, as that of Debian reads those of ``conf.d/``."""
+
     name, recipe = "nginx", ("nginx.conf",)
-    there = (("listen 8080", "listen 127.0.0.1:{port}"), ("/var/log/nginx/", "{folder}/"))
+    there = (
+        ("listen 8080", "listen 127.0.0.1:{port}"),
+        ("/var/log/nginx/", "{folder}/"),
+        ("/etc/nginx/", "{folder}/"),
+    )
 
     def prepare(self) -> None:
         super().prepare()
@@ -113,16 +120,18 @@ class Nginx(Gateway):
             f"{name}_temp_path {folder}/{name};\n"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        (folder / "main.conf").write_text(
+        (folder / "main").write_text(
             f"daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr emerg;\n"
-            f"events {{}}\nhttp {{\n{temporary}include nginx.conf;\n}}\n"
+            f"events {{}}\nhttp {{\n{temporary}include {folder}/*.conf;\n}}\n"
         )
-        key = f'proxy_set_header Authorization "Bearer {self.key}";\n'
-        (folder / "token-gate-key.conf").write_text(key)
+        # The recipe says how to write the file of the key.
+        steps = re.findall(r"^#   (umask .*|printf .*)$", self.texts["nginx.conf"], re.MULTILINE)
+        environment = {**os.environ, "key": self.key}
+        subprocess.run(["/bin/sh", "-euc", "\n".join(steps)], env=environment, check=True)
 
     def command(self) -> list[str]:
         folder = str(self.directory)
-        return [program("nginx"), "-c", f"{folder}/main.conf", "-p", folder]
+        return [program("nginx"), "-c", f"{folder}/main", "-p", folder]
 
 
 class Caddy(Gateway):
@@ -282,12 +291,13 @@ class Door:
     ) -> httpx.Response:
         return self._http.request(method, self.url + path, headers=headers, content=body)
 
-    def shake_hands(self, protocols: str) -> bytes:
+    def shake_hands(self, protocols: str, cookie: str = "") -> bytes:
         """The head of the response to a WebSocket."""
+        kept = f"Cookie: {cookie}\r\n" if cookie else ""
         upgrade = (
             "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            f"Sec-WebSocket-Protocol: {protocols}\r\n\r\n"
+            f"Sec-WebSocket-Protocol: {protocols}\r\n{kept}\r\n"
         )
         with socket.create_connection(("127.0.0.1", self.proxy.port), 30) as connection:
             connection.sendall(upgrade.encode())

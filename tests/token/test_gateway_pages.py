@@ -122,16 +122,18 @@ def door(serve: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
     """nginx with TLS, because browsers keep the cookie of a pass over https alone."""
     folder = tmp_path_factory.mktemp("nginx")
     made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/certificate.pem"]
+    files = ["-keyout", f"{folder}/certificate.key", "-out", f"{folder}/certificate.pem"]
     command = [program("openssl"), "req", *made, *files, "-subj", f"/CN={HOST}"]
     subprocess.run(command, check=True, capture_output=True)
-    tls = f"listen 8080 ssl;\n  ssl_certificate {files[3]};\n  ssl_certificate_key {files[1]};"
+    tls = (
+        ("listen 8080;\n  # listen 8443 ssl;", "listen 8080 ssl;"),
+        ("# ssl_certificate", "ssl_certificate"),
+    )
     Application.seen = []
     with serving(Application) as port, serve(web_concurrency=1) as service:
         backend = Backend(service)
-        changes = (("listen 8080;", tls),)
         correo = backend.issuer.correo
-        with Nginx(folder, service.port, port, backend.key, correo, changes) as proxy:
+        with Nginx(folder, service.port, port, backend.key, correo, tls) as proxy:
             yield Door(service, proxy, backend.issuer)
     assert "ott_" not in proxy.logs()
 
