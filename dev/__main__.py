@@ -33,7 +33,8 @@ SHARED = ("database_url", "redis_url", "secret_key")
 #: Variables for other programs: they would choose the application, or the server of a database.
 FOREIGN = ("FLASK_", "GUNICORN_", "PG")
 DEMO = "demo@example.com"
-APPLICATION = "dev.demo.app:app"
+#: The service with the page of ``dev/demo``.
+WITH_PAGE = "dev.demo.app:app"
 WELCOME = """\
 See it work:   {url}/demo
 Token service: {url}
@@ -56,7 +57,10 @@ The last line works once. Logs: {directory}/*.log. Ctrl-C stops everything."""
 
 
 class Service(Server):
-    """This service under gunicorn, with the page of ``dev/demo``."""
+    """This service under gunicorn.
+
+    :ivar application: the module and the name of what gunicorn loads
+    """
 
     name = "service"
     stop_signal = signal.SIGTERM  # finishes the requests in flight
@@ -65,9 +69,10 @@ class Service(Server):
     def __init__(self, directory: Path, port: int) -> None:
         super().__init__(directory, port)
         self.environment: dict[str, str] = {}
+        self.application = "wsgi:app"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", APPLICATION]
+        return [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self.port}", self.application]
 
     def options(self) -> dict[str, Any]:
         return {"env": self.environment}
@@ -97,6 +102,7 @@ def main() -> int:
             run_command(sys.argv[2:])
         port = chosen_port(*sys.argv[1:2])
         service = Service(DIRECTORY, port)
+        service.application = WITH_PAGE
         # A flag, checked between the steps: an exception from a handler could come when a server
         # runs that nothing stops yet.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
