@@ -87,6 +87,14 @@ def test_spec_names_the_scope_of_each_call_that_takes_a_key(spec: dict[str, Any]
 def test_spec_begins_with_what_the_service_is_for(spec: dict[str, Any]) -> None:
     first = [path.split("/")[-1] for path in spec["paths"]][:5]
     assert first == ["register", "login", "create", "consume", "validate"]
+    calls = operations(spec)
+    starting = [each["operationId"] for _, _, each in calls if "start" in each["tags"]]
+    assert starting == ["register", "login", "createToken", "consumeToken"]
+    tags = [tag["name"] for tag in spec["tags"]]
+    assert tags == ["start", "auth", "token", "lease", "gate", "ops"]
+    assert all(tag["description"] for tag in spec["tags"])
+    # Generators name a module by the first tag of a call, and that stays.
+    assert {each["tags"][0] for _, _, each in calls} == {*tags[1:]}
 
 
 def test_spec_says_which_members_a_response_has(spec: dict[str, Any]) -> None:

@@ -26,8 +26,9 @@ IDEMPOTENCY_KEY = {
     "description": "Repeat a call after a lost response with the same key, and get that response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
-#: The paths that come first: what the service is for, in the order of its use.
-FIRST = ("/auth/register", "/auth/login", "/token/create", "/token/consume", "/token/validate")
+#: What the service is for, in the order of its use. These calls come first, under a tag of theirs.
+START = ("/auth/register", "/auth/login", "/token/create", "/token/consume")
+START_TAG = {"name": "start", "description": "The four calls to begin with, in their order"}
 #: The headers of responses, by the name of their description.
 HEADERS = {
     "X-Request-ID": {
@@ -262,7 +263,11 @@ def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
         offer_aliases(schema)
         tell_defaults(schema)
     paths = written["paths"]
-    written["paths"] = {path: paths[path] for path in (*FIRST, *paths)}
+    written["paths"] = {path: paths[path] for path in (*START, "/token/validate", *paths)}
+    written["tags"].insert(0, START_TAG)
+    for path in START:
+        # Behind the tag of its room, by which generators name their modules.
+        paths[path]["post"]["tags"].append(START_TAG["name"])
     written["components"]["headers"] = HEADERS
     drop_the_rest(app, written)
     with app.app_context():
