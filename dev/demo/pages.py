@@ -49,7 +49,7 @@ def refuse_strangers() -> None:
 @blueprint.route("")
 @public
 def page() -> Response:
-    language = chosen_language()
+    language = texts.of_page()
     response = Response(
         render_template(
             "demo.html",
@@ -103,15 +103,9 @@ def restart() -> Response:
     return told(demo().restart())
 
 
-def chosen_language() -> texts.Language:
-    """The language of the link that was followed, or else the one that the browser prefers."""
-    wanted = request.args.get("lang")
-    return next((known for known in texts.LANGUAGES if known == wanted), texts.language())
-
-
 def demo() -> Demo:
     """The programs of both sides, with their keys, which stay in this process."""
-    port, language, left = int(request.environ["SERVER_PORT"]), chosen_language(), handover.read()
+    port, language, left = int(request.environ["SERVER_PORT"]), texts.of_page(), handover.read()
     backend, gateway = (Program(port, left.keys.get(side, ""), language) for side in SCOPES)
     return Demo(backend, gateway, left.account)
 
@@ -130,7 +124,7 @@ def given_token() -> str:
 
 def told(outcome: Outcome) -> Response:
     """The outcome for the page's script: its token, its sentence, and the HTML of its calls."""
-    language = chosen_language()
+    language = texts.of_page()
     said = SAYINGS[language][outcome.saying].format_map(outcome.facts)
     html = render_template(
         "outcome.html",

@@ -21,7 +21,7 @@ from dev import CannotStart
 from dev.demo.keys import current_keys
 from dev.demo.texts import PAGE, SAYINGS
 from dev.server import free_port
-from tests.stage import node
+from tests.stage import accessibility
 from tests.stage.browsing import HOST, Visit, chromium
 from tests.stage.clones import LOCAL, clone_in, printed
 from tests.stage.processes import running
@@ -29,11 +29,8 @@ from tests.stage.processes import running
 pytestmark = pytest.mark.slow
 
 LANGUAGES = ["en", "es"]
-AXE = Path(__file__).parent / "axe"
 WHOLE_TOKEN = re.compile(r"ott_\w{20}")
 KEY = re.compile(r"osk_\w+")
-#: Two of each kind of finding stop a person.
-SERIOUS = {"serious", "critical"}
 
 
 @dataclass
@@ -178,13 +175,11 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Visit], tmp_path: Path) 
     page, said = visit("es", 390).page, SAYINGS["es"]
     press(page, "race", said["raced"].format(won=1, lost=19))
     press(page, "lose", said["replayed"])
-    axe = node.installed(AXE, tmp_path) / "node_modules" / "axe-core" / "axe.min.js"
-    page.evaluate(axe.read_text())
+    script = accessibility.axe(tmp_path)
     for width, scheme in itertools.product([390, 1280], ["light", "dark"]):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-        found = page.evaluate("axe.run()")["violations"]
-        assert {each["id"]: each["nodes"] for each in found if each["impact"] in SERIOUS} == {}
+        assert accessibility.serious(page, script) == []
 
 
 def test_a_link_leads_to_the_other_language(visit: Callable[..., Visit]) -> None:

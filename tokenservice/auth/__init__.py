@@ -46,7 +46,7 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
         api.spec.components.security_scheme(name, scheme)
     api.register_blueprint(blueprint)
     if config.registration == "closed":
-        api.spec.options["info"]["description"] += CLOSED
+        api.spec.options["info"]["description"].append(CLOSED)
     app.cli.add_command(commands.users)
     app.cli.add_command(key_commands.keys)
     app.cli.add_command(session_commands.sessions)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from flask import Flask
 
+from tokenservice.auth import spanish
 from tokenservice.auth.passwords import TooManyWaiting
 from tokenservice.auth.sessions import PasswordChanged
 from tokenservice.web.problems import RETRY_SOON, Problem, explain
@@ -166,6 +167,6 @@ def on_password_changed(_: PasswordChanged) -> Problem:
 
 
 def init_app(app: Flask) -> None:
-    register(app, PROBLEMS, FIELD_ERRORS)
+    register(app, PROBLEMS, FIELD_ERRORS, spanish.DOCUMENT)
     explain(app, TooManyWaiting, on_too_many_waiting)
     explain(app, PasswordChanged, on_password_changed)

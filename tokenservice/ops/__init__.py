@@ -6,12 +6,14 @@ from flask import Flask
 from flask_smorest import Api
 
 from tokenservice.extensions import add
-from tokenservice.ops import pages, probes, terminal
+from tokenservice.ops import pages, probes, spanish, terminal
 from tokenservice.ops.blueprint import blueprint
+from tokenservice.web import texts
 
 
 def init_app(app: Flask, api: Api) -> None:
     add(app, probes.Readiness())
     pages.init_app(app)
+    texts.register(app, {}, {}, spanish.DOCUMENT)
     terminal.init_app(app)
     api.register_blueprint(blueprint)

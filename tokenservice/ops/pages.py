@@ -48,7 +48,9 @@ def openapi() -> Response:
 
     Its paths are those that the caller sees, behind a proxy with a prefix too.
     """
-    return Response(document.below(request.script_root), mimetype="application/json")
+    # A program reads it in English whatever its Accept-Language: clients are made from it.
+    written = document.below(request.script_root, texts.linked() or "en")
+    return Response(written, mimetype="application/json")
 
 
 @blueprint.route("/docs")
@@ -56,7 +58,7 @@ def openapi() -> Response:
 def docs() -> Response:
     if not config.docs_enabled:
         raise Problem("not_found")
-    return page("docs.html", title=config.app_name)
+    return spoken_page("docs.html", title=config.app_name)
 
 
 @blueprint.route("/docs/assets/<path:name>")
@@ -79,7 +81,7 @@ def problem(code: str) -> Response:
 
     The member ``type`` of each problem leads here. To a program, an unknown code is a problem.
     """
-    problems, language = texts.catalogue.problems, texts.language()
+    problems, language = texts.catalogue.problems, texts.of_page()
     if code not in problems:
         if "text/html" not in request.accept_mimetypes.values():  # A browser names it.
             raise Problem("not_found")
@@ -116,9 +118,10 @@ def static(filename: str) -> Response:
 
 
 def spoken_page(template: str, status_code: int = 200, **values: Any) -> Response:
-    """A page in the reader's language."""
-    language = texts.language()
-    response = page(template, language=language, **values)
+    """A page in the reader's language, with the other one for a link to it."""
+    language = texts.of_page()
+    other = "en" if language == "es" else "es"
+    response = page(template, language=language, other=other, **values)
     response.status_code = status_code
     response.headers.extend(texts.spoken(language))
     return response

@@ -23,6 +23,6 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     store: TokenStore = app.extensions[TokenStore.__name__]
     if config.sandbox:
         app.extensions[__name__] = Sandbox(store)
-        api.spec.options["info"]["description"] += DESCRIPTION
+        api.spec.options["info"]["description"].append(DESCRIPTION)
     else:
         app.extensions[__name__] = store

@@ -15,6 +15,7 @@ from tokenservice.onetime.errors import (
 )
 from tokenservice.telemetry import logs, metrics
 from tokenservice.telemetry.calls import call
+from tokenservice.token import spanish
 from tokenservice.web.problems import RETRY_SOON, Problem, explain
 from tokenservice.web.texts import Message, Text, register
 
@@ -216,7 +217,7 @@ def of_onetime(error: OneTimeError) -> Problem:
 
 
 def init_app(app: Flask) -> None:
-    register(app, PROBLEMS, FIELD_ERRORS)
+    register(app, PROBLEMS, FIELD_ERRORS, spanish.DOCUMENT)
     explain(app, OneTimeError, of_onetime)
     # As on a worker that knows it: this one remembers the account as it was.
     explain(app, OwnerDisabled, lambda _: Problem("access_token_invalid"))

@@ -1,10 +1,13 @@
-"""The OpenAPI document: what its views declare, and what follows from their marks."""
+"""The OpenAPI document: what its views declare, and what follows from their marks.
+
+Its texts are English. In Spanish they are for the page of the documentation alone.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Flask
@@ -28,7 +31,10 @@ IDEMPOTENCY_KEY = {
 }
 #: What the service is for, in the order of its use. These calls come first, under a tag of theirs.
 START = ("/auth/register", "/auth/login", "/token/create", "/token/consume")
-START_TAG = {"name": "start", "description": "The four calls to begin with, in their order"}
+START_TAG = {
+    "name": "start",
+    "description": "Start here: register, log in, create a token and consume it",
+}
 #: The headers of responses, by the name of their description.
 HEADERS = {
     "X-Request-ID": {
@@ -70,21 +76,21 @@ HEADERS = {
 
 
 class Document:
-    """The document of an app, as the text that is served."""
+    """The document of an app in each language, as the texts that are served."""
 
-    def __init__(self, text: str) -> None:
-        self.json = text
+    def __init__(self, written: Mapping[texts.Language, str]) -> None:
+        self.json = written
 
-    def below(self, prefix: str) -> str:
+    def below(self, prefix: str, language: texts.Language) -> str:
         """The document of a service whose paths begin with ``prefix``."""
         if not prefix:
-            return self.json
+            return self.json[language]
 
         def move(member: dict[str, Any]) -> dict[str, Any]:
             paths = [(name, str(member.get(name))) for name in ("tokenUrl", "type", "example")]
             return member | {name: prefix + path for name, path in paths if path.startswith("/")}
 
-        written = json.loads(self.json, object_hook=move)
+        written = json.loads(self.json[language], object_hook=move)
         return json.dumps({**written, "servers": [{"url": prefix}]}, ensure_ascii=False)
 
 
@@ -94,6 +100,8 @@ document = part(Document)
 def options(title: str, url: str | None) -> dict[str, Any]:
     """The parts of the document beside its operations.
 
+    A text of several parts is a list of them: each is translated, and a domain may add one.
+
     :param url: the address of the service, if it is known
     """
     return {
@@ -102,10 +110,12 @@ def options(title: str, url: str | None) -> dict[str, Any]:
         "openapi_version": "3.1.0",
         "servers": [{"url": url or "/"}],
         "info": {
-            "description": "Short-lived tokens, each of them honoured at most once: create one, "
-            "hand it over, and consume it. Log in with *Authorize* to try it here.",
+            "description": [
+                "Short-lived tokens, each of them honoured at most once: create one, "
+                "hand it over, and consume it. Log in with *Authorize* to try it here."
+            ],
             "license": {"name": "MIT", "identifier": "MIT"},
-            "contact": {"name": f"The operator of {title}"},
+            "contact": {"name": ["The operator of ", title]},
         },
     }
 
@@ -115,20 +125,22 @@ def usual_status(code: str) -> int:
 
 
 def problems(
-    codes: Iterable[str], status_of: Callable[[str], int] = usual_status
+    codes: Iterable[str],
+    language: texts.Language,
+    status_of: Callable[[str], int] = usual_status,
 ) -> dict[str, Any]:
     """Describe the problem responses of an operation, with an example of each."""
     responses: dict[str, Any] = {}
     for code in codes:
-        message, status = texts.catalogue.problems[code], status_of(code)
+        text, status = texts.catalogue.problems[code].text(language), status_of(code)
         examples = responses.setdefault(str(status), {})
         examples[code] = {
-            "summary": message.en.title,
+            "summary": text.title,
             "value": {
                 "type": TYPE_PREFIX + code,
-                "title": message.en.title,
+                "title": text.title,
                 "status": status,
-                "detail": message.en.detail,
+                "detail": text.detail,
                 "code": code,
                 "request_id": REQUEST_ID,
             },
@@ -172,7 +184,10 @@ def operations(app: Flask, written: dict[str, Any]) -> Iterator[tuple[Any, str, 
 
 
 def complete(
-    view: Callable[..., Any], operation: dict[str, Any], caller_refusals: Iterable[str]
+    view: Callable[..., Any],
+    operation: dict[str, Any],
+    caller_refusals: Iterable[str],
+    language: texts.Language,
 ) -> None:
     """Add what follows from a view's marks: its security, Idempotency-Key and problems."""
     query = [given for given in operation.get("parameters", []) if given["in"] == "query"]
@@ -190,17 +205,18 @@ def complete(
             operation["security"].append({"service_key": [view.scope]})
         codes += caller_refusals
     if hasattr(view, "is_repeatable"):
-        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+        operation.setdefault("parameters", []).append(texts.described(IDEMPOTENCY_KEY, language))
     codes += getattr(view, "refusals", ())
     responses = operation["responses"]
     responses.pop("default")
     responses.pop("422", None)  # flask-smorest's own shape of error.
-    responses |= problems([*codes, "internal_error"], getattr(view, "status_of", usual_status))
+    status_of = getattr(view, "status_of", usual_status)
+    responses |= problems([*codes, "internal_error"], language, status_of)
     for parameter in query:
         parameter["allowEmptyValue"] = True  # A parameter without a value is as none.
     if query:
         # A query can make an address longer than the service takes, see server/framing.py.
-        responses |= problems(["bad_request"], lambda _: 414)
+        responses |= problems(["bad_request"], language, lambda _: 414)
 
 
 def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> None:
@@ -217,23 +233,25 @@ def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> Non
         response["headers"] = response.get("headers", {}) | described
 
 
-def complete_problem(schema: dict[str, Any]) -> None:
+def complete_problem(schema: dict[str, Any], language: texts.Language) -> None:
     """Describe the codes of all problems, and the members that only some of them have."""
     schema["properties"]["code"]["enum"] = sorted(texts.catalogue.problems)
     for code, message in sorted(texts.catalogue.problems.items()):
         for name, member in message.members.items():
-            described = schema["properties"].setdefault(name, {**member, "description": "of"})
+            of = {**member, "description": texts.described("of", language)}
+            described = schema["properties"].setdefault(name, of)
             described["description"] += f" `{code}`"
 
 
-def tell_defaults(schema: dict[str, Any]) -> None:
+def tell_defaults(schema: dict[str, Any], language: texts.Language) -> None:
     """Describe the defaults of a body in words.
 
     openapi-typescript takes a field with a default for one that is always there.
     """
     for field in schema.get("properties", {}).values():
         if "default" in field:
-            words = f"by default {json.dumps(field.pop('default'))}"
+            by_default = texts.described("by default", language)
+            words = f"{by_default} {json.dumps(field.pop('default'))}"
             field["description"] = "; ".join(filter(None, (field.get("description"), words)))
 
 
@@ -249,31 +267,46 @@ def offer_aliases(schema: dict[str, Any]) -> None:
         ]
 
 
+def write(
+    app: Flask, declared: dict[str, Any], caller_refusals: Iterable[str], language: texts.Language
+) -> str:
+    """The document in one language, as JSON.
+
+    :param declared: what apispec knows from the views
+    """
+    written: dict[str, Any] = texts.described(declared, language)
+    info = written["info"]
+    info["description"] = "".join(info["description"])
+    info["contact"]["name"] = "".join(info["contact"]["name"])
+    for schema in written["components"]["schemas"].values():
+        offer_aliases(schema)
+        tell_defaults(schema, language)
+    paths = written["paths"]
+    written["paths"] = {path: paths[path] for path in (*START, "/token/validate", *paths)}
+    for path in START:
+        # Behind the tag of its room, by which generators name their modules.
+        paths[path]["post"]["tags"].append(START_TAG["name"])
+    drop_the_rest(app, written)
+    complete_problem(written["components"]["schemas"]["Problem"], language)
+    for view, name, operation in operations(app, written):
+        operation["operationId"] = name
+        complete(view, operation, caller_refusals, language)
+        describe_headers(view, operation["responses"])
+    return json.dumps(written, ensure_ascii=False)
+
+
 def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
     """Write the document, after every view is registered.
 
     :param caller_refusals: the problem codes of any view that is not public
     """
     api.spec.components.schema("Problem", schema=ProblemResponse)
-    written: dict[str, Any] = api.spec.to_dict()
-    del written["components"]["responses"]
+    declared: dict[str, Any] = api.spec.to_dict()
+    del declared["components"]["responses"]
     for unused in ("Error", "PaginationMetadata"):
-        del written["components"]["schemas"][unused]
-    for schema in written["components"]["schemas"].values():
-        offer_aliases(schema)
-        tell_defaults(schema)
-    paths = written["paths"]
-    written["paths"] = {path: paths[path] for path in (*START, "/token/validate", *paths)}
-    written["tags"].insert(0, START_TAG)
-    for path in START:
-        # Behind the tag of its room, by which generators name their modules.
-        paths[path]["post"]["tags"].append(START_TAG["name"])
-    written["components"]["headers"] = HEADERS
-    drop_the_rest(app, written)
+        del declared["components"]["schemas"][unused]
+    declared["tags"].insert(0, START_TAG)
+    declared["components"]["headers"] = HEADERS
     with app.app_context():
-        complete_problem(written["components"]["schemas"]["Problem"])
-        for view, name, operation in operations(app, written):
-            operation["operationId"] = name
-            complete(view, operation, caller_refusals)
-            describe_headers(view, operation["responses"])
-    add(app, Document(json.dumps(written, ensure_ascii=False)))
+        written = {each: write(app, declared, caller_refusals, each) for each in texts.LANGUAGES}
+    add(app, Document(written))

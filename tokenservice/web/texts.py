@@ -6,21 +6,25 @@ The general problems stand here; each domain registers its own.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from flask import Flask
+from flask import Flask, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
 from tokenservice.extensions import add, config, part
 from tokenservice.telemetry.calls import current
+from tokenservice.web import spanish
 
 Language = Literal["es", "en"]
 LANGUAGES: tuple[Language, ...] = ("es", "en")
 
+#: The end of a line, but not of a paragraph.
+BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 #: The most fields, and the most members of a list, whose errors a response names. The errors of a
 #: long list would make the response many times as long as the body.
 MOST_ERRORS = 50
@@ -53,11 +57,13 @@ class Catalogue:
 
     :ivar problems: the message of each code
     :ivar fields: the errors of schemas, English to Spanish
+    :ivar document: the texts of the OpenAPI document, English to Spanish
     """
 
     def __init__(self) -> None:
         self.problems: dict[str, Message] = {}
         self.fields: dict[str, str] = {}
+        self.document: dict[str, str] = {}
 
 
 catalogue = part(Catalogue)
@@ -81,6 +87,17 @@ def preferred(accepted: str) -> Language | None:
     return None
 
 
+def linked() -> Language | None:
+    """The language of the link that was followed to a page, if it named one."""
+    wanted = request.args.get("lang")
+    return next((known for known in LANGUAGES if known == wanted), None)
+
+
+def of_page() -> Language:
+    """The language of a page: that of the link, or else the one that the reader prefers."""
+    return linked() or language()
+
+
 def spoken(chosen: Language) -> list[tuple[str, str]]:
     """The header fields of a response with text in that language."""
     return [("Content-Language", chosen), ("Vary", "Accept-Language")]
@@ -94,6 +111,20 @@ def field_errors(errors: Any, chosen: Language) -> Any:
     if isinstance(errors, list):
         return [field_errors(inner, chosen) for inner in errors]
     return catalogue.fields.get(errors, errors) if chosen == "es" else errors
+
+
+def described(part: Any, chosen: Language) -> Any:
+    """Copy a part of the OpenAPI document, and translate the texts in it.
+
+    A text from a docstring breaks its lines where that does.
+    """
+    if isinstance(part, Mapping):
+        return {name: described(inner, chosen) for name, inner in part.items()}
+    if isinstance(part, list):
+        return [described(inner, chosen) for inner in part]
+    if isinstance(part, str) and chosen == "es":
+        return catalogue.document.get(BREAK.sub(" ", part), part)
+    return part
 
 
 PROBLEMS: Mapping[str, Message] = {
@@ -214,13 +245,19 @@ FIELD_ERRORS: Mapping[str, str] = {
 }
 
 
-def register(app: Flask, problems: Mapping[str, Message], fields: Mapping[str, str]) -> None:
+def register(
+    app: Flask,
+    problems: Mapping[str, Message],
+    fields: Mapping[str, str],
+    document: Mapping[str, str],
+) -> None:
     """Add the texts of a domain to those of ``app``."""
     catalogue: Catalogue = app.extensions[Catalogue.__name__]
     catalogue.problems.update(problems)
     catalogue.fields.update(fields)
+    catalogue.document.update(document)
 
 
 def init_app(app: Flask) -> None:
     add(app, Catalogue())
-    register(app, PROBLEMS, FIELD_ERRORS)
+    register(app, PROBLEMS, FIELD_ERRORS, spanish.DOCUMENT)
