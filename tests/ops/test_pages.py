@@ -208,7 +208,8 @@ def test_the_dialog_of_credentials_works_by_keyboard(browser: Browser, service: 
     def tab_to(selector: str) -> None:
         for _ in range(10):
             page.keyboard.press("Tab")
-            assert focused.evaluate("each => getComputedStyle(each).outlineStyle") == "solid"
+            outline = focused.evaluate("each => getComputedStyle(each).outline")
+            assert outline.endswith("solid 3px")
             if focused.evaluate("(each, selector) => each.matches(selector)", selector):
                 return
         raise AssertionError(f"no way to {selector}")

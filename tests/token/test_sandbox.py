@@ -25,6 +25,7 @@ from tokenservice.server.framing import BodyTooLarge
 from tokenservice.server.refusals import Shedding, refusal
 from tokenservice.server.request import Request
 from tokenservice.token.sandbox import RESERVATIONS, TOKENS
+from tokenservice.web import texts
 
 PURPOSE = "ws.connect"
 OTHER = "0190a7c0-0000-7000-8000-00000000abcd"
@@ -308,9 +309,10 @@ def test_refusals_of_the_worker_say_it_too(boxed: Flask) -> None:
 
 
 def test_the_document_names_the_fixed_tokens(boxed: Flask, app: Flask) -> None:
-    said, unsaid = (each.extensions["Document"].json for each in (boxed, app))
-    assert all(f"`{text}`" in said for text in TOKENS)
-    assert "sandbox" not in unsaid
+    for language in texts.LANGUAGES:
+        said, unsaid = (each.extensions["Document"].json[language] for each in (boxed, app))
+        assert all(f"`{text}`" in said for text in TOKENS)
+        assert "sandbox" not in unsaid
 
 
 def test_pages_of_other_origins_may_read_it(through_door: Callable[..., Flask], app: Flask) -> None:

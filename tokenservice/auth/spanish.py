@@ -100,7 +100,7 @@ DOCUMENT: Mapping[str, str] = {
     "the last refresh": "la última renovación",
     "the session of this call": "la sesión de esta llamada",
     # Service keys
-    "Make a service key, for a program": "Hacer una clave de servicio, para un programa",
+    "Make a service key, for a program": "Crear una clave de servicio, para un programa",
     "The response shows it once. Of the key only a hash is kept.": (
         "La respuesta la muestra una sola vez. De la clave solo se guarda un hash."
     ),

@@ -53,7 +53,7 @@ const WORDS = {
   "Required field is not provided": "Falta este campo obligatorio",
   "Value must be an integer": "Debe ser un número entero",
   "Value must be a boolean": "Debe ser true o false",
-  "Copy cURL command to clipboard": "Copiar la orden de curl",
+  "Copy cURL command to clipboard": "Copiar el comando curl",
   "Copy code to clipboard": "Copiar el código",
   "Request URL": "Dirección de la petición",
   "Server response": "Respuesta del servidor",
@@ -81,14 +81,13 @@ const WORDS = {
   Logout: "Quitar",
   Close: "Cerrar",
   "Scopes are used to grant an application different levels of access to data on behalf of the end user. Each API may declare one or more scopes.":
-    "Los permisos (scopes) dan a un programa más o menos acceso a los datos en nombre de una cuenta. Cada API declara los suyos.",
+    "Los scopes dan a un programa más o menos acceso a los datos en nombre de una cuenta. Cada API declara los suyos.",
   "API requires the following scopes. Select which ones you want to grant to Swagger UI.":
-    "Esta API pide los permisos siguientes. Elige los que das a esta página.",
+    "Esta API pide los scopes siguientes. Elige los que das a esta página.",
   "Token URL:": "Dirección del token:",
   "Flow:": "Flujo:",
   "Client credentials location:": "Lugar de las credenciales del cliente:",
   "Authorization header": "Cabecera Authorization",
-  "Scopes:": "Permisos (scopes):",
   "select all": "elegir todos",
   "select none": "no elegir ninguno",
   // Schemas
