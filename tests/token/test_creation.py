@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -47,6 +48,8 @@ def test_create_needs_no_body(ana: Caller, body: bytes) -> None:
     assert seconds_between(token["server_time"], token["expires_at"]) == 10
     assert abs(moment(token["server_time"]).timestamp() - time.time()) < 30
     assert (token["purpose"], token["audience"], token["subject"]) == (None, None, ana.id)
+    receipt = urljoin("/token/create", response.headers["Location"])
+    assert body_of(ana.client.get(receipt, headers=ana.headers()))["id"] == token["id"]
 
 
 FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

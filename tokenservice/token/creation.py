@@ -35,6 +35,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
         status=201,
         refusals=REFUSALS,
         repeatable=True,
+        locates="id",
         seeks_accounts=b"audience",
     )
 )

@@ -42,6 +42,11 @@ HEADERS = {
         "schema": {"type": "string"},
         "example": REQUEST_ID,
     },
+    "Location": {
+        "description": "The receipt of what the call created, relative to the path of the call.",
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": "0042nQ7fK2mZ9xLr3T",
+    },
     "RateLimit": {
         "description": "The limit that counts the call, the calls that are left (r), and the "
         "seconds until there are more (t); draft-ietf-httpapi-ratelimit-headers-11.",
@@ -226,6 +231,7 @@ def describe_headers(view: Callable[..., Any], responses: dict[str, Any]) -> Non
         names = ["X-Request-ID", *limits]
         names += ["Retry-After"] if status in ("429", "503") else []
         names += ["WWW-Authenticate"] if status == "401" else []
+        names += ["Location"] if status == "201" and hasattr(view, "locates") else []
         is_problem = MEDIA_TYPE in response.get("content", ())
         names += ["Content-Language"] if is_problem else []
         names += ["X-Token-Code"] if is_problem and hasattr(view, "status_of") else []

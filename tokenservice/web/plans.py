@@ -42,6 +42,8 @@ class Plan(NamedTuple):
     :param repeatable: whether an Idempotency-Key makes it safe to repeat
     :param consuming: whether it presents a token to use it
     :param speaks: whether its response has text in the language of the client
+    :param locates: the field of its response with which Location names what it created, relative to
+        the path of the call (RFC 9110 section 10.2.2): a proxy may have a prefix before that
     :param seeks_accounts: the field of its body that may have addresses of accounts, which Postgres
         knows
     :param run: the function, and ``endpoint`` its view: both are known to the blueprint
@@ -61,6 +63,7 @@ class Plan(NamedTuple):
     repeatable: bool = False
     consuming: bool = False
     speaks: bool = False
+    locates: str = ""
     seeks_accounts: bytes = b""
     run: Callable[..., Any] = lambda *_: None
     endpoint: str = ""
@@ -107,6 +110,8 @@ def perform(
     response = written(plan.status, result)
     if plan.speaks:
         response.headers.extend(texts.spoken(texts.language()))
+    if plan.locates:
+        response.headers.append(("Location", result[plan.locates]))
     return response
 
 
@@ -191,4 +196,6 @@ class Blueprint(bodies.Blueprint):
 
         if plan.repeatable:
             view.is_repeatable = True  # type: ignore[attr-defined]
+        if plan.locates:
+            view.locates = True  # type: ignore[attr-defined]
         return view

@@ -30,6 +30,9 @@ DOCUMENT: Mapping[str, str] = {
     "The id of the request, also in the log. A client may choose it.": (
         "El id de la petición, también en el registro. El cliente puede elegirlo."
     ),
+    "The receipt of what the call created, relative to the path of the call.": (
+        "El recibo de lo que creó la llamada, relativo a la ruta de la llamada."
+    ),
     (
         "The limit that counts the call, the calls that are left (r), and the seconds until there "
         "are more (t); draft-ietf-httpapi-ratelimit-headers-11."
