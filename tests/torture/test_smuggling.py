@@ -140,7 +140,7 @@ class Front:
             log.seek(self._read)
             written = b""
             ends_at = time.monotonic() + 30
-            while last.encode() not in written:
+            while last.encode() not in written or not written.endswith(b"\n"):
                 assert time.monotonic() < ends_at
                 # Many thousand cases would wait for the 50 ms of ``until`` each.
                 time.sleep(0.001)
