@@ -22,7 +22,7 @@ flask: .venv/.run ## Run a command on the service of make run: make flask ARGS="
 	@$(PY) -m dev flask $(ARGS)
 .PHONY: flask
 
-# Many tests wait more than they work: four at a time on two cores; three of those in torture, many of
+# Many tests wait more than they work: four at a time on two cores; two of those in torture, many of
 # which measure time.
 PYTEST = $(PY) -m pytest -n 4 --dist worksteal
 # Where ARGS selects tests by name, mark or path, the slow ones among them run too.
@@ -40,7 +40,7 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
 	@$(PYTEST) -m "not slow" $(ARGS)
 	@$(PYTEST) -m slow --ignore tests/torture $(ARGS)
-	@$(PYTEST) -m slow -n 3 tests/torture $(ARGS)
+	@$(PYTEST) -m slow -n 2 tests/torture $(ARGS)
 .PHONY: check
 
 LENGTH ?= 1

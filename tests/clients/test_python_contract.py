@@ -33,6 +33,7 @@ from token_service_client import (
 )
 from tokenservice.onetime.format import Token, new_secret
 
+pytestmark = pytest.mark.slow
 SECRET = re.compile(r"ot[tr]_\w{20}|osk_\w{20}")
 
 

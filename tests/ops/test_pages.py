@@ -49,6 +49,7 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+@pytest.mark.slow
 def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Service) -> None:
     """Register, authorize, create, consume and be refused, in the page alone.
 
@@ -81,6 +82,7 @@ def test_newcomer_consumes_a_token_by_clicking(browser: Browser, service: Servic
     assert "409" in visit.complaints[0]
 
 
+@pytest.mark.slow
 def test_the_calls_work_by_pressing_alone(browser: Browser, service: Service) -> None:
     """Guard: ``examples``, and docs.js, which logs in and fills in the last token."""
     visit = Visit(browser, service.port, "en-US")
@@ -199,6 +201,7 @@ def test_axe_finds_nothing_serious(readings: dict[texts.Language, Reading]) -> N
     }
 
 
+@pytest.mark.slow
 def test_the_dialog_of_credentials_works_by_keyboard(browser: Browser, service: Service) -> None:
     """Guards: ``followDialog`` in docs.js, and the outline in docs.css."""
     page = Visit(browser, service.port, "es").page

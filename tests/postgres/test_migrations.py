@@ -133,6 +133,7 @@ def test_migrations_refuse_another_application(tmp_path: Path) -> None:
     assert "is not the token service" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["feature%2Flogin", "100%", "%(here)s"])
 def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -> None:
     """Jenkins names folders like this; a "%" is a sign to alembic's parser."""
@@ -147,6 +148,7 @@ def test_a_folder_may_have_any_name(name: str, tmp_path: Path, config: Config) -
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_does_not_load_alembic_and_every_command_does(
     tmp_path: Path, config: Config
 ) -> None:
