@@ -22,12 +22,12 @@ flask: .venv/.run ## Run a command on the service of make run: make flask ARGS="
 	@$(PY) -m dev flask $(ARGS)
 .PHONY: flask
 
-# Many tests wait more than they work: four at a time on two cores; two of those in torture, many of
-# which measure time.
+# Many tests wait more than they work: four at a time on two cores; two of those that measure
+# time.
 PYTEST = $(PY) -m pytest -n 4 --dist worksteal
 # Where ARGS selects tests by name, mark or path, the slow ones among them run too.
 CHOOSES = $(filter -k% -m% --lf --last-failed tests/%,$(ARGS))
-test: .venv/.dev ## Run the tests but the slow ones, in 3 minutes; any of them: make test ARGS="-k race"
+test: .venv/.dev ## Run the tests but the slow ones, in 4 minutes; any of them: make test ARGS="-k race"
 	@$(PYTEST) $(if $(CHOOSES),,-m "not slow") $(ARGS)
 .PHONY: test
 
@@ -39,8 +39,8 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 # Values of its own, so that the result does not depend on a .env.
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
 	@$(PYTEST) -m "not slow" $(ARGS)
-	@$(PYTEST) -m slow --ignore tests/torture $(ARGS)
-	@$(PYTEST) -m slow -n 2 tests/torture $(ARGS)
+	@$(PYTEST) -m "slow and not timed" $(ARGS)
+	@$(PYTEST) -m timed -n 2 tests/torture $(ARGS)
 .PHONY: check
 
 LENGTH ?= 1

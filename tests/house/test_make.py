@@ -46,8 +46,8 @@ def test_chosen_slow_tests_run(arguments: str) -> None:
 def test_check_runs_the_same_tests_and_then_the_slow_ones() -> None:
     *_, first, second, third = recipe("check", "")
     assert [first] == recipe("test", "")
-    assert second == first.replace(NOT_SLOW, "-m slow --ignore tests/torture")
-    assert third == first.replace(NOT_SLOW, "-m slow -n 2 tests/torture")
+    assert second == first.replace(NOT_SLOW, '-m "slow and not timed"')
+    assert third == first.replace(NOT_SLOW, "-m timed -n 2 tests/torture")
 
 
 def test_make_hands_nothing_foreign_on() -> None:

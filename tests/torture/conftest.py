@@ -1,4 +1,4 @@
-"""Mark every test here as slow, and record failed and skipped ones in the ledger."""
+"""Mark every test here as slow, most as timed too, and record failed and skipped ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from tests.stage.service import Service
 from tests.torture.ledger import record
 from tests.torture.outages import Site, site_of
 
+#: Modules that measure no time: other tests beside them change nothing.
+UNTIMED = {
+    *("test_bad_settings", "test_compose", "test_fuzz", "test_jwt", "test_podman"),
+    *("test_schema", "test_secrets", "test_servers", "test_smuggling", "test_supply_chain"),
+}
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Called for the tests of this folder alone."""
     item.add_marker(pytest.mark.slow)
+    if item.path.stem not in UNTIMED:
+        item.add_marker(pytest.mark.timed)
 
 
 @pytest.hookimpl(wrapper=True)
