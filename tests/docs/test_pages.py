@@ -109,7 +109,7 @@ def test_short_forms_of_the_promise_agree(app: Flask) -> None:
     """The package and the OpenAPI document have no room for three sentences."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    document = json.loads(app.extensions["Document"].json["en"])
+    document = json.loads(app.test_client().get("/openapi.json").text)
     for short in (
         read("README.md").split("\n\n")[2],
         setup["metadata"]["description"],

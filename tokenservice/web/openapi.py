@@ -5,9 +5,10 @@ Its texts are English. In Spanish they are for the page of the documentation alo
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flask import Flask
@@ -81,21 +82,22 @@ HEADERS = {
 
 
 class Document:
-    """The document of an app in each language, as the texts that are served."""
+    """The document of an app, as the text that is served in each language."""
 
-    def __init__(self, written: Mapping[texts.Language, str]) -> None:
-        self.json = written
+    def __init__(self, write: Callable[[texts.Language], str]) -> None:
+        # At the first request for it: both take 15 ms, which each worker and command would pay.
+        self.json = functools.cache(write)
 
     def below(self, prefix: str, language: texts.Language) -> str:
         """The document of a service whose paths begin with ``prefix``."""
         if not prefix:
-            return self.json[language]
+            return self.json(language)
 
         def move(member: dict[str, Any]) -> dict[str, Any]:
             paths = [(name, str(member.get(name))) for name in ("tokenUrl", "type", "example")]
             return member | {name: prefix + path for name, path in paths if path.startswith("/")}
 
-        written = json.loads(self.json[language], object_hook=move)
+        written = json.loads(self.json(language), object_hook=move)
         return json.dumps({**written, "servers": [{"url": prefix}]}, ensure_ascii=False)
 
 
@@ -302,7 +304,7 @@ def write(
 
 
 def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
-    """Write the document, after every view is registered.
+    """Declare the document, after every view is registered.
 
     :param caller_refusals: the problem codes of any view that is not public
     """
@@ -313,6 +315,4 @@ def init_app(app: Flask, api: Api, caller_refusals: Iterable[str]) -> None:
         del declared["components"]["schemas"][unused]
     declared["tags"].insert(0, START_TAG)
     declared["components"]["headers"] = HEADERS
-    with app.app_context():
-        written = {each: write(app, declared, caller_refusals, each) for each in texts.LANGUAGES}
-    add(app, Document(written))
+    add(app, Document(functools.partial(write, app, declared, tuple(caller_refusals))))

@@ -43,7 +43,7 @@ class FakeTokens(Tokens):
 
     @classmethod
     def login(cls, url: str, *, email: str, password: str, **options: Any) -> Self:
-        """A client of a new service, whose account has this address."""
+        """A client of a new service, under the account with this address."""
         return cls(account=email)
 
 
@@ -69,5 +69,5 @@ class AsyncFakeTokens(AsyncTokens):
 
     @classmethod
     async def login(cls, url: str, *, email: str, password: str, **options: Any) -> Self:
-        """A client of a new service, whose account has this address."""
+        """A client of a new service, under the account with this address."""
         return cls(account=email)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from token_service_client.errors import CallRefused, RateLimited, TokensError, Unavailable
 
-#: A call whose try ended like this is tried again, under the same key. Nothing else is.
+#: The statuses after which a call is tried again, under the same key; after no other.
 REPEATED = {429, 502, 503, 504}
 #: The 503 that say that nothing was done.
 UNTOUCHED = {"busy", "not_ready", "database_unavailable"}

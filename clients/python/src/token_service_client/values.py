@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 def value_of(kind: type[V], body: Mapping[str, Any]) -> V:
-    """Read a value from the body of a response, whose further members are ignored.
+    """Read a value from the body of a response; further members are ignored.
 
     :raises KeyError, ValueError, TypeError: it is no such body
     """
