@@ -46,7 +46,20 @@ def ana(app: Flask) -> Person:
 
 
 def guess(client: FlaskClient, correo: str, *addresses: str) -> Counter[int]:
-    return Counter(log_in(client, correo, WRONG, address).status_code for address in addresses)
+    """The statuses of one wrong login from each address, as the limits judge it.
+
+    A machine that stood still for a second answers 503, which counts nothing: the guess is made
+    again, as often as the machine may stand still in one test.
+    """
+    found: Counter[int] = Counter()
+    for address in addresses:
+        status = log_in(client, correo, WRONG, address).status_code
+        while status == 503 and found[503] < 3:
+            found[503] += 1
+            status = log_in(client, correo, WRONG, address).status_code
+        found[status] += 1
+    found.pop(503, None)
+    return found
 
 
 def policy(response: TestResponse) -> str:
