@@ -123,6 +123,11 @@ class Keys(fields.Field[tuple[str, ...]]):
         return keys
 
 
+def absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise ValidationError("is no absolute path")
+
+
 class Settings(Schema):
     """Rules that more than one setting has a part in."""
 
@@ -137,6 +142,8 @@ class Settings(Schema):
             for smaller, larger in PROPORTIONS
             if smaller in given and larger in given and given[smaller] > given[larger]
         }
+        if given.get("audit_log") == "file" and not given.get("audit_path"):
+            wrong["audit_path"] = ["is missing, and audit_log is file"]
         if wrong:
             raise ValidationError(wrong)
 
@@ -226,6 +233,15 @@ class Config:
             error="is not one of debug, info, warning, error",
         ),
     )
+    log_addresses: str = word(
+        "whole",
+        validate.OneOf(["whole", "network", "none"], error="is not one of whole, network, none"),
+    )
+    audit_log: str = word(
+        "stderr",
+        validate.OneOf(["stderr", "file", "off"], error="is not one of stderr, file, off"),
+    )
+    audit_path: str | None = text(None, absolute)
     docs_enabled: bool = setting(fields.Boolean(load_default=True))
     metrics_token: str | None = text(
         None, validate.Length(min=16, error="is shorter than 16 characters")

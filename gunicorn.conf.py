@@ -165,6 +165,20 @@ def share_memory() -> None:
     gc.freeze()
 
 
+def unwritable() -> str:
+    """The refusal of an audit trail in a file that cannot be written, or "".
+
+    It is looked for at the start alone: later, lines that cannot be written are counted.
+    """
+    if settings.audit_log != "file":
+        return ""
+    path = Path(settings.audit_path)
+    place = path if path.exists() else path.parent
+    if os.access(place, os.W_OK) and not path.is_dir():
+        return ""
+    return f"audit_log is file, and audit_path cannot be written: {path}."
+
+
 def exposure(server: Any) -> str:
     """The refusal of a sandbox that other machines reach, or "".
 
@@ -188,7 +202,7 @@ def when_ready(server: Any) -> None:
 
     Otherwise requests that a proxy sends in between are reset.
     """
-    if refusal := exposure(server):
+    if refusal := exposure(server) or unwritable():
         sys.exit(refusal)
     if settings.sandbox:
         server.log.warning("The sandbox is on: its fixed tokens are accepted.")

@@ -13,6 +13,7 @@ from tokenservice.extensions import add, db
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
 from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry.audit import trail
 from tokenservice.web import openapi
 from tokenservice.web.app import Service
 from tokenservice.web.counters import Counters
@@ -24,6 +25,7 @@ def create_app(config: Config) -> Flask:
     add(app, config)
 
     logs.configure(config.log_level)
+    trail.configure(config.audit_log, config.audit_path)
     api = web.init_app(app, config)
 
     postgres.init_app(app, config)

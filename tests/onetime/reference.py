@@ -19,6 +19,7 @@ from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,
+    Named,
     Party,
     Presented,
     Receipt,
@@ -237,24 +238,23 @@ class Reference:
         self._remember(name, reservation, None, record)
         return consumed(record, replayed=False)
 
-    def release(self, reservation: str, caller: Party) -> str:
+    def release(self, reservation: str, caller: Party) -> Named:
         record = self._held(reservation, caller)
         self._refuse_unless_held(record, reservation)
         record.reservation, record.lease_ends_at, record.repeatable = "", None, ()
-        return record.id
+        return Named(id=record.id, owner=record.owner, purpose=record.terms.purpose)
 
-    def revoke(self, text: str, caller: Party) -> str:
+    def revoke(self, text: str, caller: Party) -> Named:
         record = self._of_text(text)
         if caller.id != record.owner and not admits(record, caller):
             raise errors.TokenNotForCaller(record.id)
-        self._revoke(record)
-        return record.id
+        return self._revoke(record)
 
-    def revoke_id(self, token_id: str, owner: Party) -> None:
+    def revoke_id(self, token_id: str, owner: Party) -> Named:
         record = self._record(token_id)
         if record is None or record.owner != owner.id:
             raise errors.TokenUnknown(token_id)
-        self._revoke(record)
+        return self._revoke(record)
 
     def revoke_all(self, owner: str, *, purpose: str = "", subject: str = "") -> None:
         for record in self._records_of(owner):
@@ -409,14 +409,14 @@ class Reference:
         if record.expires_at - self.now > SPARED:
             record.gone_at = self.now + self._receipt
 
-    def _revoke(self, record: Record) -> None:
+    def _revoke(self, record: Record) -> Named:
         state = self._state(record)
-        if state is State.REVOKED:
-            return
-        self._refuse(record, state)
-        self._refuse_if_reserved(record, state)
-        record.revoked, record.repeatable = True, ()
-        self._keep_no_longer(record)
+        if state is not State.REVOKED:
+            self._refuse(record, state)
+            self._refuse_if_reserved(record, state)
+            record.revoked, record.repeatable = True, ()
+            self._keep_no_longer(record)
+        return Named(id=record.id, owner=record.owner, purpose=record.terms.purpose)
 
     def _recall(self, name: tuple[str, ...], request: Any) -> Known | None:
         known = self._kept.known.get(name)

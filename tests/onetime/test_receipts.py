@@ -12,7 +12,7 @@ from tokenservice.onetime import errors
 from tokenservice.onetime.format import owner_handle
 from tokenservice.onetime.keys import Keys
 from tokenservice.onetime.store import TokenStore
-from tokenservice.onetime.values import Party, Presented, State, Terms
+from tokenservice.onetime.values import Named, Party, Presented, State, Terms
 
 ANA, LUIS, EVA = (Party(name, f"{name}@example.com") for name in ("ana", "luis", "eva"))
 
@@ -87,10 +87,14 @@ def test_introspection_consumes_nothing_and_is_for_the_entitled_alone(store: Tok
 
 
 def test_a_revoked_token_cannot_be_used(store: TokenStore) -> None:
-    by_id, by_text = (store.create("ana", life_seconds=30) for _ in range(2))
+    terms = Terms(purpose="pay")
+    by_id, by_text = (store.create("ana", life_seconds=30, terms=terms) for _ in range(2))
     for _ in range(2):
-        store.revoke_id(by_id.id, ANA)
-        assert store.revoke(by_text.text, LUIS) == by_text.id
+        for token, named in (
+            (by_id, store.revoke_id(by_id.id, ANA)),
+            (by_text, store.revoke(by_text.text, LUIS)),
+        ):
+            assert named == Named(id=token.id, owner="ana", purpose="pay")
     for token in (by_id, by_text):
         with pytest.raises(errors.TokenRevoked):
             store.validate(Presented(token.text), LUIS)

@@ -16,80 +16,8 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from config import SAMPLE_SECRET_KEY, Config, ConfigError
 from settings.addresses import redis_servers
+from tests.settings.values import BAD, OTHER_KEYS, READ, SECRET_KEY
 from tests.stage.paths import ROOT
-
-SECRET_KEY = secrets.token_urlsafe(48)
-OTHER_KEYS = tuple(secrets.token_urlsafe(48) for _ in range(2))
-# One value for each setting, as text and as read; none of them is the default.
-READ: dict[str, tuple[str, Any]] = {
-    "app_name": ("Vales", "Vales"),
-    "secret_key": (SECRET_KEY, SECRET_KEY),
-    "secret_key_fallbacks": (", ".join(OTHER_KEYS), OTHER_KEYS),
-    "access_token_expire_minutes": ("30", 30),
-    "session_idle_days": ("7", 7),
-    "session_max_days": ("30", 30),
-    "onetime_token_expire_seconds": ("20", 20),
-    "onetime_token_max_seconds": ("3600", 3600),
-    "receipt_seconds": ("600", 600),
-    "idempotency_window_seconds": ("90", 90),
-    "max_active": ("50", 50),
-    "redis_shards": ("64", 64),
-    "database_url": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
-    "db_user": ("ana", "ana"),
-    "db_password": ("p#a ss", "p#a ss"),
-    "db_host": ("db", "db"),
-    "db_port": ("5433", 5433),
-    "db_name": ("vales", "vales"),
-    "redis_url": ("redis://cache:6380/2", "redis://cache:6380/2"),
-    "redis_host": ("cache", "cache"),
-    "redis_user": ("service", "service"),
-    "redis_password": ("guess: me@once", "guess: me@once"),
-    "redis_port": ("6380", 6380),
-    "redis_db": ("3", 3),
-    "redis_connect_timeout_ms": ("70", 70),
-    "redis_timeout_ms": ("170", 170),
-    "registration": ("Closed", "closed"),
-    "rate_limit_register": ("off", "off"),
-    "rate_limit_login": ("9 per hour", "9 per hour"),
-    "rate_limit_create": ("10/second", "10/second"),
-    "rate_limit_validate": ("off", "off"),
-    "sandbox": ("true", True),
-    "sandbox_public": ("on", True),
-    "trusted_proxies": ("1", 1),
-    "public_url": ("https://tokens.example.com", "https://tokens.example.com"),
-    "local_domains": ("yes", True),
-    "cors_origins": (
-        "https://a.example, http://localhost:3000",
-        ("https://a.example", "http://localhost:3000"),
-    ),
-    "language": ("EN", "en"),
-    "log_level": ("debug", "debug"),
-    "docs_enabled": ("false", False),
-    "metrics_token": ("dieciseis letras", "dieciseis letras"),
-    "argon2_memory_kib": ("65536", 65536),
-    "web_concurrency": ("3", 3),
-    "web_threads": ("4", 4),
-    "drain_seconds": ("7", 7),
-}
-BAD: dict[str, str] = {
-    "access_token_expire_minutes": "immortal",
-    "onetime_token_expire_seconds": "-77",
-    "database_url": "mysql://root@localhost/app",
-    "db_port": "65536",
-    "redis_url": "http://localhost:6379",
-    "registration": "invited",
-    "rate_limit_login": "unlimited",
-    "trusted_proxies": "-42",
-    "public_url": "https://tokens.example.com/?a=b",
-    "sandbox": "beach",
-    "local_domains": "perhaps",
-    "cors_origins": r"https://trusted\.com",
-    "language": "german",
-    "log_level": "verbose",
-    "metrics_token": "tooshort",
-    "argon2_memory_kib": "1024",
-    "docs_enabled": "maybe",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +31,12 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
     return tmp_path / ".env"
+
+
+def test_an_audit_trail_in_a_file_needs_its_path() -> None:
+    """Guard: ``in_proportion`` in config.py."""
+    with pytest.raises(ConfigError, match="audit_path: is missing, and audit_log is file"):
+        Config.from_mapping({"secret_key": SECRET_KEY, "audit_log": "file"})
 
 
 def test_the_table_above_names_every_setting() -> None:

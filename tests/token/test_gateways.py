@@ -252,7 +252,8 @@ def refusals_of(service: Service, ticket: str) -> list[dict[str, Any]]:
     """The lines of the service's log about a ticket that name the code of a refusal."""
     token_id = Token.parse(ticket).id
     texts = [text for text in service.log.read_text().splitlines() if token_id in text]
-    return [line for line in map(json.loads, texts) if "code" in line]
+    lines = map(json.loads, texts)
+    return [line for line in lines if "code" in line and "stream" not in line]
 
 
 def test_the_logs_say_why_a_ticket_was_refused(door: Door) -> None:

@@ -121,8 +121,10 @@ def stage(
 
 
 def told(response: TestResponse, lines: list[str]) -> dict[str, str]:
-    """All that a call tells its caller and the log."""
-    [line] = [line for line in lines if '"endpoint": ' in line]
+    """All that a call tells its caller, the log, and the audit trail."""
+    asked = [line for line in lines if '"endpoint": ' in line]
+    trail = "\n".join(line for line in asked if '"stream": "audit"' in line)
+    [line] = [line for line in asked if line not in trail]
     del lines[:]
     body = response.text
     if "active" in body:  # An introspection presents no purpose that a fixed token could have.
@@ -132,6 +134,8 @@ def told(response: TestResponse, lines: list[str]) -> dict[str, str]:
         "headers": "\n".join(f"{name}: {value}" for name, value in response.headers),
         "body": body,
         "line": line,
+        # A fixed token has no purpose of its own, and was made by its caller.
+        "trail": re.sub(r'"(purpose|issued_by)": "[^"]+", ', "", trail),
     }
     return {name: CHANGING.sub("*", text) for name, text in seen.items()}
 

@@ -87,12 +87,17 @@ class Logged:
         if key:
             headers["Idempotency-Key"] = key
         response = self._http.request(method, path, json=body, headers=headers)
-        until(lambda: request_id in self._log.read_text())
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        (line,) = (line for line in lines if line.get("request_id") == request_id)
+        until(lambda: bool(self._lines(request_id)))
+        (line,) = self._lines(request_id)
         assert line["status"] == response.status_code
         assert line["user_id"] == self.person.id
         return (response.json() if response.content else {}), line
+
+    def _lines(self, request_id: str) -> list[dict[str, Any]]:
+        """The lines of a request in the log, without those of the audit trail."""
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
+        of_request = [line for line in lines if line.get("request_id") == request_id]
+        return [line for line in of_request if "stream" not in line]
 
 
 @pytest.fixture

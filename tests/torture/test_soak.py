@@ -75,12 +75,19 @@ class Soaked:
 
     def logged(self) -> Counter[str]:
         """The number of requests in its log by token event; a request counts once per event."""
+        return self._events(trail=False)
+
+    def audited(self) -> Counter[str]:
+        """The same in its audit trail."""
+        return self._events(trail=True)
+
+    def _events(self, *, trail: bool) -> Counter[str]:
         found: Counter[str] = Counter()
         requests: set[int] = set()
         with self.service.log.open() as lines:
             for line in lines:
                 entry = json.loads(line)
-                if entry["event"].startswith("token."):
+                if entry["event"].startswith("token.") and ("stream" in entry) == trail:
                     number = int(entry["request_id"], 16)
                     found[entry["event"]] += number not in requests
                     requests.add(number)
@@ -131,7 +138,10 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     expected: Counter[str] = Counter()
     for call, event in EVENTS.items():
         expected[event] += responses[call]
-    wrong = sum(abs(count) for count in (_difference(soaked.logged(), +expected)).values())
+    wrong, unaudited = (
+        sum(abs(count) for count in _difference(found, +expected).values())
+        for found in (soaked.logged(), soaked.audited())
+    )
     counters = Counter(
         {
             "onetime_tokens_created_total": responses["/token/create", 201],
@@ -144,9 +154,9 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     wrong_counters = sum(abs(count) for count in _difference(soaked.counted(), +counters).values())
     lasting = [key for key in keys_of_tokens(soaked) if soaked.store.pttl(key) == -1]
     record(
-        "Each response about a token is one line of the log, and one count",
+        "Each response about a token is one line of the log and of the audit trail, and one count",
         n=warm.total + result.total,
-        failures=wrong + wrong_counters,
+        failures=wrong + unaudited + wrong_counters,
         figures=f"{result.total / (result.ended - result.began):.0f} requests/s",
     )
     record(
@@ -159,6 +169,7 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     assert not result.failed
     assert set(responses) <= set(EVENTS)
     assert not wrong, (soaked.logged(), expected)
+    assert not unaudited, (soaked.audited(), expected)
     assert not wrong_counters, (soaked.counted(), counters)
     assert grown < (0.05 if FULL else 0.15)
     assert more <= 0

@@ -116,6 +116,7 @@ class Door:
         self._app = app
         self._inside = Inside(app)
         self._trusted_proxies = config.trusted_proxies
+        self._shown_addresses = config.log_addresses
         self._plans: dict[tuple[str, bytes], Plan] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Plan]] = []
         self._needs: dict[str, list[Connection]] = {}
@@ -150,12 +151,17 @@ class Door:
         caller = self._caller(given.get("HTTP_AUTHORIZATION", ""))
         if caller is None:
             return None
-        if caller.key and caller.key.networks:
-            words = given.get("HTTP_X_FORWARDED_FOR", "")
-            address = addresses.behind(self._trusted_proxies, words, request.peer[0])
-            if not caller.key.admits(address):
-                return None  # Flask decides.
-        asked = Call(plan.method, plan.endpoint, given)
+        words = given.get("HTTP_X_FORWARDED_FOR", "")
+        address = addresses.behind(self._trusted_proxies, words, request.peer[0])
+        if caller.key and caller.key.networks and not caller.key.admits(address):
+            return None  # Flask decides.
+        asked = Call(
+            plan.method,
+            plan.endpoint,
+            given,
+            client_address=addresses.shown(address, self._shown_addresses),
+            is_audited=plan.audited,
+        )
         asked.caller = caller
         return Entered(plan, in_path, asked, request.body)
 

@@ -23,6 +23,7 @@ from tokenservice.extensions import db, tokens
 from tokenservice.onetime.values import Receipt
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.web.views import hashing, operation
 
 #: Nobody registers there: ``.invalid`` is reserved (RFC 2606), and refused as an address.
@@ -35,6 +36,7 @@ ACCOUNT, STORED_SESSION, STORED_KEY = (
 
 
 @blueprint.route("/me/erase", methods=["POST"])
+@audited
 @hashing
 @limited_password
 @blueprint.arguments(EraseRequest())

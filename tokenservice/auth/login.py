@@ -17,7 +17,8 @@ from tokenservice.auth.passwords import TooManyWaiting, passwords
 from tokenservice.auth.schemas import LoginRequest, LoginResponse
 from tokenservice.extensions import db
 from tokenservice.postgres.breaker import asking
-from tokenservice.telemetry import logs
+from tokenservice.telemetry import audit, logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.web.bodies import FORM, BodyParser, examples_of
 from tokenservice.web.problems import Problem
 from tokenservice.web.views import hashing, operation, public
@@ -38,6 +39,7 @@ class CredentialsParser(BodyParser):
 
 
 @blueprint.route("/login", methods=["POST"])
+@audited
 @public
 @hashing
 @limited_login
@@ -58,6 +60,7 @@ def login(given: dict[str, str]) -> dict[str, Any]:
         user = verified(given)
         opened = sessions.start(user)
     logs.note("auth.login", user_id=str(user.id), session_id=str(opened.id) if opened else None)
+    audit.note(user_id=str(user.id))
     return sessions.pair(user.id, opened)
 
 
@@ -74,6 +77,7 @@ def verified(given: dict[str, str]) -> User:
     # at all (ASVS 5.0 V6.3.8).
     if user is None or not matches or not user.is_active:
         logs.note("auth.login_failed", correo=masked(given["correo"]))
+        audit.note(attempted_id=str(user.id) if user else None)
         raise Problem("invalid_credentials")
     if passwords.needs_rehash(user.password_hash):
         rehash(user, given["password"])

@@ -20,6 +20,7 @@ from tokenservice.onetime.format import derived_key, derived_secret, digest
 from tokenservice.onetime.values import Consumed, Created, Party, Presented, Terms
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.telemetry.calls import call
 from tokenservice.web.limits import by_address, limited
 from tokenservice.web.problems import RETRY_SOON, Problem
@@ -32,6 +33,7 @@ RESET_LIFE = timedelta(minutes=30)
 
 
 @blueprint.route("/password", methods=["POST"])
+@audited
 @hashing
 @limited_password
 @blueprint.arguments(PasswordRequest())
@@ -132,6 +134,7 @@ def consumed(presented: Presented, keys: list[str]) -> Consumed:
 
 
 @blueprint.route("/password/reset", methods=["POST"])
+@audited
 @public
 @hashing
 @repeatable

@@ -29,6 +29,7 @@ from tokenservice.extensions import config, db
 from tokenservice.onetime.errors import TokenMalformed
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.web.bodies import FORM
 from tokenservice.web.limits import by_address, limited
 from tokenservice.web.problems import Problem
@@ -54,6 +55,7 @@ def form_of(required: str, **members: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/token", methods=["POST"])
+@audited
 @public
 @foreign
 @limited("validate", by_address)
@@ -97,6 +99,7 @@ def token() -> dict[str, Any]:
 
 
 @blueprint.route("/revoke", methods=["POST"])
+@audited
 @public
 @foreign
 @limited("validate", by_address)

@@ -17,12 +17,14 @@ from tokenservice.extensions import db
 from tokenservice.onetime.errors import TokenMalformed
 from tokenservice.postgres.breaker import asking
 from tokenservice.telemetry import logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.web.limits import by_address, limited
 from tokenservice.web.problems import Problem
 from tokenservice.web.views import operation, public
 
 
 @blueprint.route("/refresh", methods=["POST"])
+@audited
 @public
 @limited("validate", by_address)
 @blueprint.arguments(RefreshRequest())

@@ -11,6 +11,7 @@ from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,
+    Named,
     Party,
     Receipt,
     Reserved,
@@ -43,6 +44,12 @@ def facts_of(verb: str, reply: list[Any], token_id: str = "") -> list[Any]:
     if kind is None:
         raise StoreUnavailable(f"no such outcome: {outcome!r}")
     raise kind.from_reply(token_id, facts)
+
+
+def named(token_id: str, facts: Sequence[bytes]) -> Named:
+    """The token of a release or a revoke."""
+    owner, purpose = (fact.decode() for fact in facts)
+    return Named(id=token_id, owner=owner, purpose=purpose)
 
 
 def created(

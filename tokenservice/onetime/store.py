@@ -31,6 +31,7 @@ from tokenservice.onetime.values import (
     Consumed,
     Created,
     Introspection,
+    Named,
     Page,
     Party,
     Presented,
@@ -134,31 +135,29 @@ class TokenStore:
         given = (held.nonce, held.epoch, caller.id, name, request, *self._kept_ms, caller.key_id)
         return replies.consumed(held.id, self._on_record("commit", held.id, *given, name=name))
 
-    def release(self, reservation: str, caller: Party) -> str:
-        """Release the token that ``caller`` holds; return its id.
+    def release(self, reservation: str, caller: Party) -> Named:
+        """Release the token that ``caller`` holds.
 
         :raises TokenUnknown: the reservation is not the caller's
         :raises LeaseEnded: the reservation is over
         """
         held = self._held(reservation, caller)
-        self._on_record("release", held.id, held.nonce, held.epoch)
-        return held.id
+        return replies.named(held.id, self._on_record("release", held.id, held.nonce, held.epoch))
 
-    def revoke(self, text: str, caller: Party) -> str:
-        """Revoke a token that ``caller`` has and owns or may consume; return its id.
+    def revoke(self, text: str, caller: Party) -> Named:
+        """Revoke a token that ``caller`` has and owns or may consume.
 
         :raises TokenRefused: it is not active, nor revoked already
         """
         token = Token.parse(text)
-        self._revoke(token.id, verifier(token.secret), token.epoch, caller)
-        return token.id
+        return self._revoke(token.id, verifier(token.secret), token.epoch, caller)
 
-    def revoke_id(self, token_id: str, owner: Party) -> None:
+    def revoke_id(self, token_id: str, owner: Party) -> Named:
         """Revoke a token of ``owner`` by its id.
 
         :raises TokenRefused: it is not active, nor revoked already
         """
-        self._revoke(checked_id(token_id), b"", "", owner)
+        return self._revoke(checked_id(token_id), b"", "", owner)
 
     def revoke_all(
         self, owner: str, *, purpose: str = "", subject: str = "", disable: bool = False
@@ -273,9 +272,9 @@ class TokenStore:
             raise errors.TokenUnknown(held.id)
         return held
 
-    def _revoke(self, token_id: str, proof: bytes, epoch: str, caller: Party) -> None:
+    def _revoke(self, token_id: str, proof: bytes, epoch: str, caller: Party) -> Named:
         given = (proof, epoch, caller.id, caller.correo, self._receipt_ms)
-        self._on_record("revoke", token_id, *given)
+        return replies.named(token_id, self._on_record("revoke", token_id, *given))
 
     def _look(self, token_id: str) -> replies.Seen | None:
         with suppress(errors.TokenUnknown):

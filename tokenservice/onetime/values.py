@@ -115,13 +115,19 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """The fields common to a consumed and a reserved token."""
+class Named:
+    """A token that was released or revoked."""
 
     id: str
     owner: str
-    subject: str
     purpose: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant(Named):
+    """The fields common to a consumed and a reserved token."""
+
+    subject: str
     data: str = field(repr=False)
     created_at: datetime
     issued_with: str | None = None

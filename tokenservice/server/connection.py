@@ -33,7 +33,7 @@ class Loop(Protocol):
     def idle_seconds(self) -> float: ...
     def rest(self, connection: Connection, seconds: float) -> None: ...
     def arrived(self, connection: Connection, request: Request) -> None: ...
-    def refuse(self, error: Exception, headers: Fields = ()) -> Answer: ...
+    def refuse(self, error: Exception, headers: Fields = (), peer: str = "") -> Answer: ...
     def forget(self, connection: Connection) -> None: ...
 
 
@@ -152,7 +152,9 @@ class Connection:
     def _refuse(self, error: Exception) -> None:
         """Respond to what is no request, and read no more."""
         self._is_last = True
-        self._respond(self._loop.refuse(error, self._framing.headers), "", "1.1")
+        self._respond(
+            self._loop.refuse(error, self._framing.headers, self._framing.peer[0]), "", "1.1"
+        )
 
     def _respond(self, answer: Answer, method: str, version: str) -> None:
         try:

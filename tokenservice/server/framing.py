@@ -54,7 +54,7 @@ class Overdue(http.ParseException):
 class Framing:
     """The input of one connection.
 
-    :param peer: the client of its requests
+    :param peer: the address and the port of the client of its requests
     :ivar headers: those of the request that is read, once its head is whole
     :ivar phase: the part of a request that is awaited
     """
@@ -64,7 +64,7 @@ class Framing:
             "headers",
             "phase",
             "_bounds",
-            "_peer",
+            "peer",
             "_buffer",
             "_parser",
             "_lines",
@@ -76,7 +76,7 @@ class Framing:
     )
 
     def __init__(self, bounds: Bounds, peer: tuple[str, int]) -> None:
-        self._bounds, self._peer = bounds, peer
+        self._bounds, self.peer = bounds, peer
         self._buffer = bytearray()
         self._parser = HttpRequestParser(self)
         self._expected = False
@@ -152,7 +152,7 @@ class Framing:
             self._target,
             self._parser.get_http_version(),
             self.headers,
-            self._peer,
+            self.peer,
         )
         request.is_last |= not self._is_kept
         length_of_body = judge(request, self._bounds)

@@ -12,6 +12,7 @@ from tokenservice.server.framing import BodyTooLarge, Overdue
 from tokenservice.server.request import Fields, Request
 from tokenservice.server.wsgi import Answer
 from tokenservice.telemetry import logs, metrics
+from tokenservice.web.addresses import set_client
 from tokenservice.web.problems import RETRY_SOON, Problem, on_unexpected, respond
 
 
@@ -32,10 +33,10 @@ CODE: dict[type[Exception], str] = {BodyTooLarge: "payload_too_large"}
 #: The most languages and origins whose 503 is kept.
 MOST_MADE = 64
 #: Headers of a request that its refusal heeds.
-HEEDED = (b"accept-language", b"origin", b"traceparent", b"x-request-id")
+HEEDED = (b"accept-language", b"origin", b"traceparent", b"x-forwarded-for", b"x-request-id")
 
 
-def refusal(app: Flask, error: Exception, headers: Fields = ()) -> Answer:
+def refusal(app: Flask, error: Exception, headers: Fields = (), peer: str = "") -> Answer:
     """The response to a request that is refused, or that met a bug.
 
     gunicorn would respond in HTML, and log the unreadable bytes: after a Content-Length that is too
@@ -43,11 +44,13 @@ def refusal(app: Flask, error: Exception, headers: Fields = ()) -> Answer:
     mistake: with gunicorn's 501 any stranger could raise the alarm.
 
     :param headers: those of the request, as far as they are known
+    :param peer: the address of its client, or of the last proxy
     """
     kind = type(error)
     heeded = [(name.decode(), text.decode("latin-1")) for name, text in headers if name in HEEDED]
     # There is no request: "*" is no address of the app.
     with app.test_request_context("*", method="-", headers=heeded):
+        set_client(peer)
         app.preprocess_request()
         if isinstance(error, WaitedTooLong):
             logs.note("http.refused", why=kind.__name__)

@@ -281,7 +281,7 @@ class Worker(base.Worker):
             job.begun = entered
             found = self._door.answer(entered, waits=False)
         except Exception as error:  # noqa: BLE001 - it is logged
-            return self.refuse(error, job.request.headers)
+            return self.refuse(error, job.request.headers, job.request.peer[0])
         return answer_of(found) if found else None
 
     def _pool_of(self, job: Job) -> Pool:
@@ -297,12 +297,12 @@ class Worker(base.Worker):
                 return answer_of(found)
             return call(self.wsgi, environ_of(request, self._fixed))
         except Exception as error:  # noqa: BLE001 - it is logged
-            return self.refuse(error, request.headers)
+            return self.refuse(error, request.headers, request.peer[0])
 
-    def refuse(self, error: Exception, headers: Fields = ()) -> Answer:
+    def refuse(self, error: Exception, headers: Fields = (), peer: str = "") -> Answer:
         """The response to what is no request, or met a bug."""
         try:
-            return refusal(self.wsgi, error, headers)
+            return refusal(self.wsgi, error, headers, peer)
         except Exception:
             self.log.exception("A refusal failed.")
             return Answer("500 Internal Server Error", [])

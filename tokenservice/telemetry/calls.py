@@ -16,8 +16,11 @@ class Call:
 
     :param endpoint: the view that answers it; None where there is none
     :param given: its headers, by the names of WSGI (``HTTP_X_REQUEST_ID``)
+    :param client_address: as the lines show it, or ""
     :param is_quiet: whether its success writes no line in the log
-    :ivar event: the event of its line in the log, and ``facts`` the other members
+    :param is_audited: whether it has a line in the audit trail
+    :ivar event: the event of its lines, and ``facts`` other members of them
+    :ivar audit: members of its line in the audit trail alone
     :ivar caller: the account behind it, once that is known
     :ivar is_consuming: whether it presents a token to use it
     :ivar quota: that of the limit that counts it
@@ -27,8 +30,9 @@ class Call:
     """
 
     __slots__ = (
-        *("method", "endpoint", "given", "is_quiet", "started", "event", "facts", "request_id"),
-        *("caller", "is_consuming", "verdicts", "quota", "counts", "is_complete"),
+        *("method", "endpoint", "given", "client_address", "is_quiet", "is_audited", "started"),
+        *("event", "facts", "audit", "request_id", "caller", "is_consuming", "verdicts", "quota"),
+        *("counts", "is_complete"),
     )
 
     def __init__(
@@ -37,15 +41,20 @@ class Call:
         endpoint: str | None,
         given: Mapping[str, Any],
         *,
+        client_address: str = "",
         is_quiet: bool = False,
+        is_audited: bool = False,
     ) -> None:
         self.method = method
         self.endpoint = endpoint
         self.given = given
+        self.client_address = client_address
         self.is_quiet = is_quiet
+        self.is_audited = is_audited
         self.started = time.perf_counter()
         self.event = ""
         self.facts: dict[str, Any] = {}
+        self.audit: dict[str, Any] = {}
         self.request_id = ""
         self.caller: Any = None
         self.is_consuming = False

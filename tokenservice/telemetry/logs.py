@@ -1,8 +1,8 @@
 """JSON lines on standard error: one for each response, and those of the libraries.
 
-The line of a response carries the request id, the caller, the endpoint, the status, the time taken
-and one event that the view names with :func:`note` (``token.created``, ``auth.login_failed``).
-Counting lines counts responses.
+The line of a response carries the request id, the caller, the client's address, the endpoint, the
+status, the time taken and one event that the view names with :func:`note` (``token.created``,
+``auth.login_failed``). Counting lines counts responses.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from tokenservice.telemetry.calls import Call, call, current
-from tokenservice.telemetry.stderr import stderr
+from tokenservice.telemetry.lines import stderr
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -72,9 +73,11 @@ def render(_: Any, __: str, event: EventDict) -> str:
 
 
 def name_request(_: Any, __: str, event: EventDict) -> EventDict:
-    """Add the request id to every line of a call."""
-    if current.get():
+    """Add the request id and the client's address to every line of a call."""
+    if asked := current.get():
         event["request_id"] = request_id()
+        if asked.client_address:
+            event["client_address"] = asked.client_address
     return event
 
 
@@ -168,23 +171,44 @@ def trace_id(asked: Call) -> str | None:
     return found[1] if found and set(found[1]) != {"0"} else None
 
 
+def timestamp() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def write_line(answered: Call, status: int) -> None:
-    """Write the line of a call that gets this status."""
+    """Write the line of a call that gets this status.
+
+    It has the form of structlog's lines, whose way takes 10 µs in place of 6.
+    """
     if status < 400 and answered.is_quiet:
         return
-    facts = answered.facts
-    if answered.caller:
-        facts["user_id"] = answered.caller.id
-        if answered.caller.key:
-            facts["key_id"] = answered.caller.key.id
+    level = logging.ERROR if status >= 500 else logging.INFO
+    if not log.is_enabled_for(level):
+        return
+    line = {
+        "method": answered.method,
+        "endpoint": answered.endpoint,
+        "status": status,
+        "ms": round((time.perf_counter() - answered.started) * 1000, 2),
+        **answered.facts,
+        **actor(answered),
+    }
     if trace := trace_id(answered):
-        facts["trace_id"] = trace
-    write = log.error if status >= 500 else log.info
-    write(
-        answered.event or "http.answered",
-        method=answered.method,
-        endpoint=answered.endpoint,
-        status=status,
-        ms=round((time.perf_counter() - answered.started) * 1000, 2),
-        **facts,
-    )
+        line["trace_id"] = trace
+    line["event"] = answered.event or "http.answered"
+    line["request_id"] = request_id()
+    line["level"] = "error" if status >= 500 else "info"
+    line["timestamp"] = timestamp()
+    stderr.write(render(None, "", redact(None, "", line)) + "\n")
+
+
+def actor(answered: Call) -> dict[str, str]:
+    """The party behind a call, as far as it is known: its account, its key, its address."""
+    known = {}
+    if answered.caller:
+        known["user_id"] = answered.caller.id
+        if answered.caller.key:
+            known["key_id"] = answered.caller.key.id
+    if answered.client_address:
+        known["client_address"] = answered.client_address
+    return known

@@ -8,7 +8,7 @@ from typing import Any
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import config, tokens
 from tokenservice.onetime.values import Created, Terms
-from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry import audit, logs, metrics
 from tokenservice.token.audience import audience_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.schemas import (
@@ -35,6 +35,7 @@ REFUSALS = ("idempotency_mismatch", "too_many_active", "store_unavailable")
         status=201,
         refusals=REFUSALS,
         repeatable=True,
+        audited=True,
         locates="id",
         seeks_accounts=b"audience",
     )
@@ -60,6 +61,7 @@ def create(caller: Caller, given: dict[str, Any], key: str) -> dict[str, Any]:
         status=201,
         refusals=REFUSALS,
         repeatable=True,
+        audited=True,
         seeks_accounts=b"audience",
     )
 )
@@ -103,6 +105,12 @@ def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[st
     if not replayed:
         metrics.CREATED.inc(len(created))
     logs.note("token.created", token_id=created[0].id, count=len(created), replayed=replayed)
+    audit.note(
+        purpose=terms.purpose,
+        issued_by=caller.id,
+        issued_with=caller.key_id,
+        token_ids=[token.id for token in created],
+    )
     return [
         {
             "token": token.text,

@@ -17,7 +17,8 @@ from werkzeug.exceptions import HTTPException
 from tokenservice.auth.authentication import caller
 from tokenservice.onetime.errors import TokenRefused
 from tokenservice.onetime.values import Presented
-from tokenservice.telemetry import logs
+from tokenservice.telemetry import audit, logs
+from tokenservice.telemetry.audit import audited
 from tokenservice.telemetry.calls import call
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import gate as blueprint
@@ -59,6 +60,7 @@ def status_of(code: str) -> int:
 @blueprint.route("/gate", methods=["GET", "POST"])
 @blueprint.arguments(GateRequest(), location="query")
 @blueprint.response(204, headers=HEADERS)
+@audited
 @answering(status_of)
 @for_keys(LIMIT, SCOPE)
 @operation("gate", "ticket_missing", *PRESENTATION_REFUSALS, "purpose_not_allowed")
@@ -82,6 +84,7 @@ def admit(given: dict[str, Any]) -> Response:
         return passed(told, purpose)
     if token is None:
         raise Problem("ticket_missing")
+    audit.note(purpose=purpose)
     room = ROOM if given.get("data") else 0
     presented = Presented(text, purpose, issuers=issuers_of(given), asked=issuers, room=room)
     count(LIMIT, call())

@@ -6,7 +6,6 @@ from typing import Any
 
 from tokenservice.auth.callers import Caller
 from tokenservice.onetime.values import Consumed, Reserved
-from tokenservice.telemetry import logs
 from tokenservice.token.blueprint import reservations as blueprint
 from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
@@ -16,6 +15,7 @@ from tokenservice.token.schemas import (
     ReserveResponse,
     ValidateResponse,
 )
+from tokenservice.token.trail import note
 from tokenservice.token.validation import consumed, presented
 from tokenservice.web.plans import Plan
 
@@ -40,6 +40,7 @@ REFUSALS = (
         refusals=(*PRESENTATION_REFUSALS, "lease_ended"),
         repeatable=True,
         consuming=True,
+        audited=True,
         seeks_accounts=b"issued_by",
     )
 )
@@ -51,7 +52,7 @@ def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
     """
     lease = given["lease_seconds"]
     held = tokens.reserve(presented(given), caller, lease_seconds=lease, key=key)
-    logs.note("token.reserved", token_id=held.id)
+    note("token.reserved", held)
     return held
 
 
@@ -65,6 +66,7 @@ def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
         refusals=(*REFUSALS, "idempotency_mismatch"),
         repeatable=True,
         consuming=True,
+        audited=True,
         speaks=True,
     )
 )
@@ -84,6 +86,7 @@ def commit(caller: Caller, given: dict[str, Any], key: str) -> Consumed:
         takes=ReservationRequest(),
         status=204,
         refusals=REFUSALS,
+        audited=True,
     )
 )
 def release(caller: Caller, given: dict[str, Any]) -> None:
@@ -91,4 +94,4 @@ def release(caller: Caller, given: dict[str, Any]) -> None:
 
     It can then be used again, while its life remains.
     """
-    logs.note("token.released", token_id=tokens.release(given["reservation"], caller))
+    note("token.released", tokens.release(given["reservation"], caller))

@@ -6,11 +6,12 @@ from typing import Any
 
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
-from tokenservice.telemetry import logs
+from tokenservice.telemetry import audit, logs
 from tokenservice.token import presentation
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.problems import REFUSALS
 from tokenservice.token.schemas import RevokeAllRequest, TokenRequest
+from tokenservice.token.trail import note
 from tokenservice.web.plans import Plan
 
 
@@ -22,6 +23,7 @@ from tokenservice.web.plans import Plan
         takes=TokenRequest(),
         status=204,
         refusals=REFUSALS,
+        audited=True,
     )
 )
 def revoke(caller: Caller, given: dict[str, Any]) -> None:
@@ -29,7 +31,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
 
     For its creator and its audience. A repeat is 204 as well.
     """
-    logs.note("token.revoked", token_id=presentation.tokens.revoke(given["token"], caller))
+    note("token.revoked", presentation.tokens.revoke(given["token"], caller))
 
 
 @blueprint.call(
@@ -46,6 +48,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
             "token_lost",
             "store_unavailable",
         ),
+        audited=True,
     )
 )
 def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
@@ -53,8 +56,7 @@ def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
 
     For its creator. A repeat is 204 as well.
     """
-    tokens.revoke_id(given["token_id"], caller)
-    logs.note("token.revoked", token_id=given["token_id"])
+    note("token.revoked", tokens.revoke_id(given["token_id"], caller))
 
 
 @blueprint.call(
@@ -66,6 +68,7 @@ def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
         is_optional=True,
         status=204,
         refusals=("too_many_cuts", "store_unavailable"),
+        audited=True,
     )
 )
 def revoke_all(caller: Caller, given: dict[str, Any]) -> None:
@@ -75,3 +78,4 @@ def revoke_all(caller: Caller, given: dict[str, Any]) -> None:
     """
     tokens.revoke_all(caller.id, **given)
     logs.note("token.revoked_all")
+    audit.note(issued_by=caller.id, **given)

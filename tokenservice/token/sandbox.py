@@ -18,6 +18,7 @@ from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import (
     Consumed,
     Introspection,
+    Named,
     Party,
     Presented,
     Receipt,
@@ -106,19 +107,19 @@ class Sandbox:
         refuse(name)
         return consumed(grant(name, Presented(reservation), caller.id), caller)
 
-    def release(self, reservation: str, caller: Party) -> str:
+    def release(self, reservation: str, caller: Party) -> Named:
         name = RESERVATIONS.get(reservation)
         if name is None:
             return self._store.release(reservation, caller)
         refuse(name)
-        return id_of(name)
+        return Named(id=id_of(name), owner=caller.id, purpose="")
 
-    def revoke(self, text: str, caller: Party) -> str:
+    def revoke(self, text: str, caller: Party) -> Named:
         name = TOKENS.get(text)
         if name is None:
             return self._store.revoke(text, caller)
         refuse(name, but=("revoked", "lease_ended"))
-        return id_of(name)
+        return Named(id=id_of(name), owner=caller.id, purpose="")
 
     def introspect(
         self, text: str, caller: Party, issuers: Sequence[str] = ()

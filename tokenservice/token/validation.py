@@ -6,12 +6,13 @@ from typing import Any
 
 from tokenservice.auth.callers import Caller
 from tokenservice.onetime.values import Consumed, Presented
-from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry import audit, metrics
 from tokenservice.token.accounts import issuers_of
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
 from tokenservice.token.schemas import ValidateRequest, ValidateResponse
+from tokenservice.token.trail import note
 from tokenservice.web.plans import Plan
 
 PLAN = Plan(
@@ -23,6 +24,7 @@ PLAN = Plan(
     refusals=PRESENTATION_REFUSALS,
     repeatable=True,
     consuming=True,
+    audited=True,
     speaks=True,
     seeks_accounts=b"issued_by",
 )
@@ -51,6 +53,8 @@ def presented(given: dict[str, Any]) -> Presented:
 
     :raises sqlalchemy.exc.SQLAlchemyError: it names an address, and Postgres is away
     """
+    # Until its record is read: of a refused token only its presenter tells them.
+    audit.note(purpose=given.get("purpose"))
     return Presented(
         given["token"],
         given.get("purpose", ""),
@@ -65,5 +69,5 @@ def consumed(event: str, token: Consumed) -> Consumed:
     """Count a first success, and log it or a replay."""
     if not token.replayed:
         metrics.VALIDATED.inc()
-    logs.note(event, token_id=token.id, replayed=token.replayed)
+    note(event, token, replayed=token.replayed)
     return token

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
 from flask import request
 from werkzeug.http import parse_list_header
+
+from tokenservice.extensions import config
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,6 +31,11 @@ def read(text: str) -> Address | None:
     return address
 
 
+#: The addresses that are kept in the form of the log.
+REMEMBERED = 4096
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
 def behind(proxies: int, words: str, peer: str) -> Address | None:
     """The address of the client of a socket, as ``Proxies`` in web/app.py finds it.
 
@@ -37,5 +45,25 @@ def behind(proxies: int, words: str, peer: str) -> Address | None:
     return read(entries[-proxies] if entries and len(entries) >= proxies else peer)
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
+def shown(address: Address | None, how: str) -> str:
+    """An address as logs and the audit trail show it, or "".
+
+    :param how: ``whole``, ``network`` (the /24 or /64), or ``none``
+    """
+    if address is None or how == "none":
+        return ""
+    if how == "whole":
+        return str(address)
+    bits = 24 if address.version == 4 else 64
+    return str(ipaddress.ip_network((address, bits), strict=False))
+
+
 def of_client() -> Address | None:
     return read(request.remote_addr or "")
+
+
+def set_client(peer: str) -> None:
+    """Give the present request, which came past ``Proxies``, its client."""
+    words = request.headers.get("X-Forwarded-For", "")
+    request.remote_addr = str(behind(config.trusted_proxies, words, peer) or "")

@@ -7,8 +7,9 @@ from werkzeug.datastructures import Headers as FlaskHeaders
 
 from tokenservice.extensions import config
 from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry.audit import trail
 from tokenservice.telemetry.calls import Call, call, current
-from tokenservice.web import headers, limits, responses
+from tokenservice.web import addresses, headers, limits, responses
 from tokenservice.web.views import has
 
 
@@ -25,6 +26,7 @@ def complete(answered: Call, status: int, fields: responses.Headers) -> None:
         fields.append((headers.SANDBOX, "true"))
     metrics.count(answered, status)
     fields.append(("X-Request-ID", logs.request_id()))
+    trail.write(answered, status)
     logs.write_line(answered, status)
     answered.is_complete = True
 
@@ -32,8 +34,16 @@ def complete(answered: Call, status: int, fields: responses.Headers) -> None:
 def begin() -> None:
     asked = request._get_current_object()  # type: ignore[attr-defined]
     endpoint = asked.endpoint
-    is_quiet = has(endpoint, "is_quiet")
-    current.set(Call(asked.method, endpoint, asked.environ, is_quiet=is_quiet))
+    current.set(
+        Call(
+            asked.method,
+            endpoint,
+            asked.environ,
+            client_address=addresses.shown(addresses.of_client(), config.log_addresses),
+            is_quiet=has(endpoint, "is_quiet"),
+            is_audited=has(endpoint, "is_audited"),
+        )
+    )
 
 
 def finish(response: Response) -> Response:

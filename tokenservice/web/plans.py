@@ -16,6 +16,7 @@ from flask import Response, request
 from marshmallow import EXCLUDE, Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from tokenservice.telemetry.audit import audited
 from tokenservice.telemetry.calls import Call, call
 from tokenservice.web import bodies, limits, texts
 from tokenservice.web.hooks import complete
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     :param speaks: whether its response has text in the language of the client
     :param locates: the field of its response with which Location names what it created, relative to
         the path of the call (RFC 9110 section 10.2.2): a proxy may have a prefix before that
+    :param audited: whether each of its responses has a line in the audit trail
     :param seeks_accounts: the field of its body that may have addresses of accounts, which Postgres
         knows
     :param run: the function, and ``endpoint`` its view: both are known to the blueprint
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     consuming: bool = False
     speaks: bool = False
     locates: str = ""
+    audited: bool = False
     seeks_accounts: bytes = b""
     run: Callable[..., Any] = lambda *_: None
     endpoint: str = ""
@@ -198,4 +201,6 @@ class Blueprint(bodies.Blueprint):
             view.is_repeatable = True  # type: ignore[attr-defined]
         if plan.locates:
             view.locates = True  # type: ignore[attr-defined]
+        if plan.audited:
+            view = audited(view)
         return view

@@ -12,4 +12,4 @@ if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended
 begin_change('', '', '', 0)
 redis.call('ZADD', live, 'XX', record.expires, id)
 redis.call('HSET', record_key, 'state', 'active', 'nonce', '', 'mark', '')
-return reply({ 'released' })
+return reply({ 'released', record.owner, record.purpose or '' })

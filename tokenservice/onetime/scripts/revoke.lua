@@ -13,7 +13,8 @@ else
 end
 
 local state = state_of(record)
-if state == 'revoked' then return reply({ state }) end
+local revoked = { 'revoked', record.owner, record.purpose or '' }
+if state == 'revoked' then return reply(revoked) end
 if state == 'consumed' then return reply({ 'token_already_used', record.consumed }) end
 if state == 'reserved' then return reply({ 'token_reserved', record.lease - now }) end
 if state ~= 'active' then return reply({ 'token_' .. state }) end
@@ -22,4 +23,4 @@ begin_change('', '', '', 0)
 if not withdraw(record) then return reply({ 'token_lost' }) end
 redis.call('HSET', record_key, 'state', 'revoked')
 keep(record, receipt)
-return reply({ 'revoked' })
+return reply(revoked)

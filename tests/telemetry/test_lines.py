@@ -28,7 +28,7 @@ from tests.stage.programs import program
 from tests.stage.racing import Connection, connected, race, request
 from tests.stage.service import Service
 from tests.stage.waiting import until
-from tokenservice.telemetry.stderr import LAST_SECONDS, MOST_LINES
+from tokenservice.telemetry.lines import LAST_SECONDS, MOST_LINES
 
 PAGE = 4096
 TOGETHER = 8
@@ -63,7 +63,7 @@ class Pipe:
 @pytest.fixture
 def piped(serve: Serve) -> Iterator[tuple[Service, Pipe]]:
     """A service of one worker whose log is a pipe."""
-    service = serve(web_concurrency=1)
+    service = serve(web_concurrency=1, audit_log="off")
     pipe = Pipe(service.log)
     with contextlib.closing(pipe), service:
         yield service, pipe
@@ -111,7 +111,7 @@ def create(service: Service, person: Person, count: int = 100) -> list[str]:
 def test_a_stopped_reader_delays_no_response(piped: tuple[Service, Pipe]) -> None:
     """Once it reads again, the log reports the number of missing lines.
 
-    Guards: the queue of stderr.py, and MOST_LINES.
+    Guards: the queue of lines.py, and MOST_LINES.
     """
     service, pipe = piped
     person = enrol(lambda path, **body: httpx.post(service.url + path, **body, timeout=30))
@@ -281,7 +281,7 @@ def test_a_process_ends_though_its_last_lines_are_unread() -> None:
 
 
 def test_a_line_is_whole_where_stderr_is_non_blocking() -> None:
-    """Another process that shares it may set the flag. Guard: BlockingIOError in stderr.py."""
+    """Another process that shares it may set the flag. Guard: BlockingIOError in lines.py."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PAGE)
@@ -329,7 +329,7 @@ else:
 
 
 def test_a_fork_repeats_no_line_and_writes_its_own() -> None:
-    """Guard: ``after_in_child`` in stderr.py."""
+    """Guard: ``after_in_child`` in lines.py."""
     with python(FORK.format(count=500), stderr=subprocess.PIPE) as process:
         output = process.communicate(timeout=60)[1]
     assert process.returncode == 0
@@ -362,7 +362,7 @@ for _ in range(300):
 
 @pytest.mark.slow
 def test_a_fork_copies_no_held_lock(tmp_path: Path) -> None:
-    """Guard: ``before`` in stderr.py. On a full disk each line is counted, under a lock."""
+    """Guard: ``before`` in lines.py. On a full disk each line is counted, under a lock."""
     files = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Path("/dev/full").open("w") as full, python(FORKS, files, stderr=full) as process:
         assert process.wait(100) == 0
