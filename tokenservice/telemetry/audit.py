@@ -38,8 +38,11 @@ class Trail:
         else:
             self._lines = Lines() if to == "stderr" else None
 
-    def write(self, answered: Call, status: int) -> None:
-        """Write the line of a call that gets this status, or one for each token of a batch."""
+    def write(self, answered: Call, status: int, told: dict[str, str]) -> None:
+        """Write the line of a call that gets this status, or one for each token of a batch.
+
+        :param told: what it shares with the line in the log
+        """
         if self._lines is None or not answered.is_audited:
             return
         facts = answered.facts
@@ -48,11 +51,9 @@ class Trail:
             "event": answered.event or "http.answered",
             **{name: facts[name] for name in FACTS if name in facts},
             **answered.audit,
-            **logs.actor(answered),
-            "request_id": logs.request_id(),
             "endpoint": answered.endpoint,
             "status": status,
-            "timestamp": logs.timestamp(),
+            **told,
         }
         for token_id in line.pop("token_ids", ()) or (None,):
             if token_id:

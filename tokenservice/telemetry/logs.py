@@ -171,14 +171,26 @@ def trace_id(asked: Call) -> str | None:
     return found[1] if found and set(found[1]) != {"0"} else None
 
 
-def timestamp() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+def shared(answered: Call) -> dict[str, str]:
+    """What both lines of a call say: its account, key and address where known, its id, the time."""
+    told = {}
+    if answered.caller:
+        told["user_id"] = answered.caller.id
+        if answered.caller.key:
+            told["key_id"] = answered.caller.key.id
+    if answered.client_address:
+        told["client_address"] = answered.client_address
+    told["request_id"] = request_id()
+    told["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return told
 
 
-def write_line(answered: Call, status: int) -> None:
+def write_line(answered: Call, status: int, told: dict[str, str]) -> None:
     """Write the line of a call that gets this status.
 
     It has the form of structlog's lines, whose way takes 10 µs in place of 6.
+
+    :param told: what it shares with the line in the audit trail
     """
     if status < 400 and answered.is_quiet:
         return
@@ -191,24 +203,10 @@ def write_line(answered: Call, status: int) -> None:
         "status": status,
         "ms": round((time.perf_counter() - answered.started) * 1000, 2),
         **answered.facts,
-        **actor(answered),
+        "event": answered.event or "http.answered",
+        "level": "error" if status >= 500 else "info",
+        **told,
     }
     if trace := trace_id(answered):
         line["trace_id"] = trace
-    line["event"] = answered.event or "http.answered"
-    line["request_id"] = request_id()
-    line["level"] = "error" if status >= 500 else "info"
-    line["timestamp"] = timestamp()
     stderr.write(render(None, "", redact(None, "", line)) + "\n")
-
-
-def actor(answered: Call) -> dict[str, str]:
-    """The party behind a call, as far as it is known: its account, its key, its address."""
-    known = {}
-    if answered.caller:
-        known["user_id"] = answered.caller.id
-        if answered.caller.key:
-            known["key_id"] = answered.caller.key.id
-    if answered.client_address:
-        known["client_address"] = answered.client_address
-    return known

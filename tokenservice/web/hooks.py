@@ -26,8 +26,9 @@ def complete(answered: Call, status: int, fields: responses.Headers) -> None:
         fields.append((headers.SANDBOX, "true"))
     metrics.count(answered, status)
     fields.append(("X-Request-ID", logs.request_id()))
-    trail.write(answered, status)
-    logs.write_line(answered, status)
+    told = logs.shared(answered)
+    trail.write(answered, status, told)
+    logs.write_line(answered, status, told)
     answered.is_complete = True
 
 
