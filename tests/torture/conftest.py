@@ -13,7 +13,7 @@ from tests.torture.outages import Site, site_of
 
 #: Modules that measure no time: other tests beside them change nothing.
 UNTIMED = {
-    *("test_bad_settings", "test_compose", "test_fuzz", "test_jwt", "test_podman"),
+    *("test_audit", "test_bad_settings", "test_compose", "test_fuzz", "test_jwt", "test_podman"),
     *("test_schema", "test_secrets", "test_servers", "test_smuggling", "test_supply_chain"),
 }
 
