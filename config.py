@@ -22,6 +22,13 @@ from settings.environment import ENV_FILE, ConfigError, read
 
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
+#: Settings whose values no line of the log may hold.
+SECRET_SETTINGS = frozenset(
+    {
+        *("secret_key", "secret_key_fallbacks", "metrics_token"),
+        *("database_url", "db_password", "redis_url", "redis_password"),
+    }
+)
 LONGEST_WINDOW_SECONDS = 366 * 86_400
 # A page of the web, of an app with a scheme of its own, or of a browser's extension.
 ORIGIN = re.compile(
@@ -287,6 +294,18 @@ class Config:
     def __repr__(self) -> str:
         # A dataclass prints its fields, and these hold secrets.
         return f"<Config {self.app_name!r}>"
+
+    def shown(self, before: Config | None = None) -> dict[str, Any]:
+        """The settings that differ from ``before``, or from the defaults; of a secret, that it is.
+
+        The log tells with it what changed, and when.
+        """
+        found = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != (getattr(before, field.name) if before else field.default):
+                found[field.name] = "set" if field.name in SECRET_SETTINGS else value
+        return found
 
     @property
     def secret_keys(self) -> tuple[str, ...]:

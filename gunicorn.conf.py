@@ -97,6 +97,7 @@ M_MMAP_THRESHOLD, LARGE = -3, 1 << 20
 with contextlib.suppress(AttributeError, OSError, TypeError):
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
+settings_before = Config.in_force
 try:
     Config.in_force = Config.from_env()
 except ConfigError as error:
@@ -206,6 +207,8 @@ def when_ready(server: Any) -> None:
         sys.exit(refusal)
     if settings.sandbox:
         server.log.warning("The sandbox is on: its fixed tokens are accepted.")
+    logs.configure(settings.log_level)
+    logs.log.info("service.started", settings=settings.shown())
     share_memory()
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     if MEMORY and not directory.is_relative_to(MEMORY):
@@ -235,6 +238,8 @@ def on_reload(server: Any) -> None:
         server.manage_workers()
 
     server.manage_workers = end_the_old_ones
+    logs.configure(settings.log_level)
+    logs.log.info("service.reloaded", changed=settings.shown(settings_before))
     if refusal := exposure(server):
         Config.in_force = dataclasses.replace(settings, sandbox=False)
         server.log.error("The sandbox stays off. %s", refusal)

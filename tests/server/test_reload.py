@@ -55,9 +55,17 @@ def test_a_reload_with_an_invalid_setting_changes_nothing(service: Service) -> N
     (message,) = [line["event"] for line in lines if "stay as they were" in line["event"]]
     assert "metrics_token" in message
     assert "not-so-long" not in message
-    write(service, app_name="New")
+    write(service, app_name="New", metrics_token="long enough for one")
     service.reload()
     assert names(service) == {"New"}
+    # What changed, and when, is in the log; of a secret, that it did.
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    started, *reloaded = [line for line in lines if line["event"].startswith("service.")]
+    assert started["settings"]["secret_key"] == started["settings"]["database_url"] == "set"
+    assert started["settings"]["drain_seconds"] == 0
+    changed = {"app_name": "New", "metrics_token": "set"}
+    assert [line["changed"] for line in reloaded] == [{}, changed]
+    assert "long enough for one" not in service.log.read_text()
 
 
 @pytest.mark.slow
