@@ -61,6 +61,11 @@ class HAProxy(Server):
     def responds(self) -> bool:
         return accepts(self.port)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of requests in its log, without its notices about itself and servers."""
+        whole = self.log.read_text().rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in whole if line.startswith("{")]
+
 
 def changed(copy: Path, *changes: tuple[str, str]) -> Path:
     """Write a copy of the configuration with some text replaced."""
@@ -72,10 +77,19 @@ def changed(copy: Path, *changes: tuple[str, str]) -> Path:
     return copy
 
 
-def raw_response(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
-    """All bytes of the response to ``request`` until the connection is closed."""
-    with socket.create_connection(("127.0.0.1", port), 30, (address, 0)) as connection:
+def raw_response(
+    port: int, request: bytes, address: str = "127.0.0.1", *, ends: bool = False
+) -> bytes:
+    """All bytes of the response to ``request`` until the connection is closed.
+
+    :param address: of the client, on loopback
+    :param ends: whether the client sends no more, and says so
+    """
+    there = "::1" if ":" in address else "127.0.0.1"
+    with socket.create_connection((there, port), 30, (address, 0)) as connection:
         connection.sendall(request)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
         received = b""
         while part := connection.recv(65_536):
             received += part

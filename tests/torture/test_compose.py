@@ -25,6 +25,7 @@ from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 
 SECRETS = {name: f"the-{name}" for name in ("secret_key", "db_password", "redis_password")}
+ORIGINS = "https://a.example, http://[::1]:3000"
 # The entry point of Postgres begins as root: it gives the volume to its user, then drops to it.
 BEGINS_AS_ROOT = {"db": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}}
 Service = dict[str, Any]
@@ -201,14 +202,14 @@ def test_the_settings_of_the_seed_get_a_clear_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, {"CORS_ORIGINS": "", "DEFAULT_LANGUAGE": "es"}),
+        ({}, {"ADDRESSES": "whole", "CORS_ORIGINS": "", "DEFAULT_LANGUAGE": "es"}),
         (
-            {"cors_origins": "https://a.example, http://[::1]:3000", "language": "en"},
-            {"CORS_ORIGINS": "https://a.example, http://[::1]:3000", "DEFAULT_LANGUAGE": "en"},
+            {"cors_origins": ORIGINS, "language": "en", "log_addresses": "network"},
+            {"ADDRESSES": "network", "CORS_ORIGINS": ORIGINS, "DEFAULT_LANGUAGE": "en"},
         ),
     ],
 )
-def test_proxy_has_the_origins_and_the_language_of_the_service(
+def test_proxy_has_the_settings_that_it_shares_with_the_service(
     given: dict[str, str], expected: dict[str, str]
 ) -> None:
     """The service has the whole .env."""
