@@ -24,11 +24,11 @@ from tests.torture.witness import Witness, witness
 
 pytestmark = needs_haproxy
 
-TEXTS = {"request_id", "address", "method", "path", "server", "termination", "tls"}
+TEXTS = {"request_id", "client_address", "method", "path", "server", "termination", "tls"}
 NUMBERS = {"status", "ms", "request_ms", "queue_ms", "connect_ms", "response_ms"}
 NUMBERS |= {"bytes_in", "bytes_out"}
 #: Of a request that HAProxy cannot read, or a connection without a handshake.
-UNREAD_TEXTS = {"address", "handshake", "termination", "tls"}
+UNREAD_TEXTS = {"client_address", "handshake", "termination", "tls"}
 #: What stands in each hostile text, and must not stand in the log.
 MARK = "zqzsecretzqz"
 HOSTILE = [
@@ -94,10 +94,13 @@ def check(line: dict[str, Any]) -> None:
 def test_a_response_of_the_service_has_a_line(proxy: HAProxy) -> None:
     """Without the query. Guard: no ``option dontlog-normal`` in haproxy.cfg."""
     line = asked(proxy, f"/token/create?ticket={MARK}", "POST")
-    told = {name: line[name] for name in ("event", "address", "method", "path", "status", "server")}
+    told = {
+        name: line[name]
+        for name in ("event", "client_address", "method", "path", "status", "server")
+    }
     assert told == {
         "event": "proxy.answered",
-        "address": "127.0.0.1",
+        "client_address": "127.0.0.1",
         "method": "POST",
         "path": "/token/create",
         "status": 200,
@@ -219,7 +222,7 @@ def test_the_log_has_as_much_of_an_address_as_is_set(
             raw_response(port, request, "127.1.2.3", ends=True)
             raw_response(port, request, "::1", ends=True)
             until(lambda: len(proxy.lines()) == before + 2)  # noqa: B023 - at once
-            assert [line["address"] for line in proxy.lines()[before:]] == expected
+            assert [line["client_address"] for line in proxy.lines()[before:]] == expected
         given = proxy.log.read_text()
     assert "127.1.2.3" not in given or "127.1.2.3" in expected
 
