@@ -15,6 +15,16 @@ COPY config.py wsgi.py gunicorn.conf.py ./
 COPY settings settings
 COPY migrations migrations
 COPY tokenservice tokenservice
+# Behind all that takes long to build: the revision is another each time.
+ARG version=0.1.0
+ARG revision=unknown
+ARG source=unknown
+LABEL org.opencontainers.image.title="Token Service" \
+      org.opencontainers.image.description="Single-use tokens over REST, honoured at most once" \
+      org.opencontainers.image.version=$version \
+      org.opencontainers.image.revision=$revision \
+      org.opencontainers.image.source=$source \
+      org.opencontainers.image.licenses=MIT
 USER 10001:10001
 EXPOSE 8000
 # Alive, and not ready: orchestrators replace what is unhealthy, and a new container would not

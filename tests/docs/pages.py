@@ -20,6 +20,8 @@ TWINS = {
     "docs/api.md": "docs/es/api.md",
     "docs/settings.md": "docs/es/settings.md",
     "docs/operations.md": "docs/es/operations.md",
+    "docs/containers.md": "docs/es/containers.md",
+    "docs/kubernetes.md": "docs/es/kubernetes.md",
     "docs/architecture.md": "docs/es/architecture.md",
 }
 ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md"}

@@ -18,6 +18,7 @@ UNTIMED = {
     "test_compose",
     "test_fuzz",
     "test_jwt",
+    "test_kubernetes",
     "test_podman",
     "test_proxy_lines",
     "test_schema",

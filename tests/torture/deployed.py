@@ -64,7 +64,7 @@ class Postgres(dev.Postgres):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, durable=False)
-        self._app_password = secrets.token_urlsafe(24)
+        self.app_password = secrets.token_urlsafe(24)
 
     def prepare(self) -> None:
         super().prepare()
@@ -96,7 +96,7 @@ class Postgres(dev.Postgres):
             "PGDATABASE": "deployed",
             "PGUSER": str(server.username),
             "PGPASSWORD": str(server.password),
-            "db_password": self._app_password,
+            "db_password": self.app_password,
         }
         done = subprocess.run(
             [psql, "-X", "-v", "ON_ERROR_STOP=1", "-f", DEPLOY / "postgres" / "roles.sql"],
@@ -109,7 +109,7 @@ class Postgres(dev.Postgres):
 
     def url_of(self, role: str) -> str:
         """The URL of ``role``; only the application's role has a password."""
-        login = f"{role}:{self._app_password}" if role == APP else role
+        login = f"{role}:{self.app_password}" if role == APP else role
         return f"postgresql://{login}@127.0.0.1:{self.port}/deployed"
 
     @property
