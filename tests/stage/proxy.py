@@ -21,7 +21,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from dev.server import free_port
@@ -37,11 +37,14 @@ class Proxy:
 
     It runs in a thread of its own, and any thread may command it.
 
+    :param target: a port, or a function that chooses one for each connection
     :param late: the seconds by which ``DELAY`` delays a reply
     :param spared: no reply to a request with these bytes is lost, whatever its mark
     """
 
-    def __init__(self, target: int, *, late: float = 0.25, spared: bytes = b"") -> None:
+    def __init__(
+        self, target: int | Callable[[], int], *, late: float = 0.25, spared: bytes = b""
+    ) -> None:
         self.target, self.port = target, free_port()
         self.lost: Counter[str] = Counter()  # replies by kind
         self._late = late
@@ -122,7 +125,8 @@ class Proxy:
         self._lines[line] = client
         asked = bytearray()  # since the last reply
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            replies, server = await asyncio.open_connection("127.0.0.1", self.target)
+            port = self.target() if callable(self.target) else self.target
+            replies, server = await asyncio.open_connection("127.0.0.1", port)
             there = asyncio.ensure_future(self._ask(asks, server, asked, client))
             back = asyncio.ensure_future(self._reply(replies, client, asked))
             try:

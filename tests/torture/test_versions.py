@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
 import subprocess
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -22,13 +24,45 @@ from tests.stage.programs import lacks, program
 from tests.stage.service import Service
 from tests.stage.sessions import Login
 from tests.stage.waiting import until
-from tests.torture.ledger import record, trials
+from tests.torture import deployed
+from tests.torture.ledger import FULL, record, trials
+from tests.torture.manifests import Manifests, kustomization, production, run_job, secrets_of
+from tests.torture.rollout import Pod, Rollout
 from tokenservice.onetime.format import Token
 
 #: The last commit of the previous release, and the last one without service keys.
 BEFORE = "0266fb5"
 WITHOUT_KEYS = "ba7a16a"
 CALLERS = 4
+#: The pause of a caller between two tokens, so that a starting service has its part of the cores.
+PAUSE_SECONDS = 0.05
+#: Over the kustomization of docs/kubernetes.md: the stores here, accounts, and calls without limit.
+HERE = """
+namespace: token-service
+resources: [../production]
+configMapGenerator:
+  - name: token-service
+    namespace: token-service
+    behavior: merge
+    literals:
+      - db_host=127.0.0.1
+      - db_port={postgres}
+      - db_name=deployed
+      - redis_host=127.0.0.1
+      - redis_port={redis}
+      - redis_timeout_ms=2000
+      - max_active=1000000
+      - registration=open
+      - rate_limit_register=off
+      - rate_limit_login=off
+      - rate_limit_create=off
+      - rate_limit_validate=off
+"""
+#: More of it, for a short run.
+QUICK = """\
+      - web_concurrency=1
+      - drain_seconds=2
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +96,35 @@ class Callers:
 
     def run(self, tokens: int) -> Counter[str]:
         with ThreadPoolExecutor(CALLERS) as pool:
-            for ended in [pool.submit(self._work, tokens // CALLERS) for _ in range(CALLERS)]:
+            for ended in [
+                pool.submit(self._work, range(tokens // CALLERS)) for _ in range(CALLERS)
+            ]:
                 ended.result()
         return self.found
 
-    def _work(self, tokens: int) -> None:
-        with httpx.Client(timeout=30) as http:
-            for n in range(tokens):
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Counter[str]]:
+        """Run during the ``with``. Every other caller opens a connection for each call."""
+        over = threading.Event()
+
+        def turns() -> Iterator[int]:
+            return itertools.takewhile(lambda _: not over.wait(PAUSE_SECONDS), itertools.count())
+
+        with ThreadPoolExecutor(CALLERS) as pool:
+            kept = (None, 0, None, 0)
+            working = [pool.submit(self._work, turns(), connections) for connections in kept]
+            try:
+                yield self.found
+            finally:
+                over.set()
+            for ended in working:
+                ended.result()
+
+    def _work(self, turns: Iterable[int], kept: int | None = None) -> None:
+        """:param kept: the number of connections kept for a further call; None for all"""
+        limits = httpx.Limits(max_keepalive_connections=kept)
+        with httpx.Client(timeout=30, limits=limits) as http:
+            for n in turns:
                 for found in self._life(http, is_held=n % 3 == 0, is_named=n % 2 == 0):
                     with self._counting:
                         self.found[found] += 1
@@ -129,6 +185,64 @@ def test_two_releases_work_side_by_side(before: Path, serve: Callable[..., Servi
         figures=f"against {BEFORE}",
     )
     assert not wrong
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[deployed.Postgres, deployed.Redis]]:
+    """Those of deploy/, with its roles and users."""
+    with (
+        deployed.Postgres(tmp_path / "postgres") as postgres,
+        deployed.Redis(tmp_path / "redis") as redis,
+    ):
+        yield postgres, redis
+
+
+def test_a_rolling_update_and_back_fail_no_call(
+    stores: tuple[deployed.Postgres, deployed.Redis], tmp_path: Path
+) -> None:
+    """As docs/kubernetes.md says, under load, by the manifests of deploy/kubernetes.
+
+    Guards there: the probe of readiness, ``drain_seconds`` and the grace period.
+    """
+    older = code_of(WITHOUT_KEYS, tmp_path / "older")
+    postgres, redis = stores
+    production(tmp_path)
+    text = HERE.format(postgres=postgres.port, redis=redis.port) + ("" if FULL else QUICK)
+    manifests = Manifests(kustomization(tmp_path / "here", text))
+    secrets = secrets_of(postgres, redis)
+    of_serve = manifests.environment(manifests.serve, secrets, tmp_path / "serve")
+    of_migrate = manifests.environment(manifests.migrate, secrets, tmp_path / "migrate")
+    # The Service hears of the end of a pod in half of the time for which that goes on serving.
+    lag = int(of_serve["drain_seconds"]) / 2
+    logs = (tmp_path / f"{number}.log" for number in itertools.count())
+    replicas = manifests.named("HorizontalPodAutoscaler")["spec"]["minReplicas"] if FULL else 1
+
+    def deploy(root: Path) -> None:
+        migrated = run_job(manifests.migrate, of_migrate, root)
+        assert migrated.returncode == 0, migrated.stderr
+        rollout.roll(lambda: Pod(manifests.serve, of_serve, next(logs), root))
+
+    rounds = trials(10)
+    with Rollout(manifests, replicas, lag) as rollout:
+        deploy(older)
+        with httpx.Client(base_url=rollout.url, timeout=30) as http:
+            people = [enrol(http.post) for _ in "ab"]
+        with Callers([rollout.url], people).at_work() as found:
+            for _ in range(rounds):
+                deploy(ROOT)
+                deploy(older)
+            rollout.settle()
+    wrong = {what: n for what, n in found.items() if what != "consumed"}
+    record(
+        f"A rolling update by the manifests of Kubernetes, and back ({rounds} times): no call "
+        "fails, each token is honoured once, and no pod outlives its grace period",
+        n=found["consumed"],
+        failures=sum(wrong.values()) + rollout.killed,
+        figures=f"against {WITHOUT_KEYS}, {replicas} pods",
+    )
+    assert found["consumed"] > 20
+    assert not wrong
+    assert not rollout.killed
 
 
 def test_a_version_without_keys_works_beside_one_with_them(
