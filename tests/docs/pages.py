@@ -24,7 +24,7 @@ TWINS = {
     "docs/kubernetes.md": "docs/es/kubernetes.md",
     "docs/architecture.md": "docs/es/architecture.md",
 }
-ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md"}
+ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md", "docs/releasing.md"}
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
