@@ -24,7 +24,7 @@ from tests.stage.service import Service
 from tests.torture.manifests import Manifests, Object, container_of
 
 #: The time for a pod to become ready, after its start.
-READY_SECONDS = 20
+READY_SECONDS = 60
 
 
 class Pod(Service):
