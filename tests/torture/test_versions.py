@@ -35,7 +35,7 @@ BEFORE = "0266fb5"
 WITHOUT_KEYS = "ba7a16a"
 CALLERS = 4
 #: The pause of a caller between two tokens, so that a starting service has its part of the cores.
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.2
 #: Over the kustomization of docs/kubernetes.md: the stores here, accounts, and calls without limit.
 HERE = """
 namespace: token-service
