@@ -46,6 +46,7 @@ PROPORTIONS = (
     ("onetime_token_expire_seconds", "onetime_token_max_seconds"),
     ("idempotency_window_seconds", "receipt_seconds"),
     ("session_idle_days", "session_max_days"),
+    ("audit_address_days", "audit_days"),
 )
 
 
@@ -250,6 +251,11 @@ class Config:
     )
     audit_path: str | None = text(None, absolute)
     docs_enabled: bool = setting(fields.Boolean(load_default=True))
+    # A year, as PCI DSS 4.0 (10.5.1) asks of an audit trail, and a month to look back on it; of it
+    # three months at hand, the time in which an attack is mostly noticed. The trigger of migration
+    # 0006 keeps every event for 28 days.
+    audit_days: int = whole(400, 30, 3660)
+    audit_address_days: int = whole(90, 1, 3660)
     metrics_token: str | None = text(
         None, validate.Length(min=16, error="is shorter than 16 characters")
     )

@@ -9,10 +9,12 @@ import click
 from alembic import context
 from flask import current_app
 from psycopg2.errors import LockNotAvailable
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from config import Config
+from tokenservice.audit import trail
+from tokenservice.audit.models import AuditEvent
 from tokenservice.postgres import schema
 
 # Every other query of a table queues behind a waiting ALTER TABLE. So a migration waits for a lock
@@ -53,7 +55,21 @@ def migrate() -> None:
             if is_upgrade() and is_newer(connection):
                 click.echo("The schema is newer than this code: nothing to do.")
                 return
+            before = revision()
             context.run_migrations()
+            record(connection, before, revision())
+
+
+def revision() -> str:
+    return " ".join(context.get_context().get_current_heads())
+
+
+def record(connection: Connection, before: str, after: str) -> None:
+    """Write the event of a change of the schema, if there is one and a table for it."""
+    if before != after and inspect(connection).has_table(AuditEvent.__tablename__):
+        action: trail.Action = "database.upgraded" if after > before else "database.downgraded"
+        event = trail.event(action, before=before, after=after)
+        connection.execute(insert(AuditEvent).values(event))
 
 
 def is_upgrade() -> bool:

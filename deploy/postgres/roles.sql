@@ -26,3 +26,6 @@ ALTER DEFAULT PRIVILEGES FOR ROLE token_service_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE ON TABLES TO token_service_app;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO token_service_app;
 REVOKE INSERT, UPDATE ON alembic_version FROM token_service_app;
+-- The audit trail is append-only. Where migration 0006 comes later, it does the same.
+SELECT 'REVOKE UPDATE ON audit_events FROM token_service_app'
+WHERE to_regclass('audit_events') IS NOT NULL \gexec

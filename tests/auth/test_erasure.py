@@ -111,6 +111,12 @@ def test_an_export_has_all_but_secrets(
     assert second["address"] == "127.0.0.1"
     assert [one["name"] for one in found["keys"]] == ["contabilidad"]
     assert [one["id"] for one in found["tokens"]] == [made["id"]]
+    assert [(one["action"], one["address"]) for one in found["events"]] == [
+        ("account.registered", "127.0.0.1"),
+        *[("session.opened", "127.0.0.1")] * 2,
+        ("key.created", "127.0.0.1"),
+        ("session.ended", "127.0.0.1"),
+    ]
     told = json.dumps(found)
     for secret in (session.refresh_token, made["token"], key, "argon2", "hash", other.correo):
         assert secret not in told

@@ -23,6 +23,7 @@ TWINS = {
     "docs/containers.md": "docs/es/containers.md",
     "docs/kubernetes.md": "docs/es/kubernetes.md",
     "docs/architecture.md": "docs/es/architecture.md",
+    "docs/audit.md": "docs/es/audit.md",
 }
 ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md", "docs/releasing.md"}
 

@@ -17,7 +17,9 @@ from tests.stage.people import PASSWORD, Person, new_correo
 
 PAGE = "docs/operations.md"
 PAGES = [*TWINS, *TWINS.values(), *ENGLISH_ONLY, "CONTRIBUTING.md", "deploy/README.md"]
-COMMAND = re.compile(r"\bflask ((?:db|users|keys|sessions|tokens) [a-z][^`\n]*)")
+COMMAND = re.compile(
+    r"\bflask ((?:db|users|keys|sessions|tokens) [a-z][^`\n]*|audit(?: [a-z-][^`\n]*)?)"
+)
 
 
 def calls() -> set[str]:
@@ -61,7 +63,7 @@ def test_a_call_of_the_pages_ends_with_0(
     values = {"NOMBRE": "Ana", "FILE": "people.jsonl", "N": "60", "P": "pay", "S": "active"}
     values |= dict.fromkeys(("CORREO", "A"), person.correo)
     values |= {"NAME": "billing", "SCOPE": "token:read", "C": "192.0.2.0/24"}
-    values["RATE"] = "60 per minute"
+    values |= {"RATE": "60 per minute", "TIME": "1h"}
     values["URL"] = "https://app.example.com/reset"
     values["1000"] = "10"  # A thousand hashes take long.
     if call.startswith("users create"):
@@ -94,10 +96,10 @@ def test_commands_exist(page: str, app: Flask) -> None:
     """A command or option that is added to these groups, or dropped, turns this red."""
     written = read(page).partition("\n| `flask db upgrade` |")[2]
     known: set[str] = set()
-    for name in ("users", "keys", "sessions", "tokens"):
+    for name in ("users", "keys", "sessions", "tokens", "audit"):
         group = app.cli.commands[name]
         assert isinstance(group, click.Group)
-        assert set(re.findall(rf"flask {name} ([a-z-]+)[ `]", written)) == set(group.commands)
-        for command in group.commands.values():
+        assert set(re.findall(rf"flask {name} ([a-z][a-z-]*)[ `]", written)) == set(group.commands)
+        for command in (group, *group.commands.values()):
             known.update(*(parameter.opts for parameter in command.params))
     assert set(re.findall(r"--[a-z-]+", written)) == {name for name in known if name[:2] == "--"}

@@ -33,6 +33,7 @@ ROOMS = [
     "tokenservice",
     "tokenservice.token",
     "tokenservice.auth",
+    "tokenservice.audit",
     "tokenservice.ops",
     "tokenservice.web",
     "tokenservice.telemetry",

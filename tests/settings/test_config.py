@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -401,13 +400,6 @@ def test_the_login_at_redis_is_passed_on_as_it_is(user: str | None, password: st
     options = redis_servers(config.redis_address)["options"]
     assert (options.get("username"), options.get("password")) == (user, password)
     assert (options["host"], options["port"], options["db"]) == ("localhost", 6379, 0)
-
-
-def test_env_example_names_every_setting() -> None:
-    text = (ROOT / ".env.example").read_text()
-    names = re.findall(r"^#?([a-z][a-z0-9_]*)=", text, re.MULTILINE)
-
-    assert sorted(names) == sorted(field.name for field in dataclasses.fields(Config))
 
 
 @pytest.mark.parametrize("url", ["https://a.example/api", "http://localhost:8000", "http://[::1]"])

@@ -54,6 +54,8 @@ READ: dict[str, tuple[str, Any]] = {
     "log_addresses": ("Network", "network"),
     "audit_log": ("OFF", "off"),
     "audit_path": ("/var/log/audit.log", "/var/log/audit.log"),
+    "audit_days": ("365", 365),
+    "audit_address_days": ("30", 30),
     "docs_enabled": ("false", False),
     "metrics_token": ("dieciseis letras", "dieciseis letras"),
     "argon2_memory_kib": ("65536", 65536),

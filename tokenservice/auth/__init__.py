@@ -7,6 +7,7 @@ from flask_smorest import Api
 
 from config import Config
 from tokenservice.auth import (
+    audit_commands,
     authentication,
     callers,
     commands,
@@ -50,3 +51,4 @@ def init_app(app: Flask, config: Config, api: Api) -> None:
     app.cli.add_command(commands.users)
     app.cli.add_command(key_commands.keys)
     app.cli.add_command(session_commands.sessions)
+    app.cli.add_command(audit_commands.audit)

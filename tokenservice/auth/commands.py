@@ -16,15 +16,18 @@ from marshmallow import Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from tokenservice.audit import trail
+from tokenservice.audit.operators import reason
+from tokenservice.audit.trail import Action
 from tokenservice.auth import emails, erasure, seeding, sessions
 from tokenservice.auth.models import User
-from tokenservice.auth.new_passwords import new_reset_token
+from tokenservice.auth.new_passwords import PURPOSE, new_reset_token
 from tokenservice.auth.passwords import passwords
 from tokenservice.auth.schemas import AccountResponse, PasswordChange
 from tokenservice.extensions import config, db, tokens
 from tokenservice.onetime.errors import OneTimeError, OwnerDisabled, StoreUnavailable
 from tokenservice.onetime.values import OFF_SECONDS
-from tokenservice.ops.terminal import Commands, show_line
+from tokenservice.ops.terminal import Commands, read_password, show_line
 from tokenservice.telemetry.failures import kind
 from tokenservice.web.plaintext import escaped
 from tokenservice.web.problems import Problem
@@ -44,28 +47,6 @@ password_stdin = click.option(
     is_flag=True,
     help="Read the password from standard input, one line.",
 )
-
-
-def read_password(from_stdin: bool) -> str:
-    """Read a password, which is never a process argument."""
-    if not from_stdin:
-        try:
-            return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-        except click.Abort:
-            if sys.stdin and sys.stdin.isatty():
-                raise
-            message = "there is no terminal to ask for the password: use --password-stdin"
-            raise click.ClickException(message) from None
-    if sys.stdin is None:
-        raise click.ClickException("standard input is closed")
-    line = sys.stdin.buffer.readline()
-    try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise click.ClickException("standard input is not in UTF-8")
-    return text.rstrip("\r\n")
 
 
 def checked(given: dict[str, Any], schema: Schema = seeding.REGISTRATION) -> dict[str, Any]:
@@ -97,12 +78,16 @@ def show(user: User) -> None:
 @click.option("--nombre", required=True)
 @password_stdin
 @click.option("--if-missing", is_flag=True, help="Do nothing where the account exists.")
+@reason
 def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> None:
     """Open the account CORREO."""
     given = checked({"nombre": nombre, "correo": correo, "password": read_password(password_stdin)})
-    if not seeding.insert_missing(seeding.hashed([given])) and not if_missing:
+    is_new = seeding.insert_missing(seeding.hashed([given])) > 0
+    if not is_new and not if_missing:
         raise click.ClickException(f"an account has the address {correo} already")
     opened = account(given["correo"])
+    if is_new:
+        trail.record("account.created", account=opened.id)
     db.session.commit()
     show(opened)
 
@@ -118,6 +103,7 @@ def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> 
     default=seeding.UTF_8,
     help="Of a FILE that does not begin with a byte order mark.",
 )
+@reason
 def seed(
     file: IO[bytes] | None, count: int | None, password_stdin: bool, dry_run: bool, encoding: str
 ) -> None:
@@ -159,6 +145,8 @@ def seed(
         kept.seek(0)
         rows = seeding.batches(map(json.loads, kept))
         created = sum(map(seeding.insert_missing, rows))
+    if created:
+        trail.record("accounts.seeded", created=created)
     db.session.commit()
     click.echo(f"{created} accounts created, {total - created} existed already.")
     if count and created and not password_stdin:
@@ -174,6 +162,7 @@ def list_users() -> None:
 
 @users.command("disable")
 @click.argument("correo")
+@reason
 def disable(correo: str) -> None:
     """Disable CORREO: no login, no JWT or key after 2 s, and its unused tokens are revoked."""
     user = account(correo)
@@ -193,6 +182,7 @@ def disable(correo: str) -> None:
 
 @users.command("enable")
 @click.argument("correo")
+@reason
 def enable(correo: str) -> None:
     """Enable CORREO again. Its revoked tokens stay revoked."""
     user = account(correo)
@@ -211,7 +201,8 @@ def enable(correo: str) -> None:
 
 def set_active(user: User, is_active: bool, otherwise: str) -> None:
     """Write it to Postgres; report ``otherwise`` where that fails."""
-    if user.is_active == is_active:
+    is_again = user.is_active == is_active
+    if is_again:
         state = "enabled" if is_active else "disabled"
         click.echo(escaped(f"{user.correo} was {state} already."), err=True)
     elif is_active and erasure.is_erased(user):
@@ -220,6 +211,8 @@ def set_active(user: User, is_active: bool, otherwise: str) -> None:
     try:
         if not is_active:
             sessions.end_all("disabled", user.id)
+        action: Action = "account.enabled" if is_active else "account.disabled"
+        trail.record(action, account=user.id, again=is_again)
         db.session.commit()
     except SQLAlchemyError:
         click.echo(escaped(f"{otherwise} {REPEAT}"), err=True)
@@ -229,6 +222,7 @@ def set_active(user: User, is_active: bool, otherwise: str) -> None:
 @users.command("set-password")
 @click.argument("correo")
 @password_stdin
+@reason
 def set_password(correo: str, password_stdin: bool) -> None:
     """Set another password of CORREO. All its sessions end."""
     user = account(correo)
@@ -242,6 +236,7 @@ def set_password(correo: str, password_stdin: bool) -> None:
     )
     user.password_hash = passwords.hash(given["password"])
     sessions.end_all("password", user.id)
+    trail.record("password.changed", account=user.id)
     db.session.commit()
     show(user)
 
@@ -256,6 +251,7 @@ def checked_page(_: click.Context, __: click.Parameter, url: str | None) -> str 
 @users.command("reset-token")
 @click.argument("correo")
 @click.option("--page", callback=checked_page, help="Print a link to this page of yours instead.")
+@reason
 def reset_token(correo: str, page: str | None) -> None:
     """Print a token with which CORREO can set a password, once and within 30 minutes.
 
@@ -266,22 +262,29 @@ def reset_token(correo: str, page: str | None) -> None:
         raise click.ClickException(f"the account {correo} is disabled")
     with reported():
         made = new_reset_token(user)
+    trail.record("token.created", token=made.id, account=user.id, purpose=PURPOSE)
+    db.session.commit()
     secret = {"link": f"{page}#token={made.text}"} if page else {"token": made.text}
     show_line({**secret, "id": made.id, "expires_at": made.expires_at.isoformat()})
 
 
 @users.command("export")
 @click.argument("correo")
+@reason
 def export(correo: str) -> None:
     """Print what is stored of CORREO, without secrets: account, sessions, and tokens in Redis."""
     user = account(correo)
     with reported():
-        show_line(erasure.export(user))
+        found = erasure.export(user)
+    trail.record("account.exported", account=user.id)
+    db.session.commit()
+    show_line(found)
 
 
 @users.command("erase")
 @click.argument("correo")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@reason
 def erase(correo: str, yes: bool) -> None:
     """Erase CORREO for good: name, address, sessions, unused tokens. The id stays."""
     user = account(correo)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
+from tokenservice.audit import reading, trail
 from tokenservice.auth import sessions
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.login_limits import limited_password
@@ -80,6 +81,7 @@ def erase(user_id: uuid.UUID) -> None:
         .values(name="", revoked_at=func.coalesce(ServiceKey.revoked_at, func.now())),
         execution_options=unsynchronized,
     )
+    trail.record("account.erased", account=user_id)
     # Last before the commit: what Postgres refuses revokes no token.
     tokens.revoke_all(str(user_id), disable=True)
     db.session.commit()
@@ -110,6 +112,11 @@ def export(user: User) -> dict[str, Any]:
         "account": ACCOUNT.dump(user),
         "sessions": STORED_SESSION.dump(rows, many=True),
         "keys": STORED_KEY.dump(keys, many=True),
+        # Without the names and the reasons of operators.
+        "events": [
+            {"at": event.at.isoformat(), "action": event.action, "address": event.address}
+            for event in reading.stored(reading.Question(account=str(user.id)))
+        ],
         "tokens": [
             {
                 "id": receipt.id,

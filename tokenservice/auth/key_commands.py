@@ -7,6 +7,8 @@ from typing import Any
 import click
 from sqlalchemy import func, select
 
+from tokenservice.audit import trail
+from tokenservice.audit.operators import reason
 from tokenservice.auth import purging
 from tokenservice.auth.commands import account, checked
 from tokenservice.auth.keys import KEY, end_key, open_key
@@ -32,6 +34,7 @@ keys = Commands("keys", help="Service keys: create, list, limit, revoke, purge."
 @click.option("--purpose", "purposes", multiple=True, help="The only purposes, as pay or ws.*")
 @click.option("--cidr", "cidrs", multiple=True, help="The only networks, as 192.0.2.0/24.")
 @click.option("--expires-in", type=click.IntRange(1), help="Life in seconds.")
+@reason
 def create_key(correo: str, **asked: Any) -> None:
     """Make a key of the account CORREO, and print it, once."""
     owner = account(correo)
@@ -61,6 +64,7 @@ def list_keys(correo: str) -> None:
 @click.argument("key_id", metavar="ID")
 @click.option("--create", help='As "1000 per minute".')
 @click.option("--validate", help="The same for consume, validate and reservations.")
+@reason
 def limit_key(key_id: str, **rates: str | None) -> None:
     """Count calls of the key ID under limits of its own, and no longer under its account's.
 
@@ -73,23 +77,26 @@ def limit_key(key_id: str, **rates: str | None) -> None:
         raise click.ClickException(f"no key has the id {key_id}")
     key.limit_create, key.limit_validate = given.get("create"), given.get("validate")
     key.own_quota = bool(given)
+    trail.record("key.changed", key=key.id, account=key.user_id, limits=key.limits or "none")
     db.session.commit()
     show(key)
 
 
 @keys.command("purge")
 @purging.days(90)
+@reason
 def purge_keys(days: int) -> None:
     """Delete keys that ended long ago. Only the role that owns the tables may.
 
     Receipts and the log go on naming their ids.
     """
     ended_at = func.least(ServiceKey.revoked_at, ServiceKey.expires_at)  # Of those that are set.
-    click.echo(f"{purging.purge(ServiceKey, ended_at, days)} keys deleted.")
+    click.echo(f"{purging.purge(ServiceKey, ended_at, days, 'keys.purged')} keys deleted.")
 
 
 @keys.command("revoke")
 @click.argument("key_id", metavar="ID")
+@reason
 def revoke_key(key_id: str) -> None:
     """Revoke the key ID of any account: it is out within two seconds."""
     if not end_key(key_id):

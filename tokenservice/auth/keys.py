@@ -11,6 +11,7 @@ from flask import Flask
 from sqlalchemy import func, or_, select, update
 from werkzeug.routing import BaseConverter
 
+from tokenservice.audit import trail
 from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.models import ServiceKey, User
@@ -70,18 +71,22 @@ def open_key(user_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if (db.session.scalar(held) or 0) >= MOST:
             raise Problem("too_many_keys")
         db.session.add(key)
+        trail.record("key.created", key=key.id, account=key.user_id, scopes=key.scopes)
         db.session.commit()
     return {"key": str(text), **{name: getattr(key, name) for name in KEY.fields}}
 
 
 def end_key(key_id: str, *conditions: Any) -> bool:
     """Revoke a key, now or before; False where there is none that meets the conditions."""
-    ended_at = func.coalesce(ServiceKey.revoked_at, func.now())
-    end = update(ServiceKey).where(ServiceKey.id == key_id, *conditions)
+    named = (ServiceKey.id == key_id, *conditions)
+    end = update(ServiceKey).where(*named, ServiceKey.revoked_at.is_(None))
     with asking():
-        found = db.session.scalar(end.values(revoked_at=ended_at).returning(ServiceKey.id))
+        owner = db.session.scalar(end.values(revoked_at=func.now()).returning(ServiceKey.user_id))
+        if owner is None:
+            return db.session.scalar(select(ServiceKey.id).where(*named)) is not None
+        trail.record("key.revoked", key=key_id, account=owner)
         db.session.commit()
-    return found is not None
+    return True
 
 
 @blueprint.route("/keys", methods=["POST"])

@@ -17,6 +17,7 @@ from psycopg2.errors import ReadOnlySqlTransaction, UndefinedTable
 from sqlalchemy import ColumnElement, and_, func, not_, select, true, update
 from sqlalchemy import exc as database
 
+from tokenservice.audit import trail
 from tokenservice.auth.models import Session, User, uuid7
 from tokenservice.auth.refresh_tokens import RefreshToken, refresh_tokens
 from tokenservice.extensions import config, db
@@ -87,7 +88,8 @@ def as_verified(user: User) -> tuple[ColumnElement[bool], ...]:
 def start(user: User) -> Opened | None:
     """Open a session of an account whose password was verified.
 
-    None on a read-only Postgres, and on a schema from before sessions.
+    None on a read-only Postgres, and on a schema from before sessions or events. Such a login has
+    no event either.
 
     :raises PasswordChanged: it was changed meanwhile, which has ended all sessions but this
     """
@@ -110,6 +112,7 @@ def start(user: User) -> Opened | None:
             db.session.add(row)
             db.session.flush()
             end("too many", Session.id.in_(too_many))
+            trail.record("session.opened", session=row.id, account=user.id)
             db.session.commit()
     except database.DBAPIError as error:
         if isinstance(error.orig, ReadOnlySqlTransaction | UndefinedTable):
@@ -161,9 +164,16 @@ def end(why: str, *which: ColumnElement[bool]) -> int:
         update(Session)
         .where(Session.ended_at.is_(None), *which)
         .values(ended_at=func.now(), ended_why=why)
+        .returning(Session.id, Session.user_id)
         .execution_options(synchronize_session=False)
     )
-    return int(db.session.execute(ending).rowcount)  # type: ignore[attr-defined]
+    ended = db.session.execute(ending).all()
+    for session, account in ended:
+        if why == "reused":
+            trail.record("session.reused", session=session, account=account)
+        else:
+            trail.record("session.ended", session=session, account=account, why=why)
+    return len(ended)
 
 
 def end_all(why: str, user_id: uuid.UUID, *, but: str = "") -> int:

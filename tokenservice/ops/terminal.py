@@ -35,18 +35,26 @@ REMEDIES = {
 ADDRESS = "Check database_url, or db_host and db_port"
 
 
+def demand_text(ctx: click.Context) -> None:
+    """:raises click.ClickException: a parameter has bytes that are no text
+
+    Python passes them on as lone surrogates.
+    """
+    for parameter in ctx.command.params:
+        given = ctx.params.get(parameter.name or "")
+        for text in given if isinstance(given, tuple) else (given,):
+            try:
+                str(text).encode()
+            except UnicodeEncodeError:
+                hint = parameter.get_error_hint(ctx)
+                raise click.ClickException(f"{hint} is not in UTF-8") from None
+
+
 class Command(click.Command):
-    """A command that takes text alone: Python passes other bytes on as lone surrogates."""
+    """A command that takes text alone."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        for parameter in self.params:
-            given = ctx.params.get(parameter.name or "")
-            for text in given if isinstance(given, tuple) else (given,):
-                try:
-                    str(text).encode()
-                except UnicodeEncodeError:
-                    hint = parameter.get_error_hint(ctx)
-                    raise click.ClickException(f"{hint} is not in UTF-8") from None
+        demand_text(ctx)
         return super().invoke(ctx)
 
 
@@ -57,6 +65,7 @@ class Commands(AppGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            demand_text(ctx)
             return super().invoke(ctx)
         except click.ClickException as error:
             lines = error.message.split("\n")
@@ -72,6 +81,28 @@ class Commands(AppGroup):
             if error.errno == errno.EPIPE:  # click ends the command, as others end in a pipe.
                 raise
             raise click.ClickException(error.strerror or type(error).__name__) from None
+
+
+def read_password(from_stdin: bool) -> str:
+    """Read a password, which is never a process argument."""
+    if not from_stdin:
+        try:
+            return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+        except click.Abort:
+            if sys.stdin and sys.stdin.isatty():
+                raise
+            message = "there is no terminal to ask for the password: use --password-stdin"
+            raise click.ClickException(message) from None
+    if sys.stdin is None:
+        raise click.ClickException("standard input is closed")
+    line = sys.stdin.buffer.readline()
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise click.ClickException("standard input is not in UTF-8")
+    return text.rstrip("\r\n")
 
 
 def show_line(value: dict[str, Any]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from tokenservice.audit import trail
+from tokenservice.audit.operators import reason
 from tokenservice.auth.commands import account, checked, reported
 from tokenservice.auth.erasure import receipts
-from tokenservice.extensions import tokens
+from tokenservice.extensions import db, tokens
 from tokenservice.onetime.values import Party, Receipt
 from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.token.creation import terms_of
@@ -37,6 +39,7 @@ one_time = Commands("tokens", help="One-time tokens: create, show, revoke, revok
 )
 @click.option("--subject", help="The party it speaks for.")
 @click.option("--require-subject", is_flag=True, help="Refuse a consume that does not name it.")
+@reason
 def create_token(
     correo: str,
     expires_in: int | None,
@@ -63,6 +66,9 @@ def create_token(
         token = tokens.create(
             str(owner.id), life_seconds=given["expires_in"], terms=terms_of(given)
         )
+    # A token whose event is refused is shown to nobody.
+    trail.record("token.created", token=token.id, account=owner.id, purpose=given.get("purpose"))
+    db.session.commit()
     show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
 
 
@@ -76,10 +82,15 @@ def show_token(token_id: str) -> None:
 
 @one_time.command("revoke")
 @click.argument("token_id", metavar="ID")
+@reason
 def revoke_token(token_id: str) -> None:
     """Revoke the token ID of any account."""
     with reported():
-        tokens.revoke_id(token_id, Party(tokens.receipt(token_id).owner))
+        owner = tokens.receipt(token_id).owner
+        # Before the deed: without an event nothing is revoked.
+        trail.record("token.revoked", token=token_id, account=owner)
+        tokens.revoke_id(token_id, Party(owner))
+        db.session.commit()
         show_receipt(tokens.receipt(token_id))
 
 
@@ -87,13 +98,17 @@ def revoke_token(token_id: str) -> None:
 @click.argument("correo")
 @click.option("--purpose", help="Only those with this purpose.")
 @click.option("--subject", help="Only those with this subject.")
+@reason
 def revoke_all(correo: str, purpose: str | None, subject: str | None) -> None:
     """Revoke all unused tokens of the account CORREO."""
     user = account(correo)
     asked = {"purpose": purpose, "subject": subject}
     part = checked({name: value for name, value in asked.items() if value is not None}, PART)
+    # Names alone: a subject may be an address.
+    trail.record("token.revoked_all", account=user.id, only=sorted(part))
     with reported():
         tokens.revoke_all(str(user.id), **part)
+    db.session.commit()
     click.echo(escaped(f"The unused tokens of {user.correo} are revoked."))
 
 
