@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import flask_migrate
 import httpx
 import psycopg2
@@ -199,6 +200,18 @@ def test_the_least_role_suffices_for_the_account_commands(
     listed = [json.loads(line)["correo"] for line in done.output.splitlines()]
     assert correo in listed
     assert len(listed) == 4
+
+
+def test_the_owner_purges_the_audit_trail_and_the_service_only_reads_it(
+    server: deployed.Postgres, make_app: Callable[..., Flask]
+) -> None:
+    def run(role: str, *words: str) -> click.testing.Result:
+        app = make_app(database_url=server.url_of(role))
+        return app.test_cli_runner().invoke(args=["audit", *words])
+
+    assert "database.upgraded" in run(deployed.APP).output
+    assert "no permission" in run(deployed.APP, "purge").output
+    assert run(deployed.OWNER, "purge").output == "0 events deleted, and 0 addresses.\n"
 
 
 def test_the_least_role_and_user_suffice_for_the_service(
