@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from config import Config
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.audit.models import AuditEvent
 from tokenservice.postgres import schema
 
@@ -67,8 +67,8 @@ def revision() -> str:
 def record(connection: Connection, before: str, after: str) -> None:
     """Write the event of a change of the schema, if there is one and a table for it."""
     if before != after and inspect(connection).has_table(AuditEvent.__tablename__):
-        action: trail.Action = "database.upgraded" if after > before else "database.downgraded"
-        event = trail.event(action, before=before, after=after)
+        action: events.Action = "database.upgraded" if after > before else "database.downgraded"
+        event = events.event(action, before=before, after=after)
         connection.execute(insert(AuditEvent).values(event))
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.audit.everything import CANARY, REASON, Everything
 from tests.audit.table import Row
 from tests.stage.paths import ROOT
-from tokenservice.audit.trail import Action
+from tokenservice.audit.events import Action
 
 #: Functions that commit a change without an event of their own: the same password under another
 #: cost, and the batches of a purge, whose event the first of them commits.
@@ -130,5 +130,5 @@ def test_every_commit_has_an_event(room: str) -> None:
                     if isinstance(node, ast.Call)
                 }
                 if "db.session.commit" in names:
-                    events = {"trail.record", "sessions.end", "end"}
+                    events = {"events.record", "sessions.end", "end"}
                     assert names & events, f"{path.name}: {function.name}"

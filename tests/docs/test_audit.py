@@ -5,8 +5,8 @@ from __future__ import annotations
 import typing
 
 from tests.docs.pages import CODE, either_language, read, table
+from tokenservice.audit.events import Action
 from tokenservice.audit.models import AuditEvent
-from tokenservice.audit.trail import Action
 
 PAGE = "docs/audit.md"
 

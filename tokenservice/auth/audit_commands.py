@@ -12,7 +12,7 @@ import click
 from flask.cli import with_appcontext
 from sqlalchemy import and_, delete, func, select, update
 
-from tokenservice.audit import reading, showing, trail
+from tokenservice.audit import events, reading, showing
 from tokenservice.audit.models import AuditEvent
 from tokenservice.audit.operators import reason
 from tokenservice.auth import purging
@@ -103,8 +103,8 @@ def purge() -> None:
         "events_before": datetime.now(UTC) - timedelta(days=config.audit_days),
         "addresses_before": datetime.now(UTC) - timedelta(days=config.audit_address_days),
     }
-    trail.record("audit.purged", **{name: time.isoformat() for name, time in oldest.items()})
-    events = purging.in_batches(
+    events.record("audit.purged", **{name: time.isoformat() for name, time in oldest.items()})
+    deleted = purging.in_batches(
         delete(AuditEvent),
         AuditEvent.id,
         AuditEvent.at < oldest["events_before"],
@@ -116,4 +116,4 @@ def purge() -> None:
         and_(AuditEvent.at < oldest["addresses_before"], AuditEvent.address.is_not(None)),
         PURGING,
     )
-    click.echo(f"{events} events deleted, and {addresses} addresses.")
+    click.echo(f"{deleted} events deleted, and {addresses} addresses.")

@@ -16,9 +16,9 @@ from marshmallow import Schema, ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
+from tokenservice.audit.events import Action
 from tokenservice.audit.operators import reason
-from tokenservice.audit.trail import Action
 from tokenservice.auth import emails, erasure, seeding, sessions
 from tokenservice.auth.models import User
 from tokenservice.auth.new_passwords import PURPOSE, new_reset_token
@@ -87,7 +87,7 @@ def create(correo: str, nombre: str, password_stdin: bool, if_missing: bool) -> 
         raise click.ClickException(f"an account has the address {correo} already")
     opened = account(given["correo"])
     if is_new:
-        trail.record("account.created", account=opened.id)
+        events.record("account.created", account=opened.id)
     db.session.commit()
     show(opened)
 
@@ -146,7 +146,7 @@ def seed(
         rows = seeding.batches(map(json.loads, kept))
         created = sum(map(seeding.insert_missing, rows))
     if created:
-        trail.record("accounts.seeded", created=created)
+        events.record("accounts.seeded", created=created)
     db.session.commit()
     click.echo(f"{created} accounts created, {total - created} existed already.")
     if count and created and not password_stdin:
@@ -212,7 +212,7 @@ def set_active(user: User, is_active: bool, otherwise: str) -> None:
         if not is_active:
             sessions.end_all("disabled", user.id)
         action: Action = "account.enabled" if is_active else "account.disabled"
-        trail.record(action, account=user.id, again=is_again)
+        events.record(action, account=user.id, again=is_again)
         db.session.commit()
     except SQLAlchemyError:
         click.echo(escaped(f"{otherwise} {REPEAT}"), err=True)
@@ -236,7 +236,7 @@ def set_password(correo: str, password_stdin: bool) -> None:
     )
     user.password_hash = passwords.hash(given["password"])
     sessions.end_all("password", user.id)
-    trail.record("password.changed", account=user.id)
+    events.record("password.changed", account=user.id)
     db.session.commit()
     show(user)
 
@@ -262,7 +262,7 @@ def reset_token(correo: str, page: str | None) -> None:
         raise click.ClickException(f"the account {correo} is disabled")
     with reported():
         made = new_reset_token(user)
-    trail.record("token.created", token=made.id, account=user.id, purpose=PURPOSE)
+    events.record("token.created", token=made.id, account=user.id, purpose=PURPOSE)
     db.session.commit()
     secret = {"link": f"{page}#token={made.text}"} if page else {"token": made.text}
     show_line({**secret, "id": made.id, "expires_at": made.expires_at.isoformat()})
@@ -276,7 +276,7 @@ def export(correo: str) -> None:
     user = account(correo)
     with reported():
         found = erasure.export(user)
-    trail.record("account.exported", account=user.id)
+    events.record("account.exported", account=user.id)
     db.session.commit()
     show_line(found)
 

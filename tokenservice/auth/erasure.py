@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from tokenservice.audit import reading, trail
+from tokenservice.audit import events, reading
 from tokenservice.auth import sessions
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.login_limits import limited_password
@@ -81,7 +81,7 @@ def erase(user_id: uuid.UUID) -> None:
         .values(name="", revoked_at=func.coalesce(ServiceKey.revoked_at, func.now())),
         execution_options=unsynchronized,
     )
-    trail.record("account.erased", account=user_id)
+    events.record("account.erased", account=user_id)
     # Last before the commit: what Postgres refuses revokes no token.
     tokens.revoke_all(str(user_id), disable=True)
     db.session.commit()

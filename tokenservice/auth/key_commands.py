@@ -7,7 +7,7 @@ from typing import Any
 import click
 from sqlalchemy import func, select
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.audit.operators import reason
 from tokenservice.auth import purging
 from tokenservice.auth.commands import account, checked
@@ -77,7 +77,7 @@ def limit_key(key_id: str, **rates: str | None) -> None:
         raise click.ClickException(f"no key has the id {key_id}")
     key.limit_create, key.limit_validate = given.get("create"), given.get("validate")
     key.own_quota = bool(given)
-    trail.record("key.changed", key=key.id, account=key.user_id, limits=key.limits or "none")
+    events.record("key.changed", key=key.id, account=key.user_id, limits=key.limits or "none")
     db.session.commit()
     show(key)
 

@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import func, or_, select, update
 from werkzeug.routing import BaseConverter
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.models import ServiceKey, User
@@ -71,7 +71,7 @@ def open_key(user_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if (db.session.scalar(held) or 0) >= MOST:
             raise Problem("too_many_keys")
         db.session.add(key)
-        trail.record("key.created", key=key.id, account=key.user_id, scopes=key.scopes)
+        events.record("key.created", key=key.id, account=key.user_id, scopes=key.scopes)
         db.session.commit()
     return {"key": str(text), **{name: getattr(key, name) for name in KEY.fields}}
 
@@ -84,7 +84,7 @@ def end_key(key_id: str, *conditions: Any) -> bool:
         owner = db.session.scalar(end.values(revoked_at=func.now()).returning(ServiceKey.user_id))
         if owner is None:
             return db.session.scalar(select(ServiceKey.id).where(*named)) is not None
-        trail.record("key.revoked", key=key_id, account=owner)
+        events.record("key.revoked", key=key_id, account=owner)
         db.session.commit()
     return True
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.auth import passwords, sessions
 from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
@@ -52,7 +52,7 @@ def change_password(given: dict[str, str]) -> None:
         if not set_password(user, hashed):  # Another change came first.
             raise Problem("invalid_credentials")
         sessions.end_all("password", user.id, but=caller().session)
-        trail.record("password.changed", account=user.id)
+        events.record("password.changed", account=user.id)
         db.session.commit()
     logs.note("auth.password_changed")
 
@@ -172,7 +172,7 @@ def reset_password(given: dict[str, str]) -> None:
         if not set_password(user, hashed):  # Another change came first.
             raise Problem("busy", headers=RETRY_SOON)
         sessions.end_all("reset", user.id)
-        trail.record("password.reset", account=user.id)
+        events.record("password.reset", account=user.id)
         # Last before the commit: what Postgres refuses consumes no token.
         if tokens.validate(presented, SERVICE, key=keys[0]).data != fingerprint(user):
             raise TokenUnknown

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from sqlalchemy import ColumnElement, Delete, Executable, Update, delete, func, select
 
-from tokenservice.audit import trail
-from tokenservice.audit.trail import Action
+from tokenservice.audit import events
+from tokenservice.audit.events import Action
 from tokenservice.extensions import db
 
 BATCH = 500
@@ -32,7 +32,7 @@ def purge(table: Any, ended_at: ColumnElement[Any], days: int, action: Action) -
     :param action: what the event of it is called
     """
     # A worker forgets the accounts of what is deleted, and everyone where that is many at once.
-    trail.record(action, older_than_days=days)
+    events.record(action, older_than_days=days)
     return in_batches(delete(table), table.id, ended_at < func.now() - timedelta(days=days))
 
 

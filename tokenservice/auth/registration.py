@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.auth.authentication import caller
 from tokenservice.auth.blueprint import blueprint
 from tokenservice.auth.emails import masked
@@ -59,7 +59,7 @@ def register(given: dict[str, str]) -> User:
     with asking():
         user = db.session.scalar(unless_taken.returning(User))
         if user:
-            trail.record("account.registered", account=user.id)
+            events.record("account.registered", account=user.id)
         db.session.commit()
     if user is None:
         raise Problem("email_taken")

@@ -17,7 +17,7 @@ from psycopg2.errors import ReadOnlySqlTransaction, UndefinedTable
 from sqlalchemy import ColumnElement, and_, func, not_, select, true, update
 from sqlalchemy import exc as database
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.auth.models import Session, User, uuid7
 from tokenservice.auth.refresh_tokens import RefreshToken, refresh_tokens
 from tokenservice.extensions import config, db
@@ -112,7 +112,7 @@ def start(user: User) -> Opened | None:
             db.session.add(row)
             db.session.flush()
             end("too many", Session.id.in_(too_many))
-            trail.record("session.opened", session=row.id, account=user.id)
+            events.record("session.opened", session=row.id, account=user.id)
             db.session.commit()
     except database.DBAPIError as error:
         if isinstance(error.orig, ReadOnlySqlTransaction | UndefinedTable):
@@ -170,9 +170,9 @@ def end(why: str, *which: ColumnElement[bool]) -> int:
     ended = db.session.execute(ending).all()
     for session, account in ended:
         if why == "reused":
-            trail.record("session.reused", session=session, account=account)
+            events.record("session.reused", session=session, account=account)
         else:
-            trail.record("session.ended", session=session, account=account, why=why)
+            events.record("session.ended", session=session, account=account, why=why)
     return len(ended)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tokenservice.audit import trail
+from tokenservice.audit import events
 from tokenservice.audit.operators import reason
 from tokenservice.auth.commands import account, checked, reported
 from tokenservice.auth.erasure import receipts
@@ -67,7 +67,7 @@ def create_token(
             str(owner.id), life_seconds=given["expires_in"], terms=terms_of(given)
         )
     # A token whose event is refused is shown to nobody.
-    trail.record("token.created", token=token.id, account=owner.id, purpose=given.get("purpose"))
+    events.record("token.created", token=token.id, account=owner.id, purpose=given.get("purpose"))
     db.session.commit()
     show_line({"token": token.text, "id": token.id, "expires_at": token.expires_at.isoformat()})
 
@@ -88,7 +88,7 @@ def revoke_token(token_id: str) -> None:
     with reported():
         owner = tokens.receipt(token_id).owner
         # Before the deed: without an event nothing is revoked.
-        trail.record("token.revoked", token=token_id, account=owner)
+        events.record("token.revoked", token=token_id, account=owner)
         tokens.revoke_id(token_id, Party(owner))
         db.session.commit()
         show_receipt(tokens.receipt(token_id))
@@ -105,7 +105,7 @@ def revoke_all(correo: str, purpose: str | None, subject: str | None) -> None:
     asked = {"purpose": purpose, "subject": subject}
     part = checked({name: value for name, value in asked.items() if value is not None}, PART)
     # Names alone: a subject may be an address.
-    trail.record("token.revoked_all", account=user.id, only=sorted(part))
+    events.record("token.revoked_all", account=user.id, only=sorted(part))
     with reported():
         tokens.revoke_all(str(user.id), **part)
     db.session.commit()

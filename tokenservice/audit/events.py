@@ -16,7 +16,6 @@ from tokenservice.audit.models import AuditEvent
 from tokenservice.extensions import db
 from tokenservice.telemetry import logs
 from tokenservice.telemetry.calls import call
-from tokenservice.web import addresses
 
 #: What an event may tell. A line of the log about the same has the same name, but for ``auth.``,
 #: where the event names what was changed.
@@ -95,7 +94,7 @@ def of_call(action: Action, account: object, key: str | None) -> dict[str, Any]:
     Without an authenticated caller it is the account itself, which registers, logs in or shows a
     text of its own.
     """
-    asked, address = call(), addresses.of_client()
+    asked = call()
     if action == "session.reused":  # The presenter of a spent token may be its owner or a thief.
         actor = {"actor_kind": "service", "actor_id": None}
     elif asked.caller:
@@ -106,7 +105,7 @@ def of_call(action: Action, account: object, key: str | None) -> dict[str, Any]:
     return {
         **actor,
         "key_id": key or None,
-        "address": str(address) if address else None,
+        "address": asked.client_address or None,
         "request_id": logs.request_id(),
     }
 
