@@ -73,8 +73,10 @@ UV = .venv/uv/bin/uv pip compile setup.cfg --quiet --generate-hashes --universal
 lock: .venv/.run ## Renew requirements/: make lock ARGS=--upgrade
 	@$(PIP) install --upgrade --target .venv/uv uv
 	$(UV) $(ARGS) -o requirements/service.lock
+	$(UV) $(ARGS) --extra traces -c requirements/service.lock -o requirements/traces.lock
 	$(UV) $(ARGS) --extra run -c requirements/service.lock -o requirements/run.lock
-	$(UV) $(ARGS) --extra run --extra dev -c requirements/service.lock -o requirements/dev.lock
+	$(UV) $(ARGS) --extra run --extra traces --extra dev -c requirements/service.lock \
+	  -o requirements/dev.lock
 	$(UV) $(ARGS) --extra audit -c requirements/dev.lock -o requirements/audit.lock
 .PHONY: lock
 
