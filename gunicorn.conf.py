@@ -129,7 +129,7 @@ else:
         )
 
 from tokenservice.server.listeners import is_loopback  # noqa: E402
-from tokenservice.telemetry import logs  # noqa: E402
+from tokenservice.telemetry import logs, traces  # noqa: E402
 
 
 class OwnLines(Logger):
@@ -138,6 +138,9 @@ class OwnLines(Logger):
     def access(self, *_: Any) -> None:
         """Do nothing: the service logs each response itself."""
 
+
+# Loaded here, so that the workers share it.
+exporting = traces.module("exporting")
 
 wsgi_app = "wsgi:app"
 bind = "0.0.0.0:8000"
@@ -207,6 +210,8 @@ def when_ready(server: Any) -> None:
         sys.exit(refusal)
     if settings.sandbox:
         server.log.warning("The sandbox is on: its fixed tokens are accepted.")
+    if hindrance := traces.hindrance():
+        server.log.warning(hindrance)
     logs.configure(settings.log_level)
     logs.log.info("service.started", settings=settings.shown())
     share_memory()
@@ -254,6 +259,13 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     global slot  # noqa: PLW0603 - the number of this process
     slot = worker.slot
+    if exporting:
+        exporting.start()  # Its thread would not survive a fork.
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    if exporting:
+        exporting.end()
 
 
 def child_exit(server: Any, worker: Any) -> None:

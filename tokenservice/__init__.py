@@ -12,7 +12,7 @@ from tokenservice.auth.problems import CALLER_REFUSALS
 from tokenservice.extensions import add, db
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.store import TokenStore
-from tokenservice.telemetry import logs, metrics
+from tokenservice.telemetry import logs, metrics, traces
 from tokenservice.telemetry.audit import trail
 from tokenservice.web import openapi
 from tokenservice.web.app import Service
@@ -26,11 +26,16 @@ def create_app(config: Config) -> Flask:
 
     logs.configure(config.log_level)
     trail.configure(config.audit_log, config.audit_path)
-    api = web.init_app(app, config)
+    spans = traces.module("spans")
+    traced = spans and spans.Calls(app.url_map, config.trusted_proxies)
+    timed = spans.RedisCall if spans else metrics.RedisCall
+    api = web.init_app(app, config, traced)
 
     postgres.init_app(app, config)
     with app.app_context():
         metrics.watch_engine(db.engine)
+        if spans:
+            spans.watch_engine(db.engine)
 
     # The engine and the limits each have their own connections to Redis: neither can starve the
     # other.
@@ -53,19 +58,19 @@ def create_app(config: Config) -> Flask:
             window_seconds=config.idempotency_window_seconds,
             max_active=config.max_active,
             shards=config.redis_shards,
-            timed=metrics.RedisCall,
+            timed=timed,
         ),
         Counters(
             limits,
             workers=config.web_concurrency,
             secret=config.secret_key.encode(),
-            timed=metrics.RedisCall,
+            timed=timed,
         ),
     )
 
     auth.init_app(app, config, api)
     token.init_app(app, config, api)
     ops.init_app(app, api)
-    add(app, Door(app, token.PLANS, config, engine=tokens, counting=limits))
+    add(app, Door(app, token.PLANS, config, engine=tokens, counting=limits, traced=traced))
     openapi.init_app(app, api, CALLER_REFUSALS)
     return app

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask
@@ -39,6 +39,7 @@ READ = {
     b"x-request-id": "HTTP_X_REQUEST_ID",
     b"traceparent": "HTTP_TRACEPARENT",
     b"x-forwarded-for": "HTTP_X_FORWARDED_FOR",
+    b"x-forwarded-proto": "HTTP_X_FORWARDED_PROTO",
 }
 #: Fields of which Flask's extensions make something: CORS, and the prefix of a proxy.
 CLOSING = {b"origin", b"x-forwarded-prefix"}
@@ -61,6 +62,7 @@ class Request(Protocol):
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     peer: tuple[str, int]
+    scheme: str
 
 
 class WouldWait(Exception):
@@ -102,6 +104,7 @@ class Door:
     """The direct door of an app.
 
     :param engine: the connection of the engine to Redis, and ``counting`` that of the limits
+    :param traced: begins the span of each call; None where calls are not traced
     """
 
     def __init__(
@@ -112,8 +115,10 @@ class Door:
         *,
         engine: Connection,
         counting: Connection,
+        traced: Any,
     ) -> None:
         self._app = app
+        self._traced = traced
         self._inside = Inside(app)
         self._trusted_proxies = config.trusted_proxies
         self._shown_addresses = config.log_addresses
@@ -155,6 +160,7 @@ class Door:
         address = addresses.behind(self._trusted_proxies, words, request.peer[0])
         if caller.key and caller.key.networks and not caller.key.admits(address):
             return None  # Flask decides.
+        given["wsgi.url_scheme"] = request.scheme
         asked = Call(
             plan.method,
             plan.endpoint,
@@ -185,6 +191,8 @@ class Door:
         asked = entered.call
         if self._trusted_proxies and "HTTP_X_FORWARDED_FOR" in asked.given:
             forwarded(asked.given["HTTP_X_FORWARDED_FOR"], self._trusted_proxies)
+        if self._traced and not asked.span:
+            self._traced.begin(asked)
         current.set(asked)
         try:
             response = self._perform(entered, waits)

@@ -27,12 +27,13 @@ class Call:
     :ivar counts: for each limit that counted it the key, the count, and the seconds of its window
     :ivar verdicts: the verdicts of its limits, by name
     :ivar is_complete: whether its response is counted and in the log
+    :ivar span: its span, where calls are traced
     """
 
     __slots__ = (
         *("method", "endpoint", "given", "client_address", "is_quiet", "is_audited", "started"),
         *("event", "facts", "audit", "request_id", "caller", "is_consuming", "verdicts", "quota"),
-        *("counts", "is_complete"),
+        *("counts", "is_complete", "span"),
     )
 
     def __init__(
@@ -62,6 +63,7 @@ class Call:
         self.quota = 0
         self.counts: list[tuple[str, int, float]] = []
         self.is_complete = False
+        self.span: Any = None
 
 
 #: None outside of a call, as in a command.

@@ -166,7 +166,9 @@ def request_id() -> str:
 
 
 def trace_id(asked: Call) -> str | None:
-    """The trace id of a well-formed W3C ``traceparent``."""
+    """The trace id of its span, or else of a well-formed W3C ``traceparent``."""
+    if asked.span:
+        return str(asked.span.trace_id)
     found = TRACEPARENT.fullmatch(asked.given.get("HTTP_TRACEPARENT", ""))
     return found[1] if found and set(found[1]) != {"0"} else None
 
@@ -209,4 +211,6 @@ def write_line(answered: Call, status: int, told: dict[str, str]) -> None:
     }
     if trace := trace_id(answered):
         line["trace_id"] = trace
+    if answered.span and answered.span.span_id:
+        line["span_id"] = answered.span.span_id
     stderr.write(render(None, "", redact(None, "", line)) + "\n")

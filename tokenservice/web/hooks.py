@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask, Response, request
 from werkzeug.datastructures import Headers as FlaskHeaders
 
@@ -29,6 +31,8 @@ def complete(answered: Call, status: int, fields: responses.Headers) -> None:
     told = logs.shared(answered)
     trail.write(answered, status, told)
     logs.write_line(answered, status, told)
+    if answered.span:
+        answered.span.end(answered, status)
     answered.is_complete = True
 
 
@@ -60,8 +64,13 @@ def end(_: BaseException | None) -> None:
     current.set(None)
 
 
-def init_app(app: Flask) -> None:
-    """Before every other room: the first hook before a request, and the last one after it."""
+def init_app(app: Flask, traced: Any) -> None:
+    """Before every other room: the first hook before a request, and the last one after it.
+
+    :param traced: begins the span of each call; None where calls are not traced
+    """
     app.before_request(begin)
+    if traced:
+        app.before_request(lambda: traced.begin(call()))
     app.after_request(finish)
     app.teardown_request(end)
