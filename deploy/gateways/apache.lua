@@ -21,6 +21,7 @@ function ask(r)
       ["x-original-uri"] = r.unparsed_uri,
       ["x-forwarded-for"] = r.useragent_ip,
       ["x-request-id"] = id,
+      ["traceparent"] = given["Traceparent"],
       ["idempotency-key"] = id, -- The second time consumes nothing twice.
     },
   }

@@ -34,6 +34,7 @@ core.register_action("ask", { "http-req" }, function(txn)
       ["x-original-uri"] = { txn.sf:url() },
       ["x-forwarded-for"] = { txn.sf:src() },
       ["x-request-id"] = { id },
+      ["traceparent"] = { line(given, "traceparent", ", ") },
       ["idempotency-key"] = { id }, -- A retry of HAProxy consumes nothing twice.
     },
   }

@@ -271,41 +271,47 @@ def test_a_reload_and_an_end_lose_no_span(traced: Traced) -> None:
 
 
 def test_a_collector_that_hangs_or_refuses_slows_nothing(serve: Callable[..., Service]) -> None:
-    """More spans than the queue holds, one line of each worker, and an end within its time."""
+    """More spans than the queue holds, one line in the log, and an end in time.
+
+    Guards: ``exporting.Reports``, and ``LAST_SECONDS``, without which the end waits for each batch.
+    """
+    settings = {
+        **OFTEN,
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "3",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "16",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4",
+        "OTEL_SERVICE_NAME": "tokens of a test",
+    }
     with Collector() as collector:
         collector.passes.clear()
-        settings = {
-            **OFTEN,
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/?key=canaria",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
-            "OTEL_BSP_MAX_QUEUE_SIZE": "16",
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4",
-            "OTEL_SERVICE_NAME": "tokens of a test",
-        }
-        with serve(web_concurrency=1, **settings) as service:
-            with httpx.Client(base_url=service.url, timeout=30) as http:
-                person = enrol(http.post)
-                for _ in range(50):
-                    assert http.get("/auth/me", headers=person.headers).status_code == 200
-                assert collector.requests  # An export is hanging meanwhile.
-                until(lambda: "traces.not_exported" in service.log.read_text())
-                collector.status = 500
-                collector.passes.set()
-                before = collector.requests
-                until(lambda: collector.requests > before + 3 or not http.get("/auth/me"))
-                collector.status = 200
-                http.get("/auth/me", headers=person.headers)
-                until(lambda: bool(collector.spans))
-                collector.passes.clear()
-                http.get("/auth/me", headers=person.headers)
+        settings["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{collector.url}/?key=canaria"
+        with (
+            serve(web_concurrency=1, **settings) as service,
+            httpx.Client(base_url=service.url, timeout=30) as http,
+        ):
+            headers = enrol(http.post).headers
+
+            def call() -> bool:
+                return http.get("/auth/me", headers=headers).status_code == 200
+
+            assert all(call() for _ in range(30))
+            assert collector.requests  # The first batch hangs meanwhile.
+            until(lambda: "traces.not_exported" in service.log.read_text())
+            collector.status = 500
+            collector.passes.set()
+            refused = collector.requests
+            until(lambda: call() and collector.requests > refused + 3)
+            collector.status = 200
+            until(lambda: call() and bool(collector.spans))
+            collector.passes.clear()
+            assert all(call() for _ in range(30))
             started = time.monotonic()
-        assert time.monotonic() - started < 15
-        assert collector.spans[0].resource["service.name"] == "tokens of a test"
-        log = service.log.read_text()
-        [line] = [line for line in log.splitlines() if "traces.not_exported" in line]
-        assert "timeout" in json.loads(line)["why"]
-        assert "canaria" not in log
-        assert "opentelemetry" not in log
+        assert time.monotonic() - started < 8
+    assert collector.spans[0].resource["service.name"] == "tokens of a test"
+    log = service.log.read_text()
+    assert log.count("traces.not_exported") == 1
+    assert log.count("Failed to export") <= 1
+    assert "canaria" not in log
 
 
 # Without the extra.

@@ -364,7 +364,8 @@ def test_the_gate_gets_the_words_of_the_proxy(
             assert asked["idempotency-key"] == asked["x-request-id"]
         own = {name: text for name, text in asked.items() if "token" not in name}
         assert "mine" not in str(own)
-        assert "traceparent" not in asked or gateway is Traefik
+        # The gate and the application belong to the trace of the visitor.
+        assert asked["traceparent"] == passed["traceparent"] == client["Traceparent"]
         assert (passed["path"], passed["x-token-id"]) == ("/a?b=c&ticket=d", "of the gate")
         assert not passed.get("x-token-subject")
         assert not passed.get("x-token-data")
