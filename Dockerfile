@@ -1,7 +1,9 @@
 FROM python:3.11-slim AS build
-COPY requirements/service.lock /
+# With "traces" the image has the packages of docs/traces.md too.
+ARG lock=service
+COPY requirements/service.lock requirements/traces.lock /
 RUN python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /service.lock
+ && /venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /${lock}.lock
 
 FROM python:3.11-slim
 # Nothing is written but to /tmp and /dev/shm, so the root file system can be read-only.

@@ -24,6 +24,7 @@ TWINS = {
     "docs/kubernetes.md": "docs/es/kubernetes.md",
     "docs/architecture.md": "docs/es/architecture.md",
     "docs/audit.md": "docs/es/audit.md",
+    "docs/traces.md": "docs/es/traces.md",
 }
 ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md", "docs/releasing.md"}
 
