@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click.testing
@@ -168,3 +169,70 @@ def test_bytes_that_are_no_text_are_refused(app: Flask) -> None:
             args=["audit", option, "\udcff"]
         )
         assert refusal(result)
+
+
+# The lines of a trail, among the events.
+
+
+@pytest.fixture
+def trail(everything: Everything, tmp_path: Path) -> Path:
+    """A trail of one token that the account of ``everything`` made, beside lines of the log."""
+    of_token = {
+        "stream": "audit",
+        "token_id": "0" * 18,
+        "issued_by": everything.person.id,
+        "issued_with": everything.ids["made"],
+        "request_id": "r",
+        "client_address": "192.0.2.7",
+    }
+    told = (
+        {"event": "token.created", "user_id": everything.person.id},
+        {"event": "token.validated", "user_id": "another", "key_id": "1" * 18},
+        {"event": "token.replayed", "user_id": "a third", "code": "token_already_used"},
+    )
+    lines = [
+        json.dumps(of_token | line | {"timestamp": f"2100-01-01T00:00:0{number}.5Z", "status": 200})
+        for number, line in enumerate(told)
+    ]
+    login = {"stream": "audit", "event": "auth.login_failed", "attempted_id": everything.person.id}
+    login |= {"request_id": "s", "timestamp": "2000-01-01T00:00:00Z", "status": 401}
+    log = json.dumps({"event": "token.created", "token_id": "0" * 18})
+    torn = lines[0][:60]
+    path = tmp_path / "audit.log"
+    path.write_text("\n".join([json.dumps(login), log, torn, *(f"app-1  | {x}" for x in lines)]))
+    return path
+
+
+def test_the_lines_of_a_trail_stand_among_the_events(
+    everything: Everything, lines: Lines, trail: Path
+) -> None:
+    """With the prefix of docker compose too. What is torn, or no line of a trail, is nothing."""
+    found = lines("--token", "0" * 18, "--trail", str(trail))
+    told = [(line["action"], line["actor_id"], line["address"]) for line in found]
+    assert told == [
+        ("token.created", everything.person.id, "192.0.2.7"),
+        ("token.validated", "another", "192.0.2.7"),
+        ("token.replayed", "a third", "192.0.2.7"),
+    ]
+    assert [line["facts"].get("code") for line in found] == [None, None, "token_already_used"]
+    by_account = lines("--account", everything.person.id, "--trail", str(trail))
+    assert by_account[0]["action"] == "auth.login_failed"
+    assert [line["action"] for line in by_account[-3:]] == [line["action"] for line in found]
+    assert by_account[1:-3] == lines("--account", everything.person.id)
+    assert lines("--key", "1" * 18, "--trail", str(trail)) == found[1:2]
+    assert lines("--key", everything.ids["made"], "--trail", str(trail))[-3:] == found
+    since = lines("--since", "2100-01-01T00:00:01", "--trail", str(trail))
+    assert since == found[1:]
+
+
+def test_a_trail_is_shown_for_people(run: Run, trail: Path) -> None:
+    shown = run("audit", "--token", "0" * 18, "--trail", str(trail))
+    assert "token.validated      token 000000000000000000" in shown
+    assert "code=token_already_used" in shown
+
+
+def test_a_trail_that_cannot_be_read_is_refused(app: Flask, tmp_path: Path) -> None:
+    words = ["audit", "--trail", str(tmp_path / "none")]
+    assert "No such file" in refusal(app.test_cli_runner().invoke(args=words))
+    alone = app.test_cli_runner().invoke(args=["audit", "--trail"])
+    assert "audit_path is not set" in refusal(alone)

@@ -1,9 +1,10 @@
-"""Reading events, oldest first, in bounded memory."""
+"""Reading events and the lines of the trail, oldest first, in bounded memory."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,10 @@ from tokenservice.audit.models import AuditEvent
 from tokenservice.extensions import db
 
 BATCH = 500
+#: The beginning of each line of the trail.
+START = '{"stream": "audit"'
+#: Its members without a column.
+FACTS = ("code", "field", "why", "purpose", "issued_with", "replayed", "endpoint", "status")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,16 @@ class Question:
     key: str = ""
     since: datetime | None = None
 
+    def finds(self, event: Event) -> bool:
+        """Whether a line of the trail meets all conditions, as :func:`conditions` asks Postgres."""
+        facts = event.facts or {}
+        return (
+            (not self.token or event.target_id == self.token)
+            and (not self.account or self.account in (event.account_id, event.actor_id))
+            and (not self.key or self.key in (event.key_id, facts.get("issued_with")))
+            and (self.since is None or event.at >= self.since)
+        )
+
 
 def stored(asked: Question) -> Iterator[Event]:
     """The events in the table, by their times."""
@@ -73,3 +88,38 @@ def conditions(asked: Question) -> Iterator[ColumnElement[bool]]:
 
 def is_about(kind: str, target: str) -> ColumnElement[bool]:
     return and_(AuditEvent.target_kind == kind, AuditEvent.target_id == target)
+
+
+def told(asked: Question, lines: Iterable[str]) -> Iterator[Event]:
+    """The lines of a trail, in their order, which is that of their times but for moments.
+
+    Other text among them, as the lines of the log are, counts as nothing.
+    """
+    for given in lines:
+        _, start, rest = given.partition(START)
+        if start:
+            try:
+                event = of_line(json.loads(start + rest))
+            except (ValueError, KeyError):  # The worker died in the middle of it.
+                continue
+            if asked.finds(event):
+                yield event
+
+
+def of_line(line: dict[str, Any]) -> Event:
+    """A line of the trail, in the columns of the table."""
+    token, attempted = line.get("token_id"), line.get("attempted_id")
+    kind = "token" if token else "account" if attempted else None
+    return Event(
+        at=datetime.fromisoformat(line["timestamp"]),
+        action=line["event"],
+        actor_kind="account" if "user_id" in line else None,
+        actor_id=line.get("user_id"),
+        key_id=line.get("key_id"),
+        target_kind=kind,
+        target_id=token or attempted,
+        account_id=line.get("issued_by") or attempted,
+        address=line.get("client_address"),
+        request_id=line["request_id"],
+        facts={name: line[name] for name in FACTS if line.get(name)},
+    )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import heapq
+import operator
 import re
 import uuid
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +28,8 @@ from tokenservice.ops.terminal import Commands, show_line
 from tokenservice.web.plaintext import escaped
 
 AGO = re.compile(r"([0-9]{1,6})([smhdw])")
+#: ``--trail`` without a file.
+OWN = ""
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 #: What the trigger of migration 0006 asks of a purge, in each transaction.
 PURGING = select(func.set_config("token_service.audit_purge", "on", True))
@@ -43,6 +49,22 @@ def time_of(_: click.Context, __: click.Parameter, text: str | None) -> datetime
         return time if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise click.BadParameter("is not 30m, 1h, 7d or 2026-11-27T14:05") from None
+
+
+def lines_of(trail: str | None) -> AbstractContextManager[Iterable[str]]:
+    """The lines of a file, of standard input (``-``), or of the trail of this service.
+
+    :raises click.ClickException: it cannot be read, or this service has no file
+    """
+    if trail is None:
+        return nullcontext(())
+    path = config.audit_path if trail == OWN else trail
+    if not path:
+        raise click.ClickException("audit_path is not set: name the file, or - for standard input")
+    try:
+        return click.open_file(path, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
 
 
 def account_of(text: str | None) -> str:
@@ -71,12 +93,25 @@ def correo_of(account_id: str) -> str:
 @click.option("--account", "named", metavar="CORREO", help="By or about this account, or id.")
 @click.option("--key", metavar="ID", default="", help="By or about this service key.")
 @click.option("--since", metavar="TIME", callback=time_of, help="As 30m, 1h, 7d or 2026-11-27.")
+@click.option(
+    "--trail",
+    is_flag=False,
+    flag_value=OWN,
+    metavar="FILE",
+    help="Also the calls in this file, - for standard input; alone, in audit_path.",
+)
 @click.option("--names", is_flag=True, help="Show the addresses of accounts, looked up now.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 @with_appcontext
 def audit(
-    context: click.Context, /, named: str | None, names: bool, is_json: bool, **asked: Any
+    context: click.Context,
+    /,
+    named: str | None,
+    trail: str | None,
+    names: bool,
+    is_json: bool,
+    **asked: Any,
 ) -> None:
     """Audit trail: who changed what, from where and why, newest last; purge it."""
     if context.invoked_subcommand:
@@ -85,11 +120,13 @@ def audit(
     known = correo_of if names else None
     if not is_json:
         click.echo(showing.columns(*showing.HEAD))
-    for event in reading.stored(question):
-        if is_json:
-            show_line(showing.as_json(event, known))
-        else:
-            click.echo(escaped(showing.as_line(event, known)))
+    with lines_of(trail) as lines:
+        found = reading.stored(question), reading.told(question, lines)
+        for event in heapq.merge(*found, key=operator.attrgetter("at")):
+            if is_json:
+                show_line(showing.as_json(event, known))
+            else:
+                click.echo(escaped(showing.as_line(event, known)))
 
 
 @audit.command("purge")
