@@ -20,6 +20,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, vali
 from settings import addresses
 from settings.environment import ENV_FILE, ConfigError, read
 
+#: That of the service, as in setup.cfg, which is not in the image.
+VERSION = "0.1.0"
 SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
 MIN_SECRET_KEY_BYTES = 32
 #: Settings whose values no line of the log may hold.
@@ -259,6 +261,7 @@ class Config:
     metrics_token: str | None = text(
         None, validate.Length(min=16, error="is shorter than 16 characters")
     )
+    metrics_old_names: bool = setting(fields.Boolean(load_default=True))
     argon2_memory_kib: int = whole(19_456, 19_456, 4_194_304)
     web_concurrency: int = whole(2, 1, 256)
     web_threads: int = whole(8, 1, 256)

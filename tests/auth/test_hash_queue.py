@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import REGISTRY
 
+from tests.stage.waiting import until
 from tokenservice.auth.passwords import QUEUE_SECONDS, Passwords, TooManyWaiting
 
 
@@ -42,6 +44,11 @@ def refused_after(call: Callable[[], object]) -> tuple[float, int]:
     return time.monotonic() - began, refusal.value.retry_after
 
 
+def told(name: str) -> float:
+    """A metric of this process."""
+    return REGISTRY.get_sample_value(f"token_service_{name}") or 0.0
+
+
 @pytest.mark.slow
 def test_who_would_wait_too_long_is_refused_at_once_and_nobody_else(queue: Passwords) -> None:
     """Guard: the prediction of ``_queued``. Behind one of 0.3 s, six fit into 2 s."""
@@ -65,9 +72,11 @@ def test_a_wait_that_turns_out_longer_ends_at_the_bound(
     queue: Passwords, busy: threading.Event
 ) -> None:
     """Guard: the timeout of ``_queued``. The queue is as long as before, and goes on."""
+    refused = told("hashes_refused_total")
     waited, _ = refused_after(lambda: queue._queued(lambda: None))
     assert QUEUE_SECONDS <= waited < QUEUE_SECONDS + 1
     assert queue._ahead == 1
+    assert told("hashes_refused_total") == refused + 1
     busy.set()
     assert queue._queued(lambda: "hashed") == "hashed"
 
@@ -102,3 +111,14 @@ def test_one_stalled_hash_refuses_nobody(queue: Passwords) -> None:
     for seconds in (0, 0, 0, 0.5, 0):
         queue._queued(lambda seconds=seconds: time.sleep(seconds))  # type: ignore[misc]
     assert queue._usual_seconds < 0.1
+
+
+def test_waiting_hashes_are_reported(queue: Passwords, busy: threading.Event) -> None:
+    """Guard: ``Passwords._add``. The one at work does not wait."""
+    assert told("hashes_waiting") == 0
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(2):
+            threads.submit(queue._queued, lambda: None)
+        until(lambda: told("hashes_waiting") == 2)
+        busy.set()
+    until(lambda: told("hashes_waiting") == 0)

@@ -46,6 +46,7 @@ ROOMS = [
 # The worker refuses what is no request, with the problems and the limits of the rooms.
 BESIDE = {
     "tokenservice.server.worker": {"tokenservice.web"},
+    "tokenservice.server.pool": {"tokenservice.telemetry"},
     "tokenservice.server.refusals": {"tokenservice.web", "tokenservice.telemetry"},
 }
 #: Modules, and the one module or folder of the project that each may import.

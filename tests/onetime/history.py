@@ -269,6 +269,19 @@ class History(RuleBasedStateMachine):
     def list_all(self, owner: str, limit: int, state: str, purpose: str) -> None:
         self.compare_lists(owner, limit, state=str(state), purpose=purpose)
 
+    @rule()
+    def count(self) -> None:
+        """Of all shards; again where a state may have changed meanwhile."""
+        while True:
+            counts = self.store.census()
+            if len(moments := self.moments()) == 1:
+                break
+        self.reference.now, self.reference.lean = moments[0]
+        found = sum(count.outstanding for count in counts), sum(count.reserved for count in counts)
+        if found != (expected := self.reference.census()):
+            self.disagreed = True
+            raise AssertionError(f"the census finds {found}, the reference {expected}")
+
     # Time and crashes
 
     @rule(pause=PAUSES)

@@ -214,7 +214,7 @@ class Reference:
             known = self._recall(name, request) if record.repeatable != (name, request) else None
             result = known.result if known else record.reservation
             if self._state(record) is State.RESERVED and record.reservation == result:
-                return reserved(record)
+                return reserved(record, replayed=True)
             if self._state(record) is State.REVOKED:
                 raise errors.TokenRevoked(record.id)
             raise errors.LeaseEnded(record.id)
@@ -226,7 +226,7 @@ class Reference:
         record.lease_ends_at = self.now + timedelta(seconds=lease_seconds)
         record.gone_at = max(record.gone_at, record.lease_ends_at + self._receipt)
         self._remember(name, request, record.reservation, record)
-        return reserved(record)
+        return reserved(record, replayed=False)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
         record = self._held(reservation, caller)
@@ -295,6 +295,14 @@ class Reference:
             for receipt in map(self._receipt_of, newest_first)
             if state in ("", receipt.state) and purpose in ("", receipt.purpose)
         ]
+
+    def census(self) -> tuple[int, int]:
+        """The tokens that count under the cap, and those that are held, cut or not."""
+        records = [each for each in self._kept.records.values() if each.run == self._run]
+        held = (each.lease_ends_at for each in records if each.consumed_at is None)
+        return sum(map(self._takes_place, records)), sum(
+            1 for end in held if end and end > self.now
+        )
 
     # Parts of the verbs
 
@@ -470,29 +478,18 @@ def admits(record: Record, party: Party) -> bool:
     return not audience or party.id in audience or party.correo in audience
 
 
+def granted(record: Record) -> dict[str, Any]:
+    """The fields of a grant."""
+    named = {name: getattr(record.terms, name) for name in ("subject", "purpose", "data")}
+    return {"id": record.id, "owner": record.owner, "created_at": record.created_at, **named}
+
+
 def consumed(record: Record, *, replayed: bool) -> Consumed:
     assert record.consumed_at
-    return Consumed(
-        id=record.id,
-        owner=record.owner,
-        subject=record.terms.subject,
-        purpose=record.terms.purpose,
-        data=record.terms.data,
-        created_at=record.created_at,
-        consumed_at=record.consumed_at,
-        replayed=replayed,
-    )
+    return Consumed(**granted(record), consumed_at=record.consumed_at, replayed=replayed)
 
 
-def reserved(record: Record) -> Reserved:
-    assert record.lease_ends_at
-    return Reserved(
-        id=record.id,
-        owner=record.owner,
-        subject=record.terms.subject,
-        purpose=record.terms.purpose,
-        data=record.terms.data,
-        created_at=record.created_at,
-        lease_expires_at=record.lease_ends_at,
-        text=record.reservation,
-    )
+def reserved(record: Record, *, replayed: bool) -> Reserved:
+    ends, text = record.lease_ends_at, record.reservation
+    assert ends
+    return Reserved(**granted(record), lease_expires_at=ends, text=text, replayed=replayed)

@@ -7,6 +7,7 @@ owner's live tokens; data that are restored as a whole count fewer changes than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,9 @@ def test_a_consume_is_replayed_though_its_key_was_evicted(
     first = store.validate(Presented(consumed.text), LUIS, key="k")
     held = store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k")
     client.delete(*client.scan_iter("*:idem:*"))
-    assert store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k") == held
+    assert store.reserve(Presented(committed.text), LUIS, lease_seconds=30, key="k") == replace(
+        held, replayed=True
+    )
     store.commit(held.text, LUIS, key="k")
     client.delete(*client.scan_iter("*:idem:*"))
     assert store.commit(held.text, LUIS, key="k").replayed

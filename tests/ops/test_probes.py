@@ -22,6 +22,7 @@ from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.programs import needs
 from tests.stage.readiness import readiness
 from tests.stage.revisions import numbered
+from tests.stage.scrapes import value
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tokenservice.extensions import db
@@ -85,6 +86,11 @@ def assert_alarm(probe: FlaskClient, part: str, **failing: str) -> None:
     response = probe.get("/readyz")
     assert response.status_code == 200
     assert response.get_json() == {"status": "ready", "checks": {**GOOD, **failing}}
+    page = probe.get("/metrics").text
+    assert value(page, "token_service_ready") == 1
+    for name in GOOD:
+        right = name not in failing
+        assert value(page, "token_service_part_ready", part=name) == right, name
 
 
 def until_ready(probe: FlaskClient) -> None:

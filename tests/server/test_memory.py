@@ -54,7 +54,7 @@ def call_everything():
                 assert http.request(method, path).status_code != 502
         for path in ("/readyz", "/readyz/redis", "/healthz"):
             assert http.get(path).status_code == 200
-        assert "http_requests_total" in http.get("/metrics").text
+        assert "token_service_http_requests_total" in http.get("/metrics").text
 """
 
 

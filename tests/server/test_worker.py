@@ -25,6 +25,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from tests.stage.problems import problem_in
+from tests.stage.scrapes import value
 from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.stage.wire import head, raw, read
@@ -256,6 +257,8 @@ def test_what_waits_for_too_long_is_refused_at_once(serve: Callable[..., Service
         assert took < 4
         refused = [one for one in got if one.status_code == 503]
         problem_in(refused[0], 503, "busy")
+        page = httpx.get(f"{service.url}/metrics").text
+        assert value(page, "token_service_requests_shed_total") == len(refused)
         assert {one.headers["Retry-After"] for one in refused} == {"1"}
         assert len({one.json()["request_id"] for one in refused}) == len(refused)
         assert {one.headers["X-Request-ID"] for one in refused} == {

@@ -58,6 +58,7 @@ READ: dict[str, tuple[str, Any]] = {
     "audit_address_days": ("30", 30),
     "docs_enabled": ("false", False),
     "metrics_token": ("dieciseis letras", "dieciseis letras"),
+    "metrics_old_names": ("false", False),
     "argon2_memory_kib": ("65536", 65536),
     "web_concurrency": ("3", 3),
     "web_threads": ("4", 4),

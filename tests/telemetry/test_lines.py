@@ -76,7 +76,7 @@ def dropped(service: Service) -> int:
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
-        if sample.name == "log_lines_dropped_total"
+        if sample.name == "token_service_log_lines_dropped_total"
     ]
     return int(value)
 
@@ -299,7 +299,7 @@ import time
 from prometheus_client import REGISTRY
 
 time.sleep(1)
-print(round(REGISTRY.get_sample_value("log_lines_dropped_total")))
+print(round(REGISTRY.get_sample_value("token_service_log_lines_dropped_total")))
 """
 
 

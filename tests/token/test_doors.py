@@ -154,7 +154,8 @@ def counts() -> dict[Any, float]:
         for metric in REGISTRY.collect()
         for sample in metric.samples
         if sample.name.endswith(("_total", "_count"))
-        and not sample.name.startswith(("python_", "process_", "postgres_", "log_"))
+        and not sample.name.startswith(("python_", "process_"))
+        and not re.match("token_service_(postgres|log)_", sample.name)
     }
 
 

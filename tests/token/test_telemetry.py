@@ -33,7 +33,7 @@ def counted(client: FlaskClient, name: str, **labels: str) -> float:
 
 def test_a_repeated_response_is_not_counted_again(ana: Caller) -> None:
     """The counters count created and consumed tokens, not calls."""
-    created, validated = "onetime_tokens_created_total", "onetime_tokens_validated_total"
+    created, validated = "token_service_tokens_created_total", "token_service_tokens_consumed_total"
     before = {name: counted(ana.client, name) for name in (created, validated)}
 
     def more(name: str) -> float:
@@ -58,7 +58,7 @@ def test_a_repeated_response_is_not_counted_again(ana: Caller) -> None:
 
 def test_refusals_of_every_verb_are_counted_by_their_code(ana: Caller) -> None:
     token = ana.create(purpose="pay")["token"]
-    name, code = "onetime_tokens_refused_total", "token_mismatch"
+    name, code = "token_service_tokens_refused_total", "token_mismatch"
     before = counted(ana.client, name, code=code)
     for verb in ("validate", "reserve"):
         ana.post(verb, token=token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -69,7 +70,9 @@ class Soaked:
         found: Counter[str] = Counter()
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
-                if sample.name.startswith("onetime_tokens") and sample.name.endswith("_total"):
+                if re.fullmatch(
+                    r"token_service_tokens_(created|consumed|refused)_total", sample.name
+                ):
                     found[sample.labels.get("code", sample.name)] += int(sample.value)
         return found
 
@@ -144,8 +147,8 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     )
     counters = Counter(
         {
-            "onetime_tokens_created_total": responses["/token/create", 201],
-            "onetime_tokens_validated_total": responses["/token/validate", 200],
+            "token_service_tokens_created_total": responses["/token/create", 201],
+            "token_service_tokens_consumed_total": responses["/token/validate", 200],
             "token_already_used": responses["/token/validate", 409],
             "token_expired": responses["/token/validate", 410],
             "token_unknown": responses["/token/validate", 404],
@@ -182,9 +185,10 @@ def _difference(one: Counter[str], other: Counter[str]) -> dict[str, int]:
 
 
 def keys_of_tokens(soaked: Soaked) -> list[bytes]:
-    """All keys except the few permanent ones of a shard."""
+    """All keys except the few of a shard that last for longer."""
     keys = soaked.store.scan_iter(count=1000)
-    return [key for key in keys if not key.endswith(b":history") and b":probe:" not in key]
+    lasting = (b":history", b":owners", b":held")
+    return [key for key in keys if not key.endswith(lasting) and b":probe:" not in key]
 
 
 def all_keys_go(soaked: Soaked) -> bool:

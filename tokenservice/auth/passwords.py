@@ -23,6 +23,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from tokenservice.extensions import part
+from tokenservice.telemetry import metrics
 
 MIN_LENGTH, MAX_LENGTH = 8, 128
 FEW_GUESSES = 10**8
@@ -196,14 +197,16 @@ class Passwords:
         patience = QUEUE_SECONDS - waited
         with self._lock:
             if (wait := self._wait()) > patience:
+                metrics.HASHES_REFUSED.inc()
                 raise TooManyWaiting(wait - QUEUE_SECONDS)
-            self._ahead += 1
+            self._add(1)
         hashing = self._threads.submit(self._timed, work, *args)
         hashing.add_done_callback(self._leave)
         try:
             return hashing.result(patience)
         except TimeoutError:
             if hashing.cancel():
+                metrics.HASHES_REFUSED.inc()
                 raise TooManyWaiting(self._wait() - QUEUE_SECONDS) from None
             return hashing.result()  # It is at work.
 
@@ -221,7 +224,11 @@ class Passwords:
 
     def _leave(self, _: Future[Any]) -> None:
         with self._lock:
-            self._ahead -= 1
+            self._add(-1)
+
+    def _add(self, hashes: int) -> None:
+        self._ahead += hashes
+        metrics.HASHES_WAITING.set(max(0, self._ahead - self._cores))
 
 
 passwords = part(Passwords)

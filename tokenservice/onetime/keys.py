@@ -51,6 +51,22 @@ class Keys:
         """The change counts below which the owner's unused tokens are revoked."""
         return self._name(f"cut:{self.handle}")
 
+    @property
+    def owners(self) -> str:
+        """The handles of the owners of the shard that may have outstanding tokens."""
+        return self._name("owners")
+
+    @property
+    def held(self) -> str:
+        """The ids of the tokens of the shard that are reserved, by the end of their lease."""
+        return self._name("held")
+
+    def more(self, verb: str) -> list[str]:
+        """The sets beside the live one that a verb on a record changes."""
+        if verb == "reserve":
+            return [self.index, self.held]
+        return [self.held] if verb in ("commit", "release") else []
+
     def idem(self, name: str) -> list[str]:
         """The memory of an idempotency key by its name; none where the caller sent none."""
         return [self._name(f"idem:{name}")] if name else []

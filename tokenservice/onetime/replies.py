@@ -88,9 +88,12 @@ def consumed(token_id: str, facts: list[Any]) -> Consumed:
     )
 
 
-def reserved(token_id: str, text: str, facts: list[Any]) -> Reserved:
+def reserved(token_id: str, text: str, facts: list[Any], *, replayed: bool) -> Reserved:
     lease, *granted = facts
-    return Reserved(**grant(token_id, *granted), lease_expires_at=moment(lease), text=text)
+    ends = moment(lease)
+    return Reserved(
+        **grant(token_id, *granted), lease_expires_at=ends, text=text, replayed=replayed
+    )
 
 
 def grant(

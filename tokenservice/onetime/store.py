@@ -5,9 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 from tokenservice.onetime import errors, replies
+from tokenservice.onetime.census import census
 from tokenservice.onetime.connection import Connection
 from tokenservice.onetime.format import (
     TOKEN,
@@ -77,6 +79,7 @@ class TokenStore:
         self._max_active = max_active
         self._shards = Shards(connection, shards, timed)
         self.probe, self.masters = self._shards.probe, self._shards.masters
+        self.census = partial(census, self._shards)
         self.parse = Token.parse
 
     def create(
@@ -116,12 +119,11 @@ class TokenStore:
         :raises TokenRefused: nothing is held
         :raises IdempotencyMismatch: ``key`` was used for another reserve
         """
-        token = Token.parse(given.text)
-        nonce, *facts = self._present("reserve", token, given, caller, key, lease_seconds)
-        held = Reservation.held_by(
-            caller.holder, self._keys[0], token.id, token.epoch, nonce.decode()
-        )
-        return replies.reserved(token.id, str(held), facts)
+        token, own = Token.parse(given.text), new_nonce()
+        told, *facts = self._present("reserve", token, given, caller, key, (own, lease_seconds))
+        nonce = told.decode()
+        held = Reservation.held_by(caller.holder, self._keys[0], token.id, token.epoch, nonce)
+        return replies.reserved(token.id, str(held), facts, replayed=nonce != own)
 
     def commit(self, reservation: str, caller: Party, *, key: str = "") -> Consumed:
         """Consume the token that ``caller`` holds.
@@ -237,7 +239,7 @@ class TokenStore:
         term, reply = self._shards.run_in_term(
             "create",
             keys,
-            [keys.live, keys.index, *keys.records(made), *keys.idem(name)],
+            [keys.live, keys.index, keys.owners, *keys.records(made), *keys.idem(name)],
             *(owner, life_seconds * 1000, self._max_active, name, request, *self._kept_ms),
             *(terms.purpose, audience, *others, "1" * terms.require_subject, terms.issued_with),
             *(part for token_id in made for part in (token_id, verifier(made[token_id]))),
@@ -288,14 +290,14 @@ class TokenStore:
         given: Presented,
         caller: Party,
         key: str,
-        lease_seconds: int | None = None,
+        lease: tuple[str, int] | None = None,
     ) -> list[Any]:
-        """Run the script of a presented token, which holds it where there is a lease."""
+        """Run the script of a presented token, which a ``lease`` (nonce, seconds) holds."""
         bound = (given.purpose, given.subject, given.bind)
         request, last = [given.text, *bound], list[Any]([caller.key_id])
-        if lease_seconds is not None:
-            request.append(str(lease_seconds))
-            last = [new_nonce(), lease_seconds * 1000]
+        if lease:
+            request.append(str(lease[1]))
+            last = [lease[0], lease[1] * 1000]
         if given.issuers:  # The release before knows none, and its keys stand for the rest alone.
             request.append("\n".join(given.asked or given.issuers))
         request += [str(given.room)] * (given.room > 0)
@@ -311,6 +313,5 @@ class TokenStore:
         :raises OneTimeError: the verb replied with its code
         """
         keys = Keys.of_token(token_id)
-        index = [keys.index] if verb == "reserve" else []
-        named = [keys.record(token_id), keys.live, *index, *keys.idem(name)]
+        named = [keys.record(token_id), keys.live, *keys.more(verb), *keys.idem(name)]
         return replies.facts_of(verb, self._shards.run(verb, keys, named, *args), token_id)

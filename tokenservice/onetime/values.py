@@ -144,10 +144,14 @@ class Consumed(Grant):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved(Grant):
-    """A token held for one party until ``lease_expires_at``. ``text`` is not printed."""
+    """A token held for one party until ``lease_expires_at``. ``text`` is not printed.
+
+    :param replayed: whether an earlier call with its idempotency key has reserved it
+    """
 
     lease_expires_at: datetime
     text: str = field(repr=False)
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from flask import Flask
 from flask_smorest import Api
 
 from tokenservice.extensions import add
-from tokenservice.ops import pages, probes, spanish, terminal
+from tokenservice.ops import gauges, metrics, pages, probes, spanish, terminal  # noqa: F401
 from tokenservice.ops.blueprint import blueprint
 from tokenservice.web import texts
 
 
 def init_app(app: Flask, api: Api) -> None:
-    add(app, probes.Readiness())
+    add(app, probes.Readiness(), gauges.Gauges())
     pages.init_app(app)
     texts.register(app, {}, {}, spanish.DOCUMENT)
     terminal.init_app(app)

@@ -1,38 +1,31 @@
-"""Probes of health and readiness, and the metrics page."""
+"""Probes of health and readiness."""
 
 from __future__ import annotations
 
-import hmac
 import math
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask import Response, request
-from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import exc as database
 from sqlalchemy import text
 
-from tokenservice.extensions import config, db, part, tokens
+from tokenservice.extensions import db, part, tokens
 from tokenservice.onetime.errors import StoreUnavailable
 from tokenservice.ops.blueprint import blueprint
 from tokenservice.ops.schemas import HealthResponse, ReadinessResponse
 from tokenservice.postgres import schema
 from tokenservice.postgres.breaker import breaker
-from tokenservice.telemetry import metrics
 from tokenservice.telemetry.failures import kind
 from tokenservice.telemetry.logs import log, quiet
-from tokenservice.web import addresses
 from tokenservice.web.problems import RETRY_SOON, Problem
-from tokenservice.web.schemas import TEXT
 from tokenservice.web.views import operation, public
 
-FORWARDED = {"Forwarded", "X-Forwarded-For"}
 #: The age up to which a look at a store is reported without a new one.
 LOOK_AGAIN_SECONDS = 0.25
 #: The age up to which it is reported while another request looks: the longest that a look takes.
@@ -71,14 +64,20 @@ def readyz() -> dict[str, Any]:
 
     The response names each part and its state; the cause of a failure is for the log alone.
     """
+    checks, is_ready = judged()
+    return report(checks, ready=is_ready)
+
+
+def judged() -> tuple[Checks, bool]:
+    """The state of each part, and whether this instance is ready."""
     if is_stopping():
-        return report({"service": "stopping"}, ready=False)
+        return {"service": "stopping"}, False
     looks = (readiness.postgres, readiness.redis)
     checks = {name: state for look in looks for name, state in look.checks().items()}
     # While another request looks, its last look decides, however old.
     postgres, redis = (look.last for look in looks)
     serves = postgres["postgres"] in SERVING or redis["redis"] in SERVING
-    return report(checks, ready=serves and postgres["schema"] != schema.NOT_AT_HEAD)
+    return checks, serves and postgres["schema"] != schema.NOT_AT_HEAD
 
 
 @blueprint.route("/readyz/postgres")
@@ -115,33 +114,6 @@ def report(checks: Checks, *, ready: bool) -> dict[str, Any]:
 
 def are_right(checks: Checks) -> bool:
     return set(checks.values()) <= RIGHT
-
-
-@blueprint.route("/metrics", endpoint="metrics")
-@public
-@quiet
-@blueprint.response(200, TEXT, content_type="text/plain")
-@operation("metrics", "not_authenticated", "forbidden")
-def metrics_page() -> Response:
-    """Read the metrics, in the format of Prometheus
-
-    Open to the bearer of ``metrics_token`` where one is set, else to loopback only.
-    """
-    if config.metrics_token:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {config.metrics_token}".encode()):
-            raise Problem("not_authenticated")
-    elif not is_local():
-        raise Problem("forbidden")
-    return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
-
-
-def is_local() -> bool:
-    """Tell whether the client is on this host."""
-    address = addresses.of_client()
-    # Behind a proxy on this host every client looks like loopback.
-    is_forwarded = FORWARDED & set(request.headers.keys())
-    return address is not None and address.is_loopback and not is_forwarded
 
 
 def is_stopping() -> bool:
@@ -200,7 +172,12 @@ class Look:
 
 
 class Readiness:
-    """The looks at the stores. They are apart, so that a store that hangs delays no other's."""
+    """The looks at the stores. They are apart, so that a store that hangs delays no other's.
+
+    :ivar masters: INFO of each master of Redis, at the last look
+    """
+
+    masters: Sequence[dict[str, Any]] = ()
 
     def __init__(self) -> None:
         self.postgres = Look(partial(check_postgres, schema.head()), "postgres", "schema")
@@ -241,7 +218,8 @@ def state_of_redis() -> str:
 
     An evicted token is only refused, but an evicted counter is a limit that does not hold.
     """
-    for info in tokens.masters():
+    readiness.masters = tokens.masters()
+    for info in readiness.masters:
         if info.get("role") != "master" or info.get("loading"):
             return "not a master"
         # What a server does not say is not taken for granted.

@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenservice.server.request import Request
 from tokenservice.server.wsgi import Answer
+from tokenservice.telemetry import metrics
 
 #: The longest wait in a queue that does not become empty, and so would only grow longer. Where a
 #: request takes long, as with a Redis that is far, it is so many times that, up to the third.
@@ -131,6 +132,14 @@ class Pool:
                 return
             self.unfinished -= 1
             yield job
+
+    def measure(self) -> None:
+        """Report the threads and the queue, as they are now."""
+        waiting = len(self.waiting)
+        busy = min(self._most, max(0, self.unfinished - waiting - len(self.finished)))
+        metrics.labelled(metrics.THREADS, self._name).set(self._most)
+        metrics.labelled(metrics.THREADS_BUSY, self._name).set(busy)
+        metrics.labelled(metrics.THREADS_AWAITED, self._name).set(waiting)
 
     def _take(self) -> Job | None:
         try:

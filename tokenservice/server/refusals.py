@@ -77,6 +77,7 @@ class Shedding:
         self._unreported = 0
 
     def answer(self, request: Request) -> Answer:
+        metrics.SHED.inc()
         given = (request.get(b"x-request-id") or b"").decode("latin-1")
         is_well_formed = logs.REQUEST_ID.fullmatch(given) and not logs.SECRET_TEXTS.search(given)
         request_id = given if is_well_formed else secrets.token_hex(16)

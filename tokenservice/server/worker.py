@@ -47,8 +47,6 @@ SWEEP_SECONDS, MOST_EXPIRED = 0.25, 10
 #: The time after which a thread of the pool gives way to the loop. With Python's 5 ms, eight busy
 #: threads kept it from its sockets, and under overload hardly a response came in time.
 SWITCH_SECONDS = 0.0005
-
-
 #: Among more ready sockets than these, the threads of the pools begin nothing, and then have the
 #: processor for this part of the time that the sockets took.
 CROWD, CROWD_PAUSE = 32, 0.5
@@ -233,6 +231,8 @@ class Worker(base.Worker):
         if self.alive:
             self.balance.tell(len(self.connections))
         self._shedding.report()
+        for pool in self._pools:
+            pool.measure()
         overdue = [connection for connection in self.resting if connection.deadline <= now]
         for connection in overdue[:MOST_EXPIRED]:
             connection.expire()

@@ -104,6 +104,8 @@ def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[st
     replayed = created[0].replayed
     if not replayed:
         metrics.CREATED.inc(len(created))
+    else:
+        metrics.labelled(metrics.REPLAYED, "create").inc()
     logs.note("token.created", token_id=created[0].id, count=len(created), replayed=replayed)
     audit.note(
         purpose=terms.purpose,

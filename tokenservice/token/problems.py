@@ -204,7 +204,7 @@ def of_onetime(error: OneTimeError) -> Problem:
     if isinstance(error, StoreUnavailable):
         logs.note("store.unavailable", why=str(error))
         return Problem(error.code, headers=RETRY_SOON)
-    metrics.REFUSED.labels(error.code).inc()
+    metrics.labelled(metrics.REFUSED, error.code).inc()
     field = getattr(error, "field", None)
     logs.note("token.refused", token_id=getattr(error, "token_id", None), field=field)
     # Elsewhere, as in a revoke, a used token is a mistake and no sign of a stolen one.

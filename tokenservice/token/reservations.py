@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenservice.auth.callers import Caller
 from tokenservice.onetime.values import Consumed, Reserved
+from tokenservice.telemetry import metrics
 from tokenservice.token.blueprint import reservations as blueprint
 from tokenservice.token.presentation import tokens
 from tokenservice.token.problems import PRESENTATION_REFUSALS
@@ -52,6 +53,7 @@ def reserve(caller: Caller, given: dict[str, Any], key: str) -> Reserved:
     """
     lease = given["lease_seconds"]
     held = tokens.reserve(presented(given), caller, lease_seconds=lease, key=key)
+    (metrics.labelled(metrics.REPLAYED, "reserve") if held.replayed else metrics.RESERVED).inc()
     note("token.reserved", held)
     return held
 
@@ -95,3 +97,4 @@ def release(caller: Caller, given: dict[str, Any]) -> None:
     It can then be used again, while its life remains.
     """
     note("token.released", tokens.release(given["reservation"], caller))
+    metrics.RELEASED.inc()

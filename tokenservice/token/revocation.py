@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenservice.auth.callers import Caller
 from tokenservice.extensions import tokens
-from tokenservice.telemetry import audit, logs
+from tokenservice.telemetry import audit, logs, metrics
 from tokenservice.token import presentation
 from tokenservice.token.blueprint import blueprint
 from tokenservice.token.problems import REFUSALS
@@ -32,6 +32,7 @@ def revoke(caller: Caller, given: dict[str, Any]) -> None:
     For its creator and its audience. A repeat is 204 as well.
     """
     note("token.revoked", presentation.tokens.revoke(given["token"], caller))
+    metrics.REVOKED.inc()
 
 
 @blueprint.call(
@@ -57,6 +58,7 @@ def revoke_by_id(caller: Caller, given: dict[str, str]) -> None:
     For its creator. A repeat is 204 as well.
     """
     note("token.revoked", tokens.revoke_id(given["token_id"], caller))
+    metrics.REVOKED.inc()
 
 
 @blueprint.call(
@@ -79,3 +81,4 @@ def revoke_all(caller: Caller, given: dict[str, Any]) -> None:
     tokens.revoke_all(caller.id, **given)
     logs.note("token.revoked_all")
     audit.note(issued_by=caller.id, **given)
+    metrics.labelled(metrics.CUTS, next(iter(given), "all")).inc()

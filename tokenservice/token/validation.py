@@ -67,7 +67,6 @@ def presented(given: dict[str, Any]) -> Presented:
 
 def consumed(event: str, token: Consumed) -> Consumed:
     """Count a first success, and log it or a replay."""
-    if not token.replayed:
-        metrics.VALIDATED.inc()
+    metrics.consumed(token, is_commit=event == "token.committed")
     note(event, token, replayed=token.replayed)
     return token

@@ -172,6 +172,6 @@ def header_fields(answered: Call) -> Headers:
         ("RateLimit", f'"{name}";r={tightest.remaining};t={left}'),
     ]
     if tightest.refused:
-        metrics.LIMITED.labels(name).inc()
+        metrics.labelled(metrics.LIMITED, name).inc()
         fields.append(("Retry-After", str(left)))
     return fields

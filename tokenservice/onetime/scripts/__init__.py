@@ -20,6 +20,8 @@ PARTS = {
     "page": (),
     "receipts": ("receipt",),
     "probe": (),
+    "census": (),
+    "outstanding": (),
 }
 
 

@@ -1,4 +1,4 @@
--- KEYS: history, cut, record, live, idem   ARGV: known, nonce, epoch, caller, idempotency key,
+-- KEYS: history, cut, record, live, held, idem   ARGV: known, nonce, epoch, caller, idempotency key,
 -- request, window ms, receipt ms, key
 local nonce, epoch, caller, name, request, window, receipt, key = unpack(ARGV, 2)
 local record = read(record_key)
@@ -13,4 +13,6 @@ if state == 'consumed' and record.nonce == nonce then
 end
 if state == 'lost' or state == 'revoked' then return reply({ 'token_' .. state }) end
 if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended' }) end
-return reply(consume(record, nonce, caller, name, request, window, receipt, key))
+local done = consume(record, nonce, caller, name, request, window, receipt, key)
+redis.pcall('ZREM', KEYS[5], id)
+return reply(done)

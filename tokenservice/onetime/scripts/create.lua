@@ -1,4 +1,4 @@
--- KEYS: history, cut, live, index, then records, last idem where the caller sent a key
+-- KEYS: history, cut, live, index, owners, then records, last idem where the caller sent a key
 -- ARGV: known, owner, life ms, most active, idempotency key, request, window ms, receipt ms,
 -- purpose, audience, subject, data, bind, require_subject, key, then id and verifier of each.
 -- All or none.
@@ -7,6 +7,8 @@ local owner, life, most, name, request, window, receipt = unpack(ARGV, 2, 8)
 local names = { 'purpose', 'audience', 'subject', 'data', 'bind', 'require_subject',
   'issued_with' }
 local added = (#ARGV - 15) / 2
+-- 64 days, which no live set outlasts.
+local remembered = 64 * 86400000
 
 -- A worker may remember for minutes that the account of a disabled owner is active.
 local cut, off = cut_of(owner, ARGV[9], ARGV[11])
@@ -54,8 +56,8 @@ for i = 1, added do
     if value ~= '' then record[#record + 1] = field; record[#record + 1] = value end
   end
   -- The first write: a full server refuses it, and with it all others.
-  redis.call('HSET', KEYS[4 + i], unpack(record))
-  redis.call('PEXPIREAT', KEYS[4 + i], expires + receipt)
+  redis.call('HSET', KEYS[5 + i], unpack(record))
+  redis.call('PEXPIREAT', KEYS[5 + i], expires + receipt)
   ids[i] = id
   alive[2 * i - 1], alive[2 * i] = expires, id
   indexed[2 * i - 1], indexed[2 * i] = score + i - 1, id
@@ -77,8 +79,14 @@ end
 
 -- Now and then the caller sweeps some ids whose records are gone from the index: on average three
 -- for each id that is added, or the index would grow. After a cut it sweeps records too.
-local sample = {}
-if redis.call('ZCARD', index) % 32 < added then
+local sample, sweeps = {}, redis.call('ZCARD', index) % 32 < added
+if sweeps then
   sample = redis.call('ZRANDMEMBER', index, (cut > 0 and 5 or 3) * math.max(32, added))
+end
+-- The census finds the live set by it. A set that the release before made is found with the sweep.
+if stale or sweeps then
+  redis.call('ZADD', KEYS[5], now, string.sub(live, -6))
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - remembered)
+  redis.call('PEXPIRE', KEYS[5], remembered)
 end
 return reply({ 'created', now, expires, sample })

@@ -1,4 +1,4 @@
--- KEYS: history, cut, record, live   ARGV: known, nonce, epoch
+-- KEYS: history, cut, record, live, held   ARGV: known, nonce, epoch
 local nonce, epoch = unpack(ARGV, 2)
 local record = read(record_key)
 if not record.verifier then return reply(missing(epoch)) end
@@ -12,4 +12,5 @@ if state ~= 'reserved' or record.nonce ~= nonce then return reply({ 'lease_ended
 begin_change('', '', '', 0)
 redis.call('ZADD', live, 'XX', record.expires, id)
 redis.call('HSET', record_key, 'state', 'active', 'nonce', '', 'mark', '')
+redis.pcall('ZREM', KEYS[5], id)
 return reply({ 'released', record.owner, record.purpose or '' })

@@ -1,4 +1,4 @@
--- KEYS: history, cut, record, live, index, idem   ARGV: known, verifier, epoch, caller, correo,
+-- KEYS: history, cut, record, live, index, held, idem   ARGV: known, verifier, epoch, caller, correo,
 -- purpose, subject, bind, issuers, room, idempotency key, request, window ms, receipt ms, nonce,
 -- lease ms
 local verifier, epoch, caller, correo, purpose, subject, bind, issuers, room, name, request,
@@ -35,6 +35,15 @@ else
   begin_change(name, request, nonce, window)
   redis.call('HSET', record_key, 'state', 'reserved', 'nonce', nonce, 'lease', record.lease,
     'mark', name ~= '' and mark(name, request) .. nonce or '')
+  -- For the census: the tokens of one term and floor, by the end of their lease, as a live set.
+  local held, term_mark = KEYS[6], term_now .. ' ' .. (floor or '')
+  if not redis.call('ZSCORE', held, term_mark) then
+    redis.call('DEL', held)
+    redis.call('ZADD', held, '+inf', term_mark)
+  end
+  redis.call('ZADD', held, record.lease, id)
+  redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
+  redis.call('PEXPIRE', held, 86400000)
 end
 return reply({ 'reserved', record.nonce, record.lease, record.owner, record.subject,
   record.purpose or '', record.data or '', record.created, record.issued_with or '' })
