@@ -36,6 +36,8 @@ PACKAGES = {
     "npm": "npm",
     "openssl": "openssl",
     "pgbouncer": "pgbouncer",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
     "redis-cli": "redis-tools",
 }
 #: The programs that .ci/servers unpacks from wheels, because Debian lacks them.

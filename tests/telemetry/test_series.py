@@ -115,8 +115,6 @@ for view, statuses in views.items():
         labelled(metrics.REQUESTS, view, status)
 for call in (*SCRIPTS, "limit"):
     labelled(metrics.REDIS, call)
-for limit in ("create", "validate", "login", "register", "account", "address", "network", "key"):
-    labelled(metrics.LIMITED, limit)
 for gauge in (metrics.THREADS, metrics.THREADS_BUSY, metrics.THREADS_AWAITED):
     labelled(gauge, "pool"), labelled(gauge, "hashing")
 

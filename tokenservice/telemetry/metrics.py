@@ -33,6 +33,10 @@ disable_created_metrics()
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 #: The ages of a token: it lives for ten seconds, unless its creator asks for more.
 AGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
+LIMITS = (
+    *("create", "validate", "register", "login", "login-address", "login-network", "login-correo"),
+    *("key-create", "key-validate"),
+)
 #: The kind of a failure that has no name in ``failures.KINDS``.
 OTHER = "other"
 
@@ -84,6 +88,8 @@ def labelled(metric: Any, *values: object) -> Any:
 # From the start, or Prometheus would not see the first of each rise from 0 to 1.
 for code in OneTimeError.kinds.keys() - {StoreUnavailable.code}:
     labelled(REFUSED, code)
+for limit in LIMITS:
+    labelled(LIMITED, limit)
 for part in ("all", "purpose", "subject"):
     labelled(CUTS, part)
 for verb in ("create", "consume", "reserve", "commit"):
