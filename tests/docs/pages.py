@@ -23,6 +23,7 @@ TWINS = {
     "docs/containers.md": "docs/es/containers.md",
     "docs/kubernetes.md": "docs/es/kubernetes.md",
     "docs/metrics.md": "docs/es/metrics.md",
+    "docs/alerts.md": "docs/es/alerts.md",
     "docs/architecture.md": "docs/es/architecture.md",
     "docs/audit.md": "docs/es/audit.md",
     "docs/traces.md": "docs/es/traces.md",

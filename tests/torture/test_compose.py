@@ -24,7 +24,10 @@ from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 
-SECRETS = {name: f"the-{name}" for name in ("secret_key", "db_password", "redis_password")}
+NAMES = ("secret_key", "db_password", "redis_password", "metrics_token")
+SECRETS = {name: f"the-{name}" for name in NAMES}
+#: With Prometheus, which docker-compose.yml alone is without.
+FILES = ("-f", "docker-compose.yml", "-f", "deploy/observability/compose.yml")
 ORIGINS = "https://a.example, http://[::1]:3000"
 # The entry point of Postgres begins as root: it gives the volume to its user, then drops to it.
 BEGINS_AS_ROOT = {"db": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}}
@@ -36,7 +39,7 @@ def compose(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     if not program.exists():
         lacks("docker-compose is not installed")
     return subprocess.run(
-        [program, "--project-directory", ROOT, "--env-file", os.devnull, *words],
+        [program, "--project-directory", ROOT, "--env-file", os.devnull, *FILES, *words],
         env={"PATH": os.environ["PATH"], **settings},
         capture_output=True,
         text=True,
@@ -114,6 +117,27 @@ def test_only_the_service_is_reachable(services: dict[str, Service]) -> None:
         assert set(services[name]["networks"]) == {"back"}
         assert "ports" not in services[name]
     assert services["migrate"]["network_mode"] == "service:db"
+
+
+def test_metrics_are_for_prometheus_alone(services: dict[str, Service], tmp_path: Path) -> None:
+    """It is on a network with the app only, and its page is for this host. Nobody else is there."""
+    watching = {name for name, one in services.items() if "watch" in (one.get("networks") or ())}
+    assert watching == {"app", "prometheus"}
+    prometheus = services["prometheus"]
+    assert set(prometheus["networks"]) == {"watch"}
+    assert [port["host_ip"] for port in prometheus["ports"]] == ["127.0.0.1"]
+    assert set(services["app"]["networks"]) == {"front", "back", "watch"}
+    ran, token = tmp_path / "prometheus", tmp_path / "token"
+    ran.write_text("#!/bin/sh\necho $*\n")
+    ran.chmod(0o755)
+    [command] = prometheus["command"]
+    script = command.replace("$$", "$").replace("/tmp/metrics_token", str(token))
+    environment = prometheus["environment"] | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    sh = [*prometheus["entrypoint"], script]
+    done = subprocess.run(sh, env=environment, capture_output=True, text=True, check=True)
+    assert SECRETS["metrics_token"] not in done.stdout
+    assert token.read_text() == SECRETS["metrics_token"]
+    assert token.stat().st_mode & 0o077 == 0
 
 
 def test_each_container_connects_with_the_least_privileges(services: dict[str, Service]) -> None:
@@ -244,7 +268,7 @@ def test_images_are_named_by_version(services: dict[str, Service], dockerfile: s
     images = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     images += [service["image"] for service in services.values() if "build" not in service]
     for image in images:
-        assert re.search(r":[\d.]+", image), image
+        assert re.search(r":v?[\d.]+", image), image
 
 
 def test_nothing_but_the_program_gets_into_the_image(dockerfile: str) -> None:
