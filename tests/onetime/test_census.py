@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -49,6 +50,17 @@ def test_what_ends_unseen_is_no_longer_counted(store: TokenStore) -> None:
     store.reserve(Presented(make(store, life=1)), LUIS, lease_seconds=1)
     assert counted(store) == (2, 1)
     time.sleep(1.1)
+    assert counted(store) == (0, 0)
+
+
+def test_tokens_of_another_term_are_not_counted(store: TokenStore, topology: Topology) -> None:
+    """Guards: the marks in census.lua and outstanding.lua. As after a restart with a snapshot."""
+    store.reserve(Presented(make(store)), LUIS, lease_seconds=60)
+    keys, client = Keys.of_owner("ana", topology.shards), topology.client()
+    for name in (keys.live, keys.held):
+        [mark] = client.zrangebyscore(name, "+inf", "+inf")
+        client.zrem(name, mark)
+        client.zadd(name, {"another term ": math.inf})
     assert counted(store) == (0, 0)
 
 
