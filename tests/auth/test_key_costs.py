@@ -21,7 +21,7 @@ def asked() -> Counter[str]:
             sample.labels["call"]: int(sample.value)
             for metric in REGISTRY.collect()
             for sample in metric.samples
-            if sample.name == "redis_call_seconds_count"
+            if sample.name == "token_service_redis_call_duration_seconds_count"
         }
     )
 
