@@ -6,7 +6,7 @@ from flask import Flask
 from flask_smorest import Api
 
 from tokenservice.extensions import add
-from tokenservice.ops import gauges, metrics, pages, probes, spanish, terminal  # noqa: F401
+from tokenservice.ops import commands, gauges, metrics, pages, probes, spanish, terminal  # noqa: F401
 from tokenservice.ops.blueprint import blueprint
 from tokenservice.web import texts
 
@@ -16,4 +16,5 @@ def init_app(app: Flask, api: Api) -> None:
     pages.init_app(app)
     texts.register(app, {}, {}, spanish.DOCUMENT)
     terminal.init_app(app)
+    app.cli.add_command(commands.capacity)
     api.register_blueprint(blueprint)
