@@ -208,7 +208,7 @@ def pair(serve: Callable[..., Service]) -> Iterator[list[Service]]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_key_is_changed_at_two_instances_under_load(pair: list[Service]) -> None:
-    """As docs/operations.md has it: 0 failed. Without the first step, or the fallbacks, many do.
+    """As docs/operations/secrets.md has it: 0 failed. Without its first step many do.
 
     JWTs live for minutes, so the callers refresh in place of a wait for their end.
     """

@@ -27,6 +27,13 @@ TWINS = {
     "docs/architecture.md": "docs/es/architecture.md",
     "docs/audit.md": "docs/es/audit.md",
     "docs/traces.md": "docs/es/traces.md",
+    "docs/operations/first-deployment.md": "docs/es/operations/first-deployment.md",
+    "docs/operations/backup.md": "docs/es/operations/backup.md",
+    "docs/operations/upgrade.md": "docs/es/operations/upgrade.md",
+    "docs/operations/secrets.md": "docs/es/operations/secrets.md",
+    "docs/operations/redis.md": "docs/es/operations/redis.md",
+    "docs/operations/resharding.md": "docs/es/operations/resharding.md",
+    "docs/operations/capacity.md": "docs/es/operations/capacity.md",
 }
 ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md", "docs/releasing.md"}
 

@@ -23,9 +23,9 @@ from flask import Flask
 
 import dev
 from benchmarks.servers import memory
-from tests.docs.pages import ROOT
 from tests.stage.commands import output, refusal
 from tests.stage.connections import connect
+from tests.stage.paths import ROOT
 from tests.stage.service import Service
 from tokenservice.extensions import db
 from tokenservice.onetime.store import TokenStore

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,15 @@ import pytest
 
 from config import Config
 from settings.addresses import redis_servers
+from tests.stage.compose import SECRETS, compose
 from tests.stage.paths import ROOT
-from tests.stage.programs import lacks
 from tests.torture.deployed import APP, OWNER, REDIS_USER
 from tests.torture.ledger import record
 
-NAMES = ("secret_key", "db_password", "redis_password", "metrics_token")
-SECRETS = {name: f"the-{name}" for name in NAMES}
-#: With Prometheus, which docker-compose.yml alone is without.
-FILES = ("-f", "docker-compose.yml", "-f", "deploy/observability/compose.yml")
 ORIGINS = "https://a.example, http://[::1]:3000"
 # The entry point of Postgres begins as root: it gives the volume to its user, then drops to it.
 BEGINS_AS_ROOT = {"db": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}}
 Service = dict[str, Any]
-
-
-def compose(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.prefix, "bin", "docker-compose")
-    if not program.exists():
-        lacks("docker-compose is not installed")
-    return subprocess.run(
-        [program, "--project-directory", ROOT, "--env-file", os.devnull, *FILES, *words],
-        env={"PATH": os.environ["PATH"], **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def read(**settings: str) -> dict[str, Service]:

@@ -1,0 +1,149 @@
+"""Callers of a deployment, who go on while an operator works on it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from tests.docs.deployed import Deployment
+from tests.stage.waiting import until
+
+CALLERS, PAUSE_SECONDS = 3, 0.2
+TERMS = {"purpose": "chat"}
+PRESENTED = {**TERMS, "issued_by": ["backend@example.com"]}
+#: Of a caller who repeats a call with its key.
+TRIES, TRY_AGAIN_SECONDS = 100, 0.1
+Outcomes = Counter[str]
+
+
+class Program:
+    """A program with the key of the pages, and its account, before the service itself."""
+
+    def __init__(self, deployed: Deployment) -> None:
+        self._deployed = deployed
+
+    def log_in(self, correo: str = "backend@example.com") -> httpx.Response:
+        password = (self._deployed.folder / "backend_password").read_text().strip()
+        return self.post("/auth/login", {"correo": correo, "password": password})
+
+    def create(self) -> str:
+        created = self.post("/token/create", {**TERMS, "expires_in": 600})
+        assert created.status_code == 201, created.text
+        return str(created.json()["token"])
+
+    def consume(self, token: str) -> httpx.Response:
+        return self.post("/token/consume", {"token": token, **PRESENTED})
+
+    def post(self, path: str, body: dict[str, object]) -> httpx.Response:
+        name, key = (self._deployed.folder / "backend.header").read_text().strip().split(": ")
+        given = {name: key} if path.startswith("/token") else {}
+        return httpx.post(f"{self._deployed.service}{path}", json=body, headers=given, timeout=30)
+
+
+class Callers:
+    """Programs that log in, create a token by their key or their JWT, and consume it; then again.
+
+    They read the key and the password from the files of the pages, each time anew.
+
+    :ivar outcomes: the number of tokens ``consumed`` once, ``lost`` or consumed ``twice``, of calls
+        ``repeated`` after a 503 or on a new connection (``reconnected``), and of every other
+        response by its call, status and code
+    """
+
+    def __init__(self, url: str, folder: Path, authority: Path) -> None:
+        self._url, self._folder, self._trust = (
+            url,
+            folder,
+            ssl.create_default_context(cafile=authority),
+        )
+        self.outcomes: Outcomes = Counter()
+        self._counting = threading.Lock()
+        self._over = threading.Event()
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[Outcomes]:
+        """Call in the block, and a little before and after it; count what comes of it."""
+        threads = [threading.Thread(target=self._work) for _ in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            self.more()
+            yield self.outcomes
+            self.more()
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(60)
+
+    def more(self, lives: int = 10) -> None:
+        """Wait until so many tokens more are consumed."""
+        enough = self.outcomes["consumed"] + lives
+        until(lambda: self.outcomes["consumed"] >= enough)
+
+    def _work(self) -> None:
+        with httpx.Client(base_url=self._url, verify=self._trust, timeout=30) as http:
+            while not self._over.is_set():
+                try:
+                    self._live(http)
+                except httpx.TransportError as error:
+                    self._count(repr(error))
+                time.sleep(PAUSE_SECONDS)
+
+    def _live(self, http: httpx.Client) -> None:
+        """One login, one token, and three attempts to consume it."""
+        account = {"correo": "backend@example.com", "password": self._read("backend_password")}
+        login = self._post(http, "/auth/login", account)
+        if login.status_code != 200:
+            return
+        person = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        name, _, key = self._read("backend.header").partition(": ")
+        program = {name: key}
+        makers = [person, program]
+        secrets.SystemRandom().shuffle(makers)
+        created = self._post(http, "/token/create", TERMS, makers[0])
+        if created.status_code != 201:
+            return
+        body = {"token": created.json()["token"], **PRESENTED}
+        attempts = [self._post(http, "/token/consume", body, who) for who in [*makers, makers[1]]]
+        successes = [attempt.status_code for attempt in attempts].count(200)
+        self._count(("lost", "consumed")[successes] if successes < 2 else "twice")
+
+    def _post(
+        self,
+        http: httpx.Client,
+        path: str,
+        body: dict[str, object],
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        keyed = {"Idempotency-Key": secrets.token_hex(8), **(headers or {})}
+        for _ in range(TRIES):
+            try:
+                response = http.post(path, json=body, headers=keyed)
+            except httpx.RemoteProtocolError:  # It was closed at the moment of the call.
+                self._count("reconnected")
+                continue
+            if response.status_code != 503:
+                break
+            self._count("repeated")
+            time.sleep(TRY_AGAIN_SECONDS)
+        code = response.json().get("code", "")
+        if not response.is_success and code not in ("token_already_used", "token_lost"):
+            self._count(f"{path} {response.status_code} {code}")
+        return response
+
+    def _count(self, outcome: str) -> None:
+        with self._counting:
+            self.outcomes[outcome] += 1
+
+    def _read(self, name: str) -> str:
+        """The content of a file, which may be about to be written."""
+        until(lambda: (self._folder / name).stat().st_size > 0)
+        return (self._folder / name).read_text().strip()
