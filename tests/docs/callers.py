@@ -16,7 +16,9 @@ import httpx
 from tests.docs.deployed import Deployment
 from tests.stage.waiting import until
 
-CALLERS, PAUSE_SECONDS = 3, 0.2
+CALLERS, PAUSE_SECONDS = 3, 0.3
+#: The time for which a caller uses one login: shorter than a reload.
+LOGIN_SECONDS = 1.0
 TERMS = {"purpose": "chat"}
 PRESENTED = {**TERMS, "issued_by": ["backend@example.com"]}
 #: Of a caller who repeats a call with its key.
@@ -83,36 +85,39 @@ class Callers:
             for thread in threads:
                 thread.join(60)
 
-    def more(self, lives: int = 10) -> None:
+    def more(self, lives: int = 6) -> None:
         """Wait until so many tokens more are consumed."""
         enough = self.outcomes["consumed"] + lives
         until(lambda: self.outcomes["consumed"] >= enough)
 
     def _work(self) -> None:
+        person, since = {}, -LOGIN_SECONDS
         with httpx.Client(base_url=self._url, verify=self._trust, timeout=30) as http:
             while not self._over.is_set():
                 try:
-                    self._live(http)
+                    if time.monotonic() - since > LOGIN_SECONDS:
+                        since = time.monotonic()
+                        person = self._log_in(http)
+                    self._live(http, person)
                 except httpx.TransportError as error:
                     self._count(repr(error))
+                except KeyError:  # Its refusal is counted.
+                    since = -LOGIN_SECONDS
                 time.sleep(PAUSE_SECONDS)
 
-    def _live(self, http: httpx.Client) -> None:
-        """One login, one token, and three attempts to consume it."""
+    def _log_in(self, http: httpx.Client) -> dict[str, str]:
         account = {"correo": "backend@example.com", "password": self._read("backend_password")}
-        login = self._post(http, "/auth/login", account)
-        if login.status_code != 200:
-            return
-        person = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        login = self._post(http, "/auth/login", account).json()
+        return {"Authorization": f"Bearer {login['access_token']}"}
+
+    def _live(self, http: httpx.Client, person: dict[str, str]) -> None:
+        """One token, and three attempts to consume it."""
         name, _, key = self._read("backend.header").partition(": ")
         program = {name: key}
-        makers = [person, program]
-        secrets.SystemRandom().shuffle(makers)
-        created = self._post(http, "/token/create", TERMS, makers[0])
-        if created.status_code != 201:
-            return
-        body = {"token": created.json()["token"], **PRESENTED}
-        attempts = [self._post(http, "/token/consume", body, who) for who in [*makers, makers[1]]]
+        one, other = secrets.SystemRandom().sample([person, program], 2)
+        created = self._post(http, "/token/create", TERMS, one).json()
+        body = {"token": created["token"], **PRESENTED}
+        attempts = [self._post(http, "/token/consume", body, who) for who in (one, other, other)]
         successes = [attempt.status_code for attempt in attempts].count(200)
         self._count(("lost", "consumed")[successes] if successes < 2 else "twice")
 
