@@ -56,8 +56,8 @@ class Callers:
     They read the key and the password from the files of the pages, each time anew.
 
     :ivar outcomes: the number of tokens ``consumed`` once, ``lost`` or consumed ``twice``, of calls
-        ``repeated`` after a 503 or on a new connection (``reconnected``), and of every other
-        response by its call, status and code
+        ``repeated`` after a 503, by a machine with too much to do (``busy``) or on a new connection
+        (``reconnected``), and of every other response by its call, status and code
     """
 
     def __init__(self, url: str, folder: Path, authority: Path) -> None:
@@ -137,7 +137,7 @@ class Callers:
                 continue
             if response.status_code != 503:
                 break
-            self._count("repeated")
+            self._count("busy" if response.json()["code"] == "busy" else "repeated")
             time.sleep(TRY_AGAIN_SECONDS)
         code = response.json().get("code", "")
         if not response.is_success and code not in ("token_already_used", "token_lost"):

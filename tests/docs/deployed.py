@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from dev.server import BARE_ENVIRONMENT, free_port
 from tests.docs.pages import FENCED, blocks, read
 from tests.stage.paths import ROOT
 from tests.stage.processes import ends
-from tests.stage.programs import program
+from tests.stage.programs import lacks_program, program
 from tests.stage.topologies import port_of_a_node
 
 #: The parts of the code that a deployment has, each as a link.
@@ -32,7 +33,7 @@ CODE = (
     *("gunicorn.conf.py", "Makefile", ".env.example"),
 )
 #: The pages' ports, and those of a cluster, whose nodes need a second one each.
-PORTS, NODES = (5432, 6379, 6380, 8000, 8001, 8080, 8443), (7001, 7002, 7003)
+PORTS, NODES = (6379, 6380, 8000, 8001, 8080, 8443), (7001, 7002, 7003)
 #: What a machine of others needs: no limit for the callers, and patience.
 QUIET = """
 rate_limit_login=off
@@ -128,11 +129,8 @@ class Deployment:
     def __init__(self, folder: Path, postgres: dev.Postgres) -> None:
         self.folder = folder
         self._postgres = postgres
-        self.ports = dict.fromkeys(PORTS, 0) | {5432: postgres.port}
-        for port in PORTS[1:]:
-            self.ports[port] = free_port()
-        for node in NODES:
-            self.ports[node] = port_of_a_node()
+        self.ports = {port: free_port() for port in PORTS} | {5432: postgres.port}
+        self.ports |= {node: port_of_a_node() for node in NODES}
 
     @property
     def url(self) -> str:
@@ -148,10 +146,11 @@ class Deployment:
         return self.folder / "authority.pem"
 
     def __enter__(self) -> Self:
+        environment = self._environment()
         place_code(self.folder)
         place_code(self.folder / "next")
         self.new_certificate()
-        self.shell = Shell(self.folder, self._environment())
+        self.shell = Shell(self.folder, environment)
         self.run("dropdb token_service")  # of the stage: the page creates its own
         return self
 
@@ -225,6 +224,9 @@ class Deployment:
     def _environment(self) -> dict[str, str]:
         places = [Path(dev.find_redis()).parent, find_postgres(unprivileged_account())[0]]
         path = os.pathsep.join([*map(str, places), os.environ["PATH"]])
+        for name in ("curl", "haproxy", "make", "openssl", "redis-cli"):
+            if not shutil.which(name, path=path):
+                lacks_program(name)
         login = psycopg2.extensions.parse_dsn(self._postgres.url)
         return {
             **BARE_ENVIRONMENT,

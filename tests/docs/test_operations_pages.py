@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,10 @@ RUN = {
     "capacity": ["Steps"],
 }
 
+#: What callers may see where no call fails: the proxy closes connections without a call, on one of
+#: which a call may just come in, and a shared machine stalls.
+UNHARMED = {"consumed", "reconnected", "busy"}
+
 
 @pytest.fixture(scope="module")
 def deployed(
@@ -60,21 +65,22 @@ def test_each_secret_is_rotated_and_no_call_fails(deployed: Deployment, callers:
     deployed.follow("secrets", "Before you begin")
     before = deployed.settings()
     key = (deployed.folder / "backend.header").read_text().split()[-1]
-    deployed.run("sleep() { callers=caught_up; }")
+    deployed.run("sleep() { command sleep 0.2; }")
     deployed.new_certificate()
     with callers.calling() as outcomes:
         for secret in ("secret_key", "Postgres", "Redis", "Service keys"):
             deployed.follow("secrets", secret)
             callers.more()
-        assert set(outcomes) == {"consumed"}, outcomes
+        assert set(outcomes) <= {"consumed", "busy"}, outcomes
+        deployed.run("unset -f sleep")
         deployed.follow("secrets", "Certificate")
         callers.more()
-    # The proxy closes connections without a call, on one of which a call may just come in.
-    assert set(outcomes) <= {"consumed", "reconnected"}, outcomes
+    assert set(outcomes) <= UNHARMED, outcomes
     assert outcomes["reconnected"] <= 2 * CALLERS
-    deployed.run("unset -f sleep")
     deployed.follow("secrets", "metrics_token")
 
+    shown = ssl.get_server_certificate(("localhost", deployed.ports[8443]))
+    assert shown == (deployed.folder / "fullchain.pem").read_text()
     now = deployed.settings()
     for name in ("secret_key", "db_user", "db_password", "redis_password"):
         assert now[name] != before[name]
@@ -96,7 +102,7 @@ def test_a_new_instance_takes_over_and_back_and_no_call_fails(
         deployed.follow("upgrade", "Upgrade")
         callers.more()
         deployed.follow("upgrade", "Rollback")
-    assert set(outcomes) <= {"consumed", "reconnected"}, outcomes
+    assert set(outcomes) <= UNHARMED, outcomes
     assert outcomes["reconnected"] <= 2 * CALLERS
 
 
@@ -106,9 +112,8 @@ def test_a_restored_backup_logs_in_and_honours_no_old_token(deployed: Deployment
     unused, used = program.create(), program.create()
     assert program.consume(used).status_code == 200
     deployed.follow("backup", "Back up")
-    deployed.run('flask() { .venv/bin/flask "$@"; }')
-    late = "flask users create late@example.com --nombre Late --password-stdin < backend_password"
-    deployed.run(late)
+    late = "users create late@example.com --nombre Late --password-stdin < backend_password"
+    deployed.run(f".venv/bin/flask {late}")
     assert program.log_in("late@example.com").status_code == 200
 
     deployed.follow("backup", "Restore", until=1)
@@ -131,7 +136,7 @@ def test_redis_moves_and_reshards_and_no_token_is_honoured_twice(
     """What is lost is what the pages say: what is outstanding at a move, and no later token."""
     program = Program(deployed)
     deployed.follow("secrets", "Before you begin")
-    harmless = {"consumed", "lost", "repeated", "reconnected"}
+    harmless = {*UNHARMED, "lost", "repeated"}
     with callers.calling() as outcomes:
         for page, move in (
             ("redis", "Move to another server"),
