@@ -16,7 +16,7 @@ import httpx
 from tests.docs.deployed import Deployment
 from tests.stage.waiting import until
 
-CALLERS, PAUSE_SECONDS = 3, 0.3
+CALLERS, PAUSE_SECONDS = 3, 0.15
 #: The time for which a caller uses one login: shorter than a reload.
 LOGIN_SECONDS = 1.0
 TERMS = {"purpose": "chat"}
@@ -111,12 +111,13 @@ class Callers:
         return {"Authorization": f"Bearer {login['access_token']}"}
 
     def _live(self, http: httpx.Client, person: dict[str, str]) -> None:
-        """One token, and three attempts to consume it."""
+        """One token, and after a pause three attempts to consume it."""
         name, _, key = self._read("backend.header").partition(": ")
         program = {name: key}
         one, other = secrets.SystemRandom().sample([person, program], 2)
         created = self._post(http, "/token/create", TERMS, one).json()
         body = {"token": created["token"], **PRESENTED}
+        time.sleep(PAUSE_SECONDS)
         attempts = [self._post(http, "/token/consume", body, who) for who in (one, other, other)]
         successes = [attempt.status_code for attempt in attempts].count(200)
         self._count(("lost", "consumed")[successes] if successes < 2 else "twice")
