@@ -21,7 +21,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from prometheus_client import values
 
-from config import Config
+from config import VERSION, Config
 from settings.environment import ConfigError
 
 # Directory for files in memory. On a disk they could stall or fill it up, and a /tmp cleaner would
@@ -213,7 +213,7 @@ def when_ready(server: Any) -> None:
     if hindrance := traces.hindrance():
         server.log.warning(hindrance)
     logs.configure(settings.log_level)
-    logs.log.info("service.started", settings=settings.shown())
+    logs.log.info("service.started", version=VERSION, settings=settings.shown())
     share_memory()
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     if MEMORY and not directory.is_relative_to(MEMORY):

@@ -34,6 +34,7 @@ TWINS = {
     "docs/operations/redis.md": "docs/es/operations/redis.md",
     "docs/operations/resharding.md": "docs/es/operations/resharding.md",
     "docs/operations/capacity.md": "docs/es/operations/capacity.md",
+    "docs/operations/incident.md": "docs/es/operations/incident.md",
 }
 ENGLISH_ONLY = {"docs/engine.md", "docs/reliability.md", "docs/releasing.md"}
 

@@ -1,4 +1,4 @@
-"""docker-compose on the compose files, that of Prometheus too: what it reads, without a container or a daemon."""
+"""docker-compose on both compose files: what it reads, without a container or a daemon."""
 
 from __future__ import annotations
 
