@@ -7,6 +7,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,7 +119,7 @@ def test_without_the_token_prometheus_is_refused(prometheus: Prometheus) -> None
 
 def test_each_alert_fires_and_is_silent_where_it_should() -> None:
     """By promtool, over minutes that it makes up. Each alert has a case of both."""
-    promtool = program("promtool")
+    promtool = Path(program("prometheus")).with_name("promtool")
     for words in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")):
         done = subprocess.run(
             [promtool, *words], cwd=RECIPES, capture_output=True, text=True, check=False

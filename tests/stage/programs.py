@@ -37,7 +37,6 @@ PACKAGES = {
     "openssl": "openssl",
     "pgbouncer": "pgbouncer",
     "prometheus": "prometheus",
-    "promtool": "prometheus",
     "redis-cli": "redis-tools",
 }
 #: The programs that .ci/servers unpacks from wheels, because Debian lacks them.

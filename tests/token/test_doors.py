@@ -155,7 +155,7 @@ def counts() -> dict[Any, float]:
         for sample in metric.samples
         if sample.name.endswith(("_total", "_count"))
         and not sample.name.startswith(("python_", "process_"))
-        and not re.match("token_service_(postgres|log)_", sample.name)
+        and not re.match("token_service_(postgres|log|store)_", sample.name)
     }
 
 
