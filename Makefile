@@ -5,10 +5,12 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 # A shell may carry these for other programs: where pip installs to, and what it is to install; the
-# application of flask; the files of somebody's metrics.
+# application of flask; the files of somebody's metrics; and that Python keeps no bytecode, without
+# which each process of the tests translates all of them anew.
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_DRY_RUN PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE
 unexport FLASK_APP FLASK_ENV_FILE FLASK_DEBUG PROMETHEUS_MULTIPROC_DIR prometheus_multiproc_dir
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the commands
 	@sed -n 's/^\([a-z.]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -38,8 +40,7 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 	@.venv/bin/hadolint Dockerfile
 # Values of its own, so that the result does not depend on a .env.
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
-	@$(PYTEST) -m "not slow" $(ARGS)
-	@$(PYTEST) -m "slow and not timed" $(ARGS)
+	@$(PYTEST) -m "not timed" $(ARGS)
 	@$(PYTEST) -m timed -n 2 tests/torture $(ARGS)
 .PHONY: check
 

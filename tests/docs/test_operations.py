@@ -10,9 +10,8 @@ import click
 import pytest
 from flask import Flask
 
-from config import Config
 from tests.docs.pages import CODE, ENGLISH_ONLY, TWINS, either_language, read, table
-from tests.stage.commands import flask
+from tests.stage.commands import output
 from tests.stage.people import PASSWORD, Person, new_correo
 
 PAGE = "docs/operations.md"
@@ -50,12 +49,16 @@ def words(call: str, values: dict[str, str]) -> list[str]:
     return [values.get(word, word) for word in call.split()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", sorted(calls()))
 def test_a_call_of_the_pages_ends_with_0(
-    config: Config, person: Person, tmp_path: Path, call: str
+    app: Flask, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """By the real command. One that needs a password reads it from standard input."""
+    """One that needs a password reads it from standard input."""
+
+    def run(*words: str, text: str = "") -> str:
+        return output(app.test_cli_runner().invoke(args=words, input=text))
+
+    monkeypatch.chdir(tmp_path)
     account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
     text = PASSWORD
     if call.startswith("users seed"):
@@ -76,14 +79,11 @@ def test_a_call_of_the_pages_ends_with_0(
         values["CORREO"] = new_correo()
     if " KEY" in call:
         new = ("keys", "create", person.correo, "--name", "a", "--scope", "token:read")
-        values["KEY"] = json.loads(flask(config, *new, folder=tmp_path).stdout)["id"]
+        values["KEY"] = json.loads(run(*new))["id"]
     if " ID" in call:
-        made = flask(
-            config, "tokens", "create", person.correo, "--expires-in", "600", folder=tmp_path
-        )
-        values["ID"] = json.loads(made.stdout)["id"]
-    done = flask(config, *words(call, values), folder=tmp_path, text=text.encode())
-    assert done.returncode == 0, done.stderr
+        made = run("tokens", "create", person.correo, "--expires-in", "600")
+        values["ID"] = json.loads(made)["id"]
+    run(*words(call, values), text=text)
 
 
 def test_calls_are_found_in_the_pages() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -18,7 +19,7 @@ from sqlalchemy import URL, make_url
 
 import dev
 from config import Config
-from tests.stage.commands import complaint, flask
+from tests.stage.commands import complaint, flask, refusal
 from tests.stage.people import PASSWORD, Person, new_correo
 from tokenservice.ops.terminal import show_line
 
@@ -57,14 +58,13 @@ def shown(url: URL) -> str:
 
 @pytest.mark.parametrize("command", NEEDS_POSTGRES)
 def test_postgres_away_is_one_line(
-    config: Config, tmp_path: Path, unheard: int, command: str
+    make_app: Callable[..., Flask], unheard: int, command: str
 ) -> None:
     """It was a traceback of 167 lines. Guard: ``except SQLAlchemyError`` in ``Commands``."""
-    away = dataclasses.replace(
-        config, database_url=f"postgresql://ana:{SECRET}@127.0.0.1:{unheard}/tokens"
-    )
-    line = complaint(flask(away, *NEEDS_POSTGRES[command], folder=tmp_path, text=PASSWORD.encode()))
-    assert line == "Postgres: refused. Check database_url, or db_host and db_port."
+    away = make_app(database_url=f"postgresql://ana:{SECRET}@127.0.0.1:{unheard}/tokens")
+    runner = away.test_cli_runner()
+    said = refusal(runner.invoke(args=NEEDS_POSTGRES[command], input=PASSWORD))
+    assert said == "Error: Postgres: refused. Check database_url, or db_host and db_port.\n"
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_postgres_away_is_one_line(
     ids=["role", "database", "name", "TLS"],
 )
 def test_a_failure_of_postgres_is_told_by_its_kind(
-    config: Config, tmp_path: Path, address: URL, changed: dict[str, str], line: str
+    make_app: Callable[..., Flask], address: URL, changed: dict[str, str], line: str
 ) -> None:
     """Without a word of libpq's, which may hold a piece of a password."""
     login = {} if "database" in changed else {"password": SECRET}
     given = address.set(**login, **changed)  # type: ignore[arg-type]
-    settings = dataclasses.replace(config, database_url=shown(given))
-    said = complaint(flask(settings, "users", "list", folder=tmp_path))
-    assert said == f"Postgres: {line}"
+    runner = make_app(database_url=shown(given)).test_cli_runner()
+    said = refusal(runner.invoke(args=["users", "list"]))
+    assert said == f"Error: Postgres: {line}\n"
     assert SECRET not in said
 
 
@@ -124,12 +124,13 @@ def test_a_read_only_database_is_one_line(config: Config, tmp_path: Path, empty:
     "words", [("create", "{correo}"), ("list", "{correo}"), ("show", "0" * 18)]
 )
 def test_redis_away_is_one_line(
-    config: Config, tmp_path: Path, unheard: int, person: Person, words: tuple[str, ...]
+    make_app: Callable[..., Flask], unheard: int, person: Person, words: tuple[str, ...]
 ) -> None:
-    away = dataclasses.replace(config, redis_url=f"redis://:{SECRET}@127.0.0.1:{unheard}/0")
+    away = make_app(redis_url=f"redis://:{SECRET}@127.0.0.1:{unheard}/0")
     given = [word.format(correo=person.correo) for word in words]
-    line = complaint(flask(away, "tokens", *given, folder=tmp_path))
-    assert line.startswith("store_unavailable: ")
+    line = refusal(away.test_cli_runner().invoke(args=["tokens", *given]))
+    assert line.startswith("Error: store_unavailable: ")
+    assert line.count("\n") == 1
     assert SECRET not in line
 
 
@@ -147,13 +148,19 @@ def test_redis_away_is_one_line(
     ids=lambda words: " ".join(map(str, words[:2])) if isinstance(words, tuple) else words,
 )
 def test_an_argument_in_latin_1_is_named(
-    config: Config, tmp_path: Path, person: Person, words: tuple[str | bytes, ...], named: str
+    app: Flask, person: Person, words: tuple[str | bytes, ...], named: str
 ) -> None:
     """Guard: ``Command.invoke``."""
-    given = [
-        word if isinstance(word, bytes) else word.format(correo=person.correo) for word in words
-    ]
-    assert complaint(flask(config, *given, folder=tmp_path)) == f"{named} is not in UTF-8"
+    given = [os.fsdecode(word).format(correo=person.correo) for word in words]
+    said = refusal(app.test_cli_runner().invoke(args=given))
+    assert said == f"Error: {named} is not in UTF-8\n"
+
+
+def test_an_argument_in_latin_1_is_named_by_the_real_command(
+    config: Config, tmp_path: Path
+) -> None:
+    said = complaint(flask(config, "tokens", "show", b"\xf1", folder=tmp_path))
+    assert said == "'ID' is not in UTF-8"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
