@@ -96,14 +96,14 @@ def complaint(program: list[str], settings: dict[str, str], directory: Path) -> 
     return None
 
 
-@pytest.mark.timeout(600)  # ten starts take a minute on a busy machine
+@pytest.mark.timeout(600)  # many starts take minutes on a busy machine
 def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
     """S14, S24. Guards: config.py, and sys.exit in gunicorn.conf.py and wsgi.py."""
     # Each with one of the programs, in turn; then with the other one.
     names = ["all of it", *(name for name in BAD if name != "all of it")]
     turns = list(zip(names, itertools.cycle(PROGRAMS), strict=False))
     pairs = list(dict.fromkeys([*turns, *itertools.product(names, PROGRAMS)]))
-    pairs = pairs[: trials(len(pairs), 10)]
+    pairs = pairs[: trials(len(pairs), 4)]
     with ThreadPoolExecutor(2) as two:
         complaints = list(
             two.map(lambda pair: complaint(PROGRAMS[pair[1]], BAD[pair[0]], tmp_path), pairs)
