@@ -41,7 +41,7 @@ check: .venv/.dev .venv/.audit ## Run everything that CI runs: style, types, con
 # Values of its own, so that the result does not depend on a .env.
 	@secret_key=x db_password=x redis_password=x .venv/bin/docker-compose config --quiet
 	@$(PYTEST) -m "not timed" $(ARGS)
-	@$(PYTEST) -m timed -n 2 tests/torture $(ARGS)
+	@$(PYTEST) -m timed -n 2 tests/torture tests/auth $(ARGS)
 .PHONY: check
 
 LENGTH ?= 1

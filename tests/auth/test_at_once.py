@@ -59,6 +59,7 @@ def credentials(account: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_eight_registrations_and_eight_logins_at_once_succeed(
     serve: Callable[..., Service],
 ) -> None:
@@ -106,6 +107,7 @@ def succeed(http: httpx.Client, limits: redis.Redis, bodies: list[dict[str, str]
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_forty_logins_at_once_succeed_within_three_seconds(
     by_default: httpx.Client, forty: list[dict[str, str]], counters: redis.Redis
 ) -> None:
@@ -114,6 +116,7 @@ def test_forty_logins_at_once_succeed_within_three_seconds(
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_eight_logins_of_one_account_at_once_succeed_within_three_seconds(
     by_default: httpx.Client, forty: list[dict[str, str]], counters: redis.Redis
 ) -> None:
@@ -122,6 +125,7 @@ def test_eight_logins_of_one_account_at_once_succeed_within_three_seconds(
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_token_calls_go_on_beside_logins_that_wait(
     serve: Callable[..., Service], forty: list[dict[str, str]]
 ) -> None:

@@ -47,7 +47,17 @@ def test_check_runs_all_tests_and_those_that_measure_time_by_twos() -> None:
     *_, first, second = recipe("check", "")
     [test] = recipe("test", "")
     assert first == test.replace(NOT_SLOW, '-m "not timed"')
-    assert second == test.replace(NOT_SLOW, "-m timed -n 2 tests/torture")
+    assert second == test.replace(NOT_SLOW, "-m timed -n 2 tests/torture tests/auth")
+
+
+def test_check_runs_each_test_that_measures_time() -> None:
+    """Guard: the folders of its second run."""
+    marked = {
+        path.parent.name
+        for path in (ROOT / "tests").glob("*/*.py")
+        if "\n@pytest.mark.timed\n" in path.read_text(encoding="utf-8")
+    }
+    assert marked <= {"torture", "auth"}
 
 
 def test_make_hands_nothing_foreign_on() -> None:

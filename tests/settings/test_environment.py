@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -192,8 +193,13 @@ def spoil(folder: Path, how: str) -> str:
     return LINES.get(how, ".env cannot be read: it is not text in UTF-8.")
 
 
-@pytest.mark.parametrize("how", UNREADABLE)
-@pytest.mark.parametrize("entry", ["gunicorn", "flask, told to skip", "make flask", "make run"])
+STARTS = ("gunicorn", "flask, told to skip", "make flask", "make run")
+#: Every start with one of each kind of mistake, and every mistake with one start.
+EACH = list(itertools.product(STARTS, ("an open quote", "a loop of links")))
+EACH += zip(itertools.cycle(STARTS), UNREADABLE, strict=False)
+
+
+@pytest.mark.parametrize(("entry", "how"), sorted(set(EACH)))
 def test_an_unreadable_file_is_one_clear_line(entry: str, how: str, folder: Path) -> None:
     line = spoil(folder, how)
     make_run = ["-m", "dev", str(free_port())]

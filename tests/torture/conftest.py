@@ -13,19 +13,31 @@ from tests.torture.outages import Site, site_of
 
 #: Modules that measure no time: other tests beside them change nothing.
 UNTIMED = {
+    "test_addresses",
     "test_audit",
     "test_bad_settings",
+    "test_clients",
     "test_compose",
+    "test_crash",
     "test_fuzz",
+    "test_guessing",
+    "test_haproxy",
     "test_jwt",
     "test_kubernetes",
+    "test_ledger",
+    "test_origins",
     "test_podman",
+    "test_postgres_roles",
     "test_proxy_lines",
+    "test_redis_users",
     "test_schema",
     "test_secrets",
     "test_servers",
     "test_smuggling",
     "test_supply_chain",
+    "test_tls",
+    "test_typescript_client",
+    "test_versions",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -22,15 +22,19 @@ CLIENT_SECONDS = 0.5
 SESSIONS = 8
 
 
+@pytest.fixture(scope="module")
+def pair(serve: Callable[..., Service]) -> Iterator[list[Service]]:
+    with serve(web_concurrency=2) as one, serve(web_concurrency=2) as two:
+        yield [one, two]
+
+
 @pytest.mark.parametrize("kind", list(Round))
-def test_a_race_has_one_successor_or_none(kind: Round, serve: Callable[..., Service]) -> None:
+def test_a_race_has_one_successor_or_none(kind: Round, pair: list[Service]) -> None:
     wrong: Counter[str] = Counter()
     rounds, late = trials(500, least=10), 0
     with (
-        serve(web_concurrency=2) as one,
-        serve(web_concurrency=2) as two,
-        connected([one, two], 8) as connections,
-        httpx.Client(base_url=one.url, headers={"Connection": "close"}, timeout=30) as http,
+        connected(pair, 8) as connections,
+        httpx.Client(base_url=pair[0].url, headers={"Connection": "close"}, timeout=30) as http,
     ):
         someone, ended = enrol(http.post), []
         for _ in range(rounds):
@@ -55,14 +59,11 @@ def test_a_race_has_one_successor_or_none(kind: Round, serve: Callable[..., Serv
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lost_replies_of_a_refresh_log_nobody_out(kind: str, serve: Callable[..., Service]) -> None:
+def test_lost_replies_of_a_refresh_log_nobody_out(kind: str, pair: list[Service]) -> None:
     """Each session refreshes again and again, and each reply is lost once."""
     steps = trials(1000, least=16) // SESSIONS
-    with (
-        serve(web_concurrency=2, access_token_expire_minutes=1440) as service,
-        Proxy(service.port, late=2 * CLIENT_SECONDS) as proxy,
-    ):
-        with httpx.Client(base_url=service.url, timeout=30) as http:
+    with Proxy(pair[0].port, late=2 * CLIENT_SECONDS) as proxy:
+        with httpx.Client(base_url=pair[0].url, timeout=30) as http:
             someone = enrol(http.post)
             logins = [Login.of(http.post, someone) for _ in range(SESSIONS)]
 
