@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from flask import Flask
 
 from tests.stage.keys import bearer, new_key
 from tests.stage.people import PASSWORD, WRONG_PASSWORD, Person, enrol
+from tests.stage.queries import execute
 from tests.stage.service import Service
 from tests.stage.waiting import until
 
@@ -222,11 +224,14 @@ def test_a_full_disk_is_counted_and_changes_no_response(audited: Audited) -> Non
 
 
 @pytest.mark.parametrize("how", ["whole", "network", "none"])
-def test_addresses_are_shown_as_the_setting_says(how: str, serve: Serve) -> None:
-    """On each line, of both doors, and of what is no request. Guard: ``addresses.shown``."""
+def test_addresses_are_shown_as_the_setting_says(how: str, serve: Serve, app: Flask) -> None:
+    """On each line, of both doors, of what is no request, and in events."""
     settings = {"trusted_proxies": 1, "log_addresses": how}
     with serve(web_concurrency=1, **settings) as service, httpx.Client(timeout=30) as http:
-        person: Person = enrol(lambda path, **more: http.post(service.url + path, **more))
+        from_afar = {"X-Forwarded-For": CLIENT}
+        person: Person = enrol(
+            lambda path, **more: http.post(service.url + path, headers=from_afar, **more)
+        )
         before = service.log.stat().st_size
         asked = {}
         for client in CLIENTS:
@@ -249,6 +254,9 @@ def test_addresses_are_shown_as_the_setting_says(how: str, serve: Serve) -> None
         assert shown == {(name, CLIENTS[client][how]) for name, client in asked.items()}
         if how != "whole":
             assert not [client for client in CLIENTS if client in written]
+    of_person = "SELECT DISTINCT address FROM audit_events WHERE account_id = :id"
+    [event] = execute(app, of_person, id=person.id)
+    assert event["address"] == CLIENTS[CLIENT][how]
 
 
 def malformed(service: Service, headers: dict[str, str]) -> None:
