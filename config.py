@@ -309,11 +309,16 @@ class Config:
 
         The log tells with it what changed, and when.
         """
-        found = {}
+        found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != (getattr(before, field.name) if before else field.default):
-                found[field.name] = "set" if field.name in SECRET_SETTINGS else value
+            other = getattr(before, field.name) if before else field.default
+            if value == other:
+                continue
+            if field.name in SECRET_SETTINGS:
+                found[field.name] = "set"
+            else:
+                found[field.name] = {"from": other, "to": value} if before else value
         return found
 
     @property

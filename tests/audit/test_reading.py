@@ -223,6 +223,9 @@ def test_the_lines_of_a_trail_stand_among_the_events(
     assert lines("--key", everything.ids["made"], "--trail", str(trail))[-3:] == found
     since = lines("--since", "2100-01-01T00:00:01", "--trail", str(trail))
     assert since == found[1:]
+    limits = "--since", "2100-01-01T00:00:01", "--until", "2100-01-01T00:00:02"
+    assert lines(*limits, "--trail", str(trail)) == found[1:2]
+    assert lines("--until", "2000-01-01") == []
 
 
 def test_a_trail_is_shown_for_people(run: Run, trail: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from flask import Flask
@@ -18,6 +21,7 @@ from werkzeug.test import TestResponse
 import dev
 from tests.stage.limits import WRONG, log_in
 from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.service import Service
 from tokenservice.web.counters import SLOTS, Log, Memory
 
 
@@ -380,3 +384,20 @@ def test_without_redis_the_memory_is_bounded_and_costs_no_more_when_full() -> No
         memory.add(f"{n}", 3600)
         time.sleep(0.02)
     assert time.process_time() - idle < 0.3
+
+
+def test_the_trail_tells_whose_logins_a_limit_refuses(
+    serve: Callable[..., Service], own_redis: dev.Redis, ana: Person, tmp_path: Path
+) -> None:
+    """By the same name for the account as in its failed logins, which name its id too."""
+    path = tmp_path / "audit.log"
+    limits = {"rate_limit_login": "5 per minute", "redis_url": own_redis.url}
+    with serve(web_concurrency=1, audit_log="file", audit_path=path, **limits) as service:
+        for _ in range(7):
+            guessed = {"correo": ana.correo, "password": WRONG}
+            httpx.post(f"{service.url}/auth/login", json=guessed, timeout=30)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["auth.login_failed"] * 5 + ["limit.exceeded"] * 2
+    assert len({line["attempted"] for line in lines}) == 1
+    assert {line["attempted_id"] for line in lines[:5]} == {ana.id}
+    assert {line["limit"] for line in lines[5:]} == {"login"}

@@ -18,6 +18,7 @@ PAGE = "docs/operations.md"
 #: Of docs/operations/, test_operations_pages.py runs the commands, with what stands around them.
 PAGES = [
     *(page for page in (*TWINS, *TWINS.values()) if "/operations/" not in page),
+    *("docs/operations/incident.md", "docs/es/operations/incident.md"),
     *(*ENGLISH_ONLY, "CONTRIBUTING.md", "deploy/README.md"),
 ]
 COMMAND = re.compile(
@@ -73,6 +74,11 @@ def test_a_call_of_the_pages_ends_with_0(
     values |= dict.fromkeys(("CORREO", "A"), person.correo)
     values |= {"NAME": "billing", "SCOPE": "token:read", "C": "192.0.2.0/24"}
     values |= {"RATE": "60 per minute", "TIME": "1h"}
+    values |= dict.fromkeys(("T", "/var/log/token-service/audit.log"), "audit.log")
+    values |= {"ATTEMPTED_ID": person.id}
+    if call.startswith("audit"):
+        (tmp_path / "audit.log").touch()
+        values["FILE"] = "audit.log"
     values["URL"] = "https://app.example.com/reset"
     values["1000"] = "10"  # A thousand hashes take long.
     if call.startswith("users create"):
@@ -80,9 +86,9 @@ def test_a_call_of_the_pages_ends_with_0(
     if " KEY" in call:
         new = ("keys", "create", person.correo, "--name", "a", "--scope", "token:read")
         values["KEY"] = json.loads(run(*new))["id"]
-    if " ID" in call:
+    if " ID" in call or " X" in call:
         made = run("tokens", "create", person.correo, "--expires-in", "600")
-        values["ID"] = json.loads(made)["id"]
+        values["ID"] = values["X"] = json.loads(made)["id"]
     run(*words(call, values), text=text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import secrets
 import socket
@@ -166,6 +167,7 @@ def test_a_guess_of_a_password_or_a_key_has_its_line(audited: Audited) -> None:
         _, [line] = audited.call("/auth/login", body)
         assert (line["event"], line["code"]) == ("auth.login_failed", "invalid_credentials")
         assert line.get("attempted_id") == attempted
+        assert re.fullmatch("[0-9a-f]{16}", line["attempted"])
         assert line["client_address"] == CLIENT
     _, [line] = audited.call("/auth/login", {"correo": person.correo, "password": PASSWORD})
     assert (line["event"], line["user_id"]) == ("auth.login", person.id)

@@ -17,7 +17,10 @@ BATCH = 500
 #: The beginning of each line of the trail.
 START = '{"stream": "audit"'
 #: Its members without a column.
-FACTS = ("code", "field", "why", "purpose", "issued_with", "replayed", "endpoint", "status")
+FACTS = (
+    *("code", "field", "limit", "why", "attempted", "purpose", "issued_with", "expires_in"),
+    *("replayed", "endpoint", "status"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +49,14 @@ class Question:
     :param account: the id of an account that acted, or that they are about
     :param key: the id of a key that acted, or that they are about
     :param since: the time of the first
+    :param until: the time before which the last one was
     """
 
     token: str = ""
     account: str = ""
     key: str = ""
     since: datetime | None = None
+    until: datetime | None = None
 
     def finds(self, event: Event) -> bool:
         """Whether a line of the trail meets all conditions, as :func:`conditions` asks Postgres."""
@@ -61,6 +66,7 @@ class Question:
             and (not self.account or self.account in (event.account_id, event.actor_id))
             and (not self.key or self.key in (event.key_id, facts.get("issued_with")))
             and (self.since is None or event.at >= self.since)
+            and (self.until is None or event.at < self.until)
         )
 
 
@@ -84,6 +90,8 @@ def conditions(asked: Question) -> Iterator[ColumnElement[bool]]:
         yield or_(AuditEvent.key_id == asked.key, is_about("key", asked.key))
     if asked.since:
         yield AuditEvent.at >= asked.since
+    if asked.until:
+        yield AuditEvent.at < asked.until
 
 
 def is_about(kind: str, target: str) -> ColumnElement[bool]:

@@ -93,6 +93,7 @@ def correo_of(account_id: str) -> str:
 @click.option("--account", "named", metavar="CORREO", help="By or about this account, or id.")
 @click.option("--key", metavar="ID", default="", help="By or about this service key.")
 @click.option("--since", metavar="TIME", callback=time_of, help="As 30m, 1h, 7d or 2026-11-27.")
+@click.option("--until", metavar="TIME", callback=time_of, help="Before this time.")
 @click.option(
     "--trail",
     is_flag=False,
@@ -118,9 +119,9 @@ def audit(
         return
     question = reading.Question(account=account_of(named), **asked)
     known = correo_of if names else None
-    if not is_json:
-        click.echo(showing.columns(*showing.HEAD))
     with lines_of(trail) as lines:
+        if not is_json:
+            click.echo(showing.columns(*showing.HEAD))
         found = reading.stored(question), reading.told(question, lines)
         for event in heapq.merge(*found, key=operator.attrgetter("at")):
             if is_json:

@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException
 from tokenservice.auth import emails
 from tokenservice.auth.passwords import QUEUE_SECONDS, TooManyWaiting
 from tokenservice.extensions import config
+from tokenservice.telemetry import audit
 from tokenservice.telemetry.calls import call
 from tokenservice.web.bodies import FORM
 from tokenservice.web.counters import Attempt, Log
@@ -48,8 +49,10 @@ def limited_password(view: Any) -> Any:
 def limited(view: Any, tried: Callable[[], str | None]) -> Any:
     @functools.wraps(view)
     def judged(*args: Any, **kwargs: Any) -> Any:
+        whose = tried()
+        audit.note(attempted=whose)
         if config.rate_limit_login != "off":
-            judge(tried())
+            judge(whose)
         return view(*args, **kwargs)
 
     judged.limit = "login"  # type: ignore[attr-defined]

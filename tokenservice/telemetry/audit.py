@@ -15,7 +15,7 @@ from tokenservice.telemetry.lines import FileLines, Lines
 from tokenservice.telemetry.logs import View
 
 #: Facts of the line in the log that stand here too.
-FACTS = ("token_id", "replayed", "field", "code", "why")
+FACTS = ("token_id", "replayed", "field", "code", "limit", "why")
 
 
 class Trail:

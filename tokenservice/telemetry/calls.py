@@ -26,6 +26,7 @@ class Call:
     :ivar quota: that of the limit that counts it
     :ivar counts: for each limit that counted it the key, the count, and the seconds of its window
     :ivar verdicts: the verdicts of its limits, by name
+    :ivar redis_seconds: of its time, that of Redis, and ``postgres_seconds`` that of Postgres
     :ivar is_complete: whether its response is counted and in the log
     :ivar span: its span, where calls are traced
     """
@@ -33,7 +34,7 @@ class Call:
     __slots__ = (
         *("method", "endpoint", "given", "client_address", "is_quiet", "is_audited", "started"),
         *("event", "facts", "audit", "request_id", "caller", "is_consuming", "verdicts", "quota"),
-        *("counts", "is_complete", "span"),
+        *("counts", "is_complete", "span", "redis_seconds", "postgres_seconds"),
     )
 
     def __init__(
@@ -54,6 +55,7 @@ class Call:
         self.is_audited = is_audited
         self.started = time.perf_counter()
         self.event = ""
+        self.redis_seconds = self.postgres_seconds = 0.0
         self.facts: dict[str, Any] = {}
         self.audit: dict[str, Any] = {}
         self.request_id = ""

@@ -204,6 +204,8 @@ def write_line(answered: Call, status: int, told: dict[str, str]) -> None:
         "endpoint": answered.endpoint,
         "status": status,
         "ms": round((time.perf_counter() - answered.started) * 1000, 2),
+        "redis_ms": round(answered.redis_seconds * 1000, 2),
+        "postgres_ms": round(answered.postgres_seconds * 1000, 2),
         **answered.facts,
         "event": answered.event or "http.answered",
         "level": "error" if status >= 500 else "info",

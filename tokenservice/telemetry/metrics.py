@@ -19,7 +19,7 @@ from tokenservice.onetime.errors import OneTimeError, StoreUnavailable
 from tokenservice.onetime.values import Consumed
 from tokenservice.postgres.breaker import is_outage
 from tokenservice.telemetry import failures
-from tokenservice.telemetry.calls import Call
+from tokenservice.telemetry.calls import Call, current
 
 # gunicorn.conf.py names the folder of the metrics. One that a shell names is another program's.
 if os.environ.get("METRICS_MASTER") != str(os.getpid()):
@@ -135,7 +135,10 @@ class RedisCall:
         self._started = time.perf_counter()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._seconds.observe(time.perf_counter() - self._started)
+        seconds = time.perf_counter() - self._started
+        self._seconds.observe(seconds)
+        if asked := current.get():
+            asked.redis_seconds += seconds
         if isinstance(error, StoreUnavailable):
             failed("redis", error)
 
@@ -172,7 +175,10 @@ def watch_engine(engine: Engine) -> None:
         context: object,
         *_: object,
     ) -> None:
-        POSTGRES.observe(time.perf_counter() - context._started)  # type: ignore[attr-defined]
+        seconds = time.perf_counter() - context._started  # type: ignore[attr-defined]
+        POSTGRES.observe(seconds)
+        if asked := current.get():
+            asked.postgres_seconds += seconds
 
     @event.listens_for(engine, "handle_error")
     def fail(context: ExceptionContext) -> None:

@@ -111,6 +111,7 @@ def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[st
         purpose=terms.purpose,
         issued_by=caller.id,
         issued_with=caller.key_id,
+        expires_in=created[0].life_left // SECOND,
         token_ids=[token.id for token in created],
     )
     return [

@@ -128,8 +128,8 @@ def admit(verdicts: Collection[Verdict]) -> None:
     :raises Problem: one of them is a refusal
     """
     report(verdicts)
-    if any(verdict.refused for verdict in verdicts):
-        logs.note("limit.exceeded")
+    if refusing := [verdict.name for verdict in verdicts if verdict.refused]:
+        logs.note("limit.exceeded", limit=refusing[0])
         raise Problem("rate_limited")
 
 
