@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from dev.server import BARE_ENVIRONMENT, free_port
 from tests.docs.pages import FENCED, blocks, read
 from tests.stage.paths import ROOT
 from tests.stage.processes import ends
-from tests.stage.programs import lacks_program, program
+from tests.stage.programs import program
 from tests.stage.topologies import port_of_a_node
 
 #: The parts of the code that a deployment has, each as a link.
@@ -225,8 +224,7 @@ class Deployment:
         places = [Path(dev.find_redis()).parent, find_postgres(unprivileged_account())[0]]
         path = os.pathsep.join([*map(str, places), os.environ["PATH"]])
         for name in ("curl", "haproxy", "make", "openssl", "redis-cli"):
-            if not shutil.which(name, path=path):
-                lacks_program(name)
+            program(name, path)
         login = psycopg2.extensions.parse_dsn(self._postgres.url)
         return {
             **BARE_ENVIRONMENT,

@@ -107,8 +107,16 @@ class Collector:
         self._server.server_close()
 
     def of(self, trace_id: str, least: int = 1) -> list[Received]:
-        """The spans of a trace, by their start, once there are so many."""
-        until(lambda: sum(span.trace_id == trace_id for span in self.spans) >= least)
+        """The spans of a trace, by their start, once there are so many and its last one.
+
+        A batch may end between two spans of a call, whose own ends last.
+        """
+
+        def is_whole() -> bool:
+            kinds = [span.kind for span in self.spans if span.trace_id == trace_id]
+            return len(kinds) >= least and "SERVER" in kinds
+
+        until(is_whole)
         return sorted(
             (span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start
         )

@@ -60,10 +60,18 @@ def needs_program(name: str) -> pytest.MarkDecorator:
     return needs(shutil.which(name), name + MISSING)
 
 
-def program(name: str) -> str:
-    """The path of a program of ``PACKAGES`` or ``UNPACKED``, for a test that is running."""
-    folder = ROOT / ".venv" / "servers" / "proxies" if name in UNPACKED else None
+def program(name: str, path: str | None = None) -> str:
+    """The path of a program of ``PACKAGES`` or ``UNPACKED``, for a test that is running.
+
+    :param path: where it is looked for, in place of ``PATH``
+    """
+    folder = ROOT / ".venv" / "servers" / "proxies" if name in UNPACKED else path
     return shutil.which(name, path=folder) or lacks_program(name)
+
+
+def docker() -> str:
+    """The path of the client of Docker, which no machine has to have: it is not in Debian."""
+    return shutil.which("docker") or pytest.skip("the client of Docker is not installed")
 
 
 def lacks_program(name: str) -> NoReturn:

@@ -116,8 +116,9 @@ def test_the_line_of_a_call_names_its_key(
     monkeypatch.setattr(logs, "ENCODER", Copying(ensure_ascii=False, default=str))
     one.create()
     human.create()
-    assert [line.get("key_id") for line in lines] == [one.key_id, None]
-    assert [line["user_id"] for line in lines] == [human.id] * 2
+    # One in the log, and one in the audit trail.
+    assert [line.get("key_id") for line in lines] == [one.key_id] * 2 + [None] * 2
+    assert [line["user_id"] for line in lines] == [human.id] * 4
 
 
 def test_a_repeat_with_another_key_is_the_same_caller(

@@ -6,7 +6,6 @@ import argparse
 import configparser
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from config import Config
 from tests.docs.pages import blocks, read
 from tests.stage.paths import ROOT
 from tests.stage.people import PASSWORD, new_correo
-from tests.stage.programs import program
+from tests.stage.programs import docker, program
 from tests.torture import deployed
 
 PAGE = "docs/containers.md"
@@ -78,9 +77,7 @@ def runs(calls: list[Call]) -> list[argparse.Namespace]:
 
 def test_each_option_is_one_of_docker(calls: list[Call]) -> None:
     """By the client, which reads all of them before it misses its engine."""
-    client = shutil.which("docker")
-    if client is None:
-        pytest.skip("the client of Docker is not installed")
+    client = docker()
 
     def read_by_client(words: Call) -> str:
         done = subprocess.run(
