@@ -258,6 +258,7 @@ def find():
         callers.find(Principal({id!r}))
         callers.find(Principal({id!r}))
 
+print(time.monotonic())
 find()
 time.sleep(0.5)
 assert threading.active_count() == 2
@@ -282,13 +283,14 @@ def test_a_fork_looks_by_itself_and_no_thread_keeps_a_process(
 ) -> None:
     """Guards: ``is_alive`` in ``Callers._start_looking``, and ``daemon``."""
     given = {"secret_key": config.secret_key, "database_url": site.url, "log_level": "info"}
-    started = time.monotonic()
     done = run_python(["-c", FORKED.format(id=site.known().id)], tmp_path, given)
     assert (done.returncode, done.stderr) == (0, "")
-    assert time.monotonic() - started < 5 + 10
+    # It rests for four of them; a thread that keeps it ends after more than ten.
+    assert time.monotonic() - float(done.stdout.split()[0]) < 9
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # Twice ten thousand queries first, which take a while beside others.
 def test_ten_thousand_callers_cost_no_more_than_one(site: Site) -> None:
     """Guard: ``Watch``: what a look says counts for all of them at once."""
     ids = [str(uuid.uuid4()) for _ in range(callers.REMEMBERED)]
