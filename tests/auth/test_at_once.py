@@ -131,7 +131,7 @@ def test_token_calls_go_on_beside_logins_that_wait(
 ) -> None:
     """Guard: ``Worker._hashing``, threads of their own."""
     with (
-        serve(web_concurrency=1, rate_limit_create="off") as service,
+        serve(web_concurrency=1, rate_limit_create="off", max_active=100_000) as service,
         httpx.Client(base_url=service.url, timeout=30) as http,
         ThreadPoolExecutor(1) as beside,
     ):
