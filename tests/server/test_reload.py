@@ -63,7 +63,7 @@ def test_a_reload_with_an_invalid_setting_changes_nothing(service: Service) -> N
     started, *reloaded = [line for line in lines if line["event"].startswith("service.")]
     assert started["settings"]["secret_key"] == started["settings"]["database_url"] == "set"
     assert started["settings"]["drain_seconds"] == 0
-    changed = {"app_name": {"from": "", "to": "New"}, "metrics_token": "set"}
+    changed = {"app_name": {"from": "Token Service API", "to": "New"}, "metrics_token": "set"}
     assert [line["changed"] for line in reloaded] == [{}, changed]
     assert "long enough for one" not in service.log.read_text()
 

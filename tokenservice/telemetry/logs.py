@@ -204,13 +204,15 @@ def write_line(answered: Call, status: int, told: dict[str, str]) -> None:
         "endpoint": answered.endpoint,
         "status": status,
         "ms": round((time.perf_counter() - answered.started) * 1000, 2),
-        "redis_ms": round(answered.redis_seconds * 1000, 2),
-        "postgres_ms": round(answered.postgres_seconds * 1000, 2),
         **answered.facts,
         "event": answered.event or "http.answered",
         "level": "error" if status >= 500 else "info",
         **told,
     }
+    if answered.redis_seconds:
+        line["redis_ms"] = round(answered.redis_seconds * 1000, 2)
+    if answered.postgres_seconds:
+        line["postgres_ms"] = round(answered.postgres_seconds * 1000, 2)
     if trace := trace_id(answered):
         line["trace_id"] = trace
     if answered.span and answered.span.span_id:
