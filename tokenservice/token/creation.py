@@ -111,7 +111,7 @@ def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[st
         purpose=terms.purpose,
         issued_by=caller.id,
         issued_with=caller.key_id,
-        expires_in=created[0].life_left // SECOND,
+        expires_in=(created[0].expires_at - created[0].created_at) // SECOND,
         token_ids=[token.id for token in created],
     )
     return [
