@@ -18,7 +18,7 @@ from tests.onetime.history import OPTIONS, SHARDS, STEPS, History
 from tests.stage.connections import connect
 from tokenservice.onetime.store import TokenStore
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "150"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 #: The part of its full length that each test runs for.
-LENGTH = float(os.environ.get("TORTURE_LENGTH", "0.02"))
+LENGTH = float(os.environ.get("TORTURE_LENGTH", "0.015"))
 #: Whether this is the full run, which has a machine to itself and holds each bound. A short run
 #: shares its machine, and leaves a margin.
 FULL = LENGTH >= 1

@@ -45,7 +45,7 @@ TALKATIVE = {
     "slowlog-max-len": "100000",
 }
 #: The part of all mistakes that each phase makes.
-PART = max(0.02, min(1.0, ledger.LENGTH))
+PART = max(0.015, min(1.0, ledger.LENGTH))
 
 
 @pytest.fixture
