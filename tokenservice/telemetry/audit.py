@@ -72,4 +72,7 @@ def audited(view: View) -> View:
 
 def note(**facts: Any) -> None:
     """Add facts to the line of this call in the trail, and to none in the log."""
-    call().audit |= {name: value for name, value in facts.items() if value not in (None, "")}
+    told = call().audit
+    for name, value in facts.items():
+        if value or value == 0:
+            told[name] = value

@@ -127,8 +127,10 @@ class Lines:
         """
         data, written = line.encode(errors="backslashreplace"), 0
         if not self._waiting and not self._dropped:
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105 - suppress() takes 0.6 µs
                 written = self._write_now(data)
+            except OSError:
+                pass
         if not written:
             self._queue(data)
         elif written < len(data):  # There is no room for the rest, which alone is no line.
