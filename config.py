@@ -6,41 +6,38 @@ What never takes two real values is a constant beside its use, not a setting.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
-import limits
 import sqlalchemy.engine
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
 from settings import addresses
 from settings.environment import ENV_FILE, ConfigError, read
+from settings.fields import (
+    Keys,
+    Origins,
+    absolute,
+    base_url,
+    rate,
+    setting,
+    strong_key,
+    text,
+    whole,
+    word,
+)
 
 #: That of the service, as in setup.cfg, which is not in the image.
 VERSION = "0.1.0"
-SAMPLE_SECRET_KEY = "clave_super_segura_cambia_esto"  # noqa: S105 - refused below
-MIN_SECRET_KEY_BYTES = 32
-#: Settings whose values no line of the log may hold.
+#: Settings with values that no line of the log may hold.
 SECRET_SETTINGS = frozenset(
     {
         *("secret_key", "secret_key_fallbacks", "metrics_token"),
         *("database_url", "db_password", "redis_url", "redis_password"),
     }
-)
-LONGEST_WINDOW_SECONDS = 366 * 86_400
-# A page of the web, of an app with a scheme of its own, or of a browser's extension.
-ORIGIN = re.compile(
-    r"https?://([a-z0-9.-]+|\[(?P<ipv6>[0-9a-f:.]+)\])(:[0-9]{1,5})?"
-    r"|[a-z][a-z0-9+.-]*://localhost(:[0-9]{1,5})?"
-    r"|[a-z-]+-extension://[a-z0-9-]+",
-    re.IGNORECASE | re.ASCII,
-)
-PUBLIC_URL = re.compile(
-    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*", re.ASCII
 )
 # Settings of which the first must not be more than the second: a repeated answer is told from the
 # record, and a token that names no life must be allowed the usual one.
@@ -50,92 +47,6 @@ PROPORTIONS = (
     ("session_idle_days", "session_max_days"),
     ("audit_address_days", "audit_days"),
 )
-
-
-def strong_key(key: str) -> None:
-    """RFC 7518 section 3.2: an HS256 key has at least 256 bits."""
-    if key == SAMPLE_SECRET_KEY:
-        raise ValidationError("is the sample value of the documentation: choose your own")
-    if len(key.encode()) < MIN_SECRET_KEY_BYTES:
-        raise ValidationError(f"is shorter than {MIN_SECRET_KEY_BYTES} bytes")
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """The parts of a comma separated list; blanks around them do not count."""
-    return tuple(part for each in text.split(",") if (part := each.strip()))
-
-
-def rate(words: str) -> None:
-    """One rate and no list of them: of a list the limiter would take the first alone."""
-    try:
-        given = [] if words == "off" else limits.parse_many(words)
-    except ValueError:
-        raise ValidationError('is not a rate such as "60 per minute", nor "off"') from None
-    if len(given) > 1:
-        raise ValidationError("is more than one rate")
-    if any(one.amount < 1 or one.get_expiry() > LONGEST_WINDOW_SECONDS for one in given):
-        raise ValidationError("does not allow at least one call, within a year at most")
-
-
-def base_url(text: str) -> None:
-    """An address as RFC 8414 section 2 wants it, to which paths are appended."""
-    if not PUBLIC_URL.fullmatch(text):
-        raise ValidationError(
-            "is not an address such as https://tokens.example.com, without a / at its end"
-        )
-
-
-def is_origin(text: str) -> bool:
-    """Tell whether ``text`` is an origin as a browser writes it."""
-    found = ORIGIN.fullmatch(text)
-    if found is None or found["ipv6"] is None:
-        return found is not None
-    try:
-        return str(ipaddress.IPv6Address(found["ipv6"])) == found["ipv6"].lower()
-    except ValueError:
-        return False
-
-
-class Word(fields.String):
-    """Text in lower case: ``LOG_LEVEL=INFO`` is what other programs call it."""
-
-    def _deserialize(self, value: Any, *more: Any, **options: Any) -> Any:
-        return str(super()._deserialize(value, *more, **options)).strip().lower()
-
-
-class Origins(fields.Field[tuple[str, ...]]):
-    """Exact CORS origins, comma separated.
-
-    Flask-CORS takes a string with any of ``* \\ ] ? $ ^ [ ( )`` for a regular expression and
-    matches only its beginning, so that ``https://trusted\\.com`` would let in
-    ``https://trusted.com.evil.example``. Nothing but scheme, host and port passes here, and
-    ``web/headers.py`` escapes the brackets of an IPv6 address.
-    """
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        origins = listed(str(value))
-        for origin in origins:
-            if not is_origin(origin):
-                raise ValidationError("takes exact origins only, such as https://app.example.com")
-        return origins
-
-
-class Keys(fields.Field[tuple[str, ...]]):
-    """Secret keys, comma separated, each as strong as the one that signs."""
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        keys = listed(str(value))
-        for key in keys:
-            try:
-                strong_key(key)
-            except ValidationError as error:
-                raise ValidationError(f"has a key that {error.messages[0]}") from None
-        return keys
-
-
-def absolute(path: str) -> None:
-    if not path.startswith("/"):
-        raise ValidationError("is no absolute path")
 
 
 class Settings(Schema):
@@ -156,26 +67,6 @@ class Settings(Schema):
             wrong["audit_path"] = ["is missing, and audit_log is file"]
         if wrong:
             raise ValidationError(wrong)
-
-
-def setting(field: fields.Field[Any]) -> Any:
-    """A dataclass field whose environment value ``field`` parses, validates and defaults."""
-    if field.required:
-        return dataclasses.field(metadata={"field": field})
-    return dataclasses.field(default=field.load_default, metadata={"field": field})
-
-
-def text(default: str | None = None, *checks: Any) -> Any:
-    return setting(fields.String(load_default=default, allow_none=True, validate=list(checks)))
-
-
-def word(default: str, check: Any) -> Any:
-    return setting(Word(load_default=default, validate=check))
-
-
-def whole(default: int, low: int, high: int) -> Any:
-    in_range = validate.Range(low, high, error=f"is not from {low} to {high}")
-    return setting(fields.Integer(load_default=default, validate=in_range))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The parts of config.py: where settings come from, and the grammar of addresses."""
+"""The parts of config.py: the sources of settings, their fields, the grammar of addresses."""

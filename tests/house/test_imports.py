@@ -59,6 +59,7 @@ LEAVES = {
     "tokenservice.server.wsgi": "tokenservice.server.request",
     "settings.addresses": "",
     "settings.environment": "",
+    "settings.fields": "",
     "config": "settings",
     "tokenservice.onetime": "tokenservice.onetime",
     "dev": "dev",

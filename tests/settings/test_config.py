@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from config import SAMPLE_SECRET_KEY, Config, ConfigError
+from config import Config, ConfigError
 from settings.addresses import redis_servers
+from settings.fields import SAMPLE_SECRET_KEY
 from tests.settings.values import BAD, OTHER_KEYS, READ, SECRET_KEY
 from tests.stage.paths import ROOT
 
@@ -421,6 +422,6 @@ def test_a_public_url_may_have_a_path_and_a_port(url: str) -> None:
     ],
 )
 def test_an_address_to_which_no_path_can_be_appended_is_refused(url: str) -> None:
-    """Guard: ``config.base_url``."""
+    """Guard: ``fields.base_url``."""
     with pytest.raises(ConfigError, match="public_url"):
         Config.from_mapping({"secret_key": SECRET_KEY, "public_url": url})

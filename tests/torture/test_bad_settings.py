@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from config import SAMPLE_SECRET_KEY
+from settings.fields import SAMPLE_SECRET_KEY
 from tests.stage.paths import ROOT
 from tests.torture.ledger import record, trials
 
@@ -98,7 +98,7 @@ def complaint(program: list[str], settings: dict[str, str], directory: Path) -> 
 
 @pytest.mark.timeout(600)  # many starts take minutes on a busy machine
 def test_nothing_starts_with_bad_settings(tmp_path: Path) -> None:
-    """S14, S24. Guards: config.py, and sys.exit in gunicorn.conf.py and wsgi.py."""
+    """S14, S24. Guards: settings/fields.py, and sys.exit in gunicorn.conf.py and wsgi.py."""
     # Each with one of the programs, in turn; then with the other one.
     names = ["all of it", *(name for name in BAD if name != "all of it")]
     turns = list(zip(names, itertools.cycle(PROGRAMS), strict=False))

@@ -68,7 +68,7 @@ def test_a_listed_origin_may_read(origin: str, browser: FlaskClient) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_no_other_origin_may_read(origin: str, method: str, browser: FlaskClient) -> None:
-    """Guards: ``config.Origins`` and ``headers.exactly`` keep regular expressions out."""
+    """Guards: ``fields.Origins`` and ``headers.exactly`` keep regular expressions out."""
     headers = {"Origin": origin, **(PREFLIGHT if method == "OPTIONS" else {})}
     response = browser.open("/healthz", method=method, headers=headers)
     assert not [name for name, _ in response.headers if name.startswith("Access-Control-Allow-O")]

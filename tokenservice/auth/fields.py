@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from config import rate
+from settings.fields import rate
 from tokenservice.auth import emails, passwords
 from tokenservice.extensions import config
 
