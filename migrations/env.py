@@ -9,7 +9,7 @@ import click
 from alembic import context
 from flask import current_app
 from psycopg2.errors import LockNotAvailable
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from config import Config
@@ -68,8 +68,7 @@ def record(connection: Connection, before: str, after: str) -> None:
     """Write the event of a change of the schema, if there is one and a table for it."""
     if before != after and inspect(connection).has_table(AuditEvent.__tablename__):
         action: events.Action = "database.upgraded" if after > before else "database.downgraded"
-        event = events.event(action, before=before, after=after)
-        connection.execute(insert(AuditEvent).values(event))
+        events.record(action, before=before, after=after, into=connection)
 
 
 def is_upgrade() -> bool:

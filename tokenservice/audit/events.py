@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from flask import has_request_context
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from tokenservice.audit import operators
 from tokenservice.audit.models import AuditEvent
@@ -53,32 +53,22 @@ def record(
     session: object = None,
     key: str | None = None,
     token: str | None = None,
+    into: Connection | None = None,
     **facts: Any,
 ) -> None:
     """Write an event into the open transaction. Once this returns, only the commit is left.
 
+    The actor is that of this call or command.
+
     :param account: the account that it is about, or the owner of the session, key or token
+    :param into: the connection of the transaction, in place of the session's
     :raises sqlalchemy.exc.SQLAlchemyError: Postgres does not take it
     """
-    row = event(action, account=account, session=session, key=key, token=token, **facts)
-    db.session.execute(insert(AuditEvent).values(row))
-
-
-def event(
-    action: Action,
-    *,
-    account: object = None,
-    session: object = None,
-    key: str | None = None,
-    token: str | None = None,
-    **facts: Any,
-) -> dict[str, Any]:
-    """The columns of an event, with the actor of this call or command."""
     targets = {"token": token, "key": key, "session": session, "account": account}
     kind, target = next(
         ((kind, str(target)) for kind, target in targets.items() if target), (None, None)
     )
-    return {
+    row = {
         "action": action,
         "target_kind": kind,
         "target_id": target,
@@ -86,6 +76,7 @@ def event(
         "facts": {name: value for name, value in facts.items() if value} or None,
         **(of_call(action, account, key) if has_request_context() else of_command()),
     }
+    (into or db.session).execute(insert(AuditEvent).values(row))
 
 
 def of_call(action: Action, account: object, key: str | None) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from sqlalchemy import ColumnElement, and_, or_, select, text
 
 from tokenservice.audit.models import AuditEvent
 from tokenservice.extensions import db
+from tokenservice.telemetry.audit import START
 
 BATCH = 500
-#: The beginning of each line of the trail.
-START = '{"stream": "audit"'
-#: Its members without a column.
+#: The members of a line of the trail without a column.
 FACTS = (
     *("code", "field", "limit", "why", "attempted", "purpose", "issued_with", "expires_in"),
     *("replayed", "endpoint", "status"),

@@ -137,21 +137,24 @@ def purge() -> None:
 
     Only the role that owns the tables may.
     """
-    oldest = {
-        "events_before": datetime.now(UTC) - timedelta(days=config.audit_days),
-        "addresses_before": datetime.now(UTC) - timedelta(days=config.audit_address_days),
-    }
-    events.record("audit.purged", **{name: time.isoformat() for name, time in oldest.items()})
+    now = datetime.now(UTC)
+    oldest_event = now - timedelta(days=config.audit_days)
+    oldest_address = now - timedelta(days=config.audit_address_days)
+    events.record(
+        "audit.purged",
+        events_before=oldest_event.isoformat(),
+        addresses_before=oldest_address.isoformat(),
+    )
     deleted = purging.in_batches(
         delete(AuditEvent),
         AuditEvent.id,
-        AuditEvent.at < oldest["events_before"],
+        AuditEvent.at < oldest_event,
         PURGING,
     )
     addresses = purging.in_batches(
         update(AuditEvent).values(address=None),
         AuditEvent.id,
-        and_(AuditEvent.at < oldest["addresses_before"], AuditEvent.address.is_not(None)),
+        and_(AuditEvent.at < oldest_address, AuditEvent.address.is_not(None)),
         PURGING,
     )
     click.echo(f"{deleted} events deleted, and {addresses} addresses.")

@@ -116,11 +116,15 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A token that was released or revoked."""
+    """A token that was released or revoked.
+
+    :param issued_with: the id of the key that created it, where that is known
+    """
 
     id: str
     owner: str
     purpose: str
+    issued_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,6 @@ class Grant(Named):
     subject: str
     data: str = field(repr=False)
     created_at: datetime
-    issued_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,9 @@ from tokenservice.telemetry.calls import Call, call
 from tokenservice.telemetry.lines import FileLines, Lines
 from tokenservice.telemetry.logs import View
 
+#: The first member of each line, and the beginning of its text.
+STREAM = {"stream": "audit"}
+START = logs.ENCODER.encode(STREAM).removesuffix("}")
 #: Facts of the line in the log that stand here too.
 FACTS = ("token_id", "replayed", "field", "code", "limit", "why")
 
@@ -47,7 +50,7 @@ class Trail:
             return
         facts = answered.facts
         line = {
-            "stream": "audit",
+            **STREAM,
             "event": answered.event or "http.answered",
             **{name: facts[name] for name in FACTS if name in facts},
             **answered.audit,

@@ -53,6 +53,11 @@ except (AttributeError, OSError):
 LOOK_SECONDS = 1.0
 
 
+def timestamp() -> str:
+    """The time of a line."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def write(descriptor: int, data: bytes) -> None:
     """Write all of it, however long that takes.
 
@@ -215,7 +220,7 @@ class Lines:
                 "event": "log.lines_dropped",
                 "lines": dropped,
                 "level": "error",
-                "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                "timestamp": timestamp(),
             }
         )
         start = "\n" if self._is_torn else ""  # The last line may be incomplete.

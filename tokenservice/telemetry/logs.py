@@ -14,14 +14,13 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from tokenservice.telemetry.calls import Call, call, current
-from tokenservice.telemetry.lines import stderr
+from tokenservice.telemetry.lines import stderr, timestamp
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -184,7 +183,7 @@ def shared(answered: Call) -> dict[str, str]:
     if answered.client_address:
         told["client_address"] = answered.client_address
     told["request_id"] = request_id()
-    told["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    told["timestamp"] = timestamp()
     return told
 
 

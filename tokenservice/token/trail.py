@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenservice.onetime.values import Grant, Named
+from tokenservice.onetime.values import Named
 from tokenservice.telemetry import audit, logs
 
 
 def note(event: str, token: Named, **facts: Any) -> None:
     """Name the token of this call: its id in both lines, its terms in the trail alone."""
     logs.note(event, token_id=token.id, **facts)
-    made_with = token.issued_with if isinstance(token, Grant) else None
-    audit.note(purpose=token.purpose, issued_by=token.owner, issued_with=made_with)
+    audit.note(purpose=token.purpose, issued_by=token.owner, issued_with=token.issued_with)
