@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -73,6 +75,11 @@ class Service:
         """The pids of its worker processes."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of its log, without those of the audit trail."""
+        whole = self.log.read_text().rpartition("\n")[0]
+        return [line for line in map(json.loads, whole.splitlines()) if "stream" not in line]
 
     def reload(self) -> None:
         """Reload the settings, and replace the workers."""

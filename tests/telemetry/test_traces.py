@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
@@ -52,12 +51,10 @@ class Traced:
         return self.http.request(method, path, headers=headers, **options), trace_id
 
     def line(self, trace_id: str) -> dict[str, Any]:
-        """The line of a call in the log, not that in the audit trail."""
-        log = self.service.log
+        """The line of a call in the log."""
 
         def lines() -> list[dict[str, Any]]:
-            found = [json.loads(line) for line in log.read_text().splitlines() if trace_id in line]
-            return [line for line in found if "stream" not in line]
+            return [line for line in self.service.lines() if line.get("trace_id") == trace_id]
 
         until(lambda: bool(lines()))
         [line] = lines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -69,7 +68,7 @@ class Logged:
     """A service whose calls are returned with their line of its log."""
 
     def __init__(self, service: Service, http: httpx.Client) -> None:
-        self._log = service.log
+        self._service = service
         self._http = http
         self.person = enrol(http.post)
 
@@ -94,10 +93,8 @@ class Logged:
         return (response.json() if response.content else {}), line
 
     def _lines(self, request_id: str) -> list[dict[str, Any]]:
-        """The lines of a request in the log, without those of the audit trail."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        of_request = [line for line in lines if line.get("request_id") == request_id]
-        return [line for line in of_request if "stream" not in line]
+        """The lines of a request in the log."""
+        return [line for line in self._service.lines() if line.get("request_id") == request_id]
 
 
 @pytest.fixture

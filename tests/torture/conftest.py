@@ -8,8 +8,10 @@ import pytest
 
 import dev
 from tests.stage.service import Service
+from tests.torture.haproxy import HAProxy
 from tests.torture.ledger import record
 from tests.torture.outages import Site, site_of
+from tests.torture.witness import Witness, witness
 
 #: Modules that measure no time: other tests beside them change nothing.
 UNTIMED = {
@@ -67,4 +69,17 @@ def site(
 ) -> Iterator[Site]:
     """A service on the servers of the session, with a proxy before each."""
     with site_of(serve, redis_server, postgres, redis_timeout_ms=2000) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Witness]:
+    with witness() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(seen: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
+    """The shipped proxy, before a witness."""
+    with HAProxy(tmp_path_factory.mktemp("haproxy"), [seen.port]) as running:
         yield running

@@ -25,7 +25,7 @@ from tests.stage.service import Service
 from tests.stage.waiting import until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, raw_response
 from tests.torture.ledger import record, trials
-from tests.torture.witness import Witness, witness
+from tests.torture.witness import Witness
 
 pytestmark = needs_haproxy
 
@@ -33,19 +33,6 @@ LIMIT = 5
 POST = b"POST / HTTP/1.1\r\nHost: service\r\n"
 PROXYS_OWN = {"connection", "date", "keep-alive", "server", "transfer-encoding", "x-request-id"}
 FORGED = ("X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "SCRIPT_NAME")
-
-
-@pytest.fixture(scope="module")
-def seen() -> Iterator[Witness]:
-    with witness() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def proxy(seen: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
-    """The shipped proxy, before a witness."""
-    with HAProxy(tmp_path_factory.mktemp("haproxy"), [seen.port]) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from dev.server import free_port
 from tests.stage.waiting import until
 from tests.torture.haproxy import HAProxy, needs_haproxy, raw_response
 from tests.torture.ledger import record, trials
-from tests.torture.witness import Witness, witness
+from tests.torture.witness import Witness
 
 pytestmark = needs_haproxy
 
@@ -46,18 +46,6 @@ HOSTILE = [
 ]
 HEADERS = ("X-Request-ID", "traceparent", "Host", "Referer", "X-Original-URI", "X-Forwarded-Uri")
 HEADERS += ("Origin", "Accept-Language", "User-Agent", "X-Forwarded-For", "Cookie")
-
-
-@pytest.fixture(scope="module")
-def seen() -> Iterator[Witness]:
-    with witness() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def proxy(seen: Witness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
-    with HAProxy(tmp_path_factory.mktemp("haproxy"), [seen.port]) as running:
-        yield running
 
 
 def line_of(proxy: HAProxy, request_id: str) -> dict[str, Any]:
