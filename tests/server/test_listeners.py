@@ -23,7 +23,8 @@ LISTENS = "0A"  # The state of a listening socket.
 
 @pytest.fixture
 def service(serve: Callable[..., Service]) -> Iterator[Service]:
-    with serve(web_concurrency=2) as running:
+    # A machine may stand still for longer than connections are kept by default.
+    with serve(web_concurrency=2, GUNICORN_CMD_ARGS="--keep-alive 60") as running:
         until(lambda: all(shares(running)))  # Both are there.
         yield running
 
