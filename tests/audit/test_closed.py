@@ -119,7 +119,7 @@ def test_a_login_gains_one_insert_and_a_token_call_none(
             assert len(seen) == 1
             new_key(client.post, person)
             assert len(seen) == 2
-        with recorded(own) as seen:
+        with recorded(own, own=True) as seen:
             for headers in (person.headers, key):
                 made = client.post("/token/create", headers=headers).get_json()
                 body = {"token": made["token"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,12 +36,16 @@ def execute(app: Flask, statement: str, **values: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def recorded(app: Flask, beginning: str = "") -> Iterator[list[str]]:
-    """The queries of ``app`` to Postgres in the block that start with ``beginning``."""
+def recorded(app: Flask, beginning: str = "", *, own: bool = False) -> Iterator[list[str]]:
+    """The queries of ``app`` to Postgres in the block that start with ``beginning``.
+
+    :param own: those of this thread alone, without the looks for changed accounts
+    """
     seen: list[str] = []
+    thread = threading.get_ident()
 
     def note(*call: Any) -> None:
-        if call[2].startswith(beginning):
+        if call[2].startswith(beginning) and not (own and threading.get_ident() != thread):
             seen.append(call[2])
 
     with app.app_context():

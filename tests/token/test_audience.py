@@ -144,7 +144,7 @@ def test_only_a_caller_learns_whether_an_address_has_an_account(ana: Caller) -> 
 
 @pytest.fixture
 def queries(client: FlaskClient) -> Iterator[list[str]]:
-    with recorded(client.application) as seen:
+    with recorded(client.application, own=True) as seen:
         yield seen
 
 

@@ -221,7 +221,7 @@ def test_a_pass_admits_a_browser_without_a_second_consume(
     assert made["token"] not in cookie
     kept = {"Cookie": cookie.partition(";")[0]}
     for again in ({}, headers):
-        with recorded(app) as queries:
+        with recorded(app, own=True) as queries:
             passed = gate.ask(query=query, **kept, **again)
         assert passed.status_code == 204
         assert not queries
