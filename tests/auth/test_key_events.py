@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.stage.keys import bearer, new_key
+from tests.stage.lines import copied
 from tests.stage.people import Person
 from tests.stage.waiting import until
 from tokenservice.auth.rights import KeyText
@@ -18,15 +19,7 @@ from tokenservice.telemetry import logs
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The lines of the log, as they are written."""
-    written: list[dict[str, Any]] = []
-
-    class Copying(json.JSONEncoder):
-        def encode(self, o: Any) -> str:
-            written.append(dict(o))
-            return super().encode(o)
-
-    monkeypatch.setattr(logs, "ENCODER", Copying(ensure_ascii=False, default=str))
-    return written
+    return copied(monkeypatch, json.loads)
 
 
 def test_each_event_of_a_key_names_it_and_no_secret(

@@ -225,6 +225,48 @@ def test_a_full_disk_is_counted_and_changes_no_response(audited: Audited) -> Non
     assert reported() > 0
 
 
+#: What it has in common with the lines, and ends neither of them.
+SUBJECT = '", "method": "GET", "endpoint": "x"}{"endpoint": 7'
+OF_THE_TRAIL = {"stream", "purpose", "issued_by", "expires_in", "subject"}
+OF_THE_TRAIL |= {"attempted", "attempted_id"}
+OF_THE_LOG = {"method", "level", "ms", "redis_ms", "postgres_ms", "count", "correo", "session_id"}
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_both_lines_of_a_call_may_go_to_standard_error(level: str, serve: Serve) -> None:
+    """Before the response, whole, and each with its own members. Guard: ``both``."""
+    with serve(web_concurrency=1, log_level=level) as service, httpx.Client(timeout=30) as http:
+        person: Person = enrol(lambda path, **more: http.post(service.url + path, **more))
+        wrong = {"correo": person.correo, "password": WRONG_PASSWORD}
+        for path, body, tokens in (
+            ("/token/create", {"purpose": "pay"}, 1),
+            ("/token/create", {"purpose": "pay"}, 1),  # By the direct door.
+            ("/token/batch", {"count": 3, "purpose": "pay"}, 3),
+            ("/token/revoke-all", {"subject": SUBJECT}, 1),
+            ("/token/consume", {"token": SUBJECT}, 1),
+            ("/auth/login", wrong, 1),
+        ):
+            headers = {**person.headers, "X-Request-ID": secrets.token_hex(16)}
+            response = http.post(service.url + path, json=body, headers=headers)
+            written = service.log.read_text().splitlines()
+            lines = [json.loads(line) for line in written if headers["X-Request-ID"] in line]
+            trail = [line for line in lines if "stream" in line]
+            log = [line for line in lines if "stream" not in line]
+            assert (len(trail), len(log)) == (tokens, int(level == "info"))
+            shared = trail[0].keys() - OF_THE_TRAIL
+            assert shared >= {"endpoint", "status", "event", "request_id", "timestamp"}
+            for line in lines:
+                assert line["status"] == response.status_code
+                assert not line.keys() & (OF_THE_TRAIL if line in log else OF_THE_LOG)
+                other = {name for name in shared if line[name] != trail[0][name]}
+                assert other <= ({"token_id"} if tokens > 1 else set())
+            assert all(line.keys() >= {"method", "level", "ms"} for line in log)
+            assert path != "/token/revoke-all" or trail[0]["subject"] == SUBJECT
+            if tokens > 1:
+                made = [token["id"] for token in response.json()["tokens"]]
+                assert [line["token_id"] for line in trail] == made
+
+
 @pytest.mark.parametrize("how", ["whole", "network", "none"])
 def test_addresses_are_shown_as_the_setting_says(how: str, serve: Serve, app: Flask) -> None:
     """On each line, of both doors, of what is no request, and in events."""

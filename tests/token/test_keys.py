@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 
 from tests.stage.callers import Caller
 from tests.stage.keys import bearer, new_key
+from tests.stage.lines import copied
 from tests.stage.people import Person, enrol
 from tokenservice.onetime.keys import Keys
-from tokenservice.telemetry import logs
 
 
 class Program(Caller):
@@ -106,14 +106,7 @@ def test_a_token_of_a_person_costs_no_room_for_keys(
 def test_the_line_of_a_call_names_its_key(
     one: Program, human: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines: list[dict[str, Any]] = []
-
-    class Copying(json.JSONEncoder):
-        def encode(self, o: Any) -> str:
-            lines.append(dict(o))
-            return super().encode(o)
-
-    monkeypatch.setattr(logs, "ENCODER", Copying(ensure_ascii=False, default=str))
+    lines = copied(monkeypatch, json.loads)
     one.create()
     human.create()
     # One in the log, and one in the audit trail.

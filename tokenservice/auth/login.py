@@ -60,7 +60,6 @@ def login(given: dict[str, str]) -> dict[str, Any]:
         user = verified(given)
         opened = sessions.start(user)
     logs.note("auth.login", user_id=str(user.id), session_id=str(opened.id) if opened else None)
-    audit.note(user_id=str(user.id))
     return sessions.pair(user.id, opened)
 
 

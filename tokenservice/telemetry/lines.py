@@ -125,7 +125,7 @@ class Lines:
         self._queue(line.encode(errors="backslashreplace"))
 
     def write_at_once(self, line: str) -> None:
-        """Write a line before this returns, unless it would have to wait, or others do.
+        """Write a line, or several, before this returns, unless they would have to wait.
 
         It costs 3 µs more than :meth:`write`. Threads that write at the same time may change the
         order of their lines.
@@ -140,7 +140,7 @@ class Lines:
             self._queue(data)
         elif written < len(data):  # There is no room for the rest, which alone is no line.
             self._is_torn = True
-            self._drop(1)
+            self._drop(data[written:])
 
     def _write_now(self, data: bytes) -> int:
         """:raises OSError: it would have to wait, or cannot be written"""
@@ -155,7 +155,7 @@ class Lines:
         if len(self._waiting) < MOST_LINES:
             self._waiting.append(line)
         else:
-            self._drop(1)
+            self._drop(line)
         if self._bell.empty():
             self._bell.put(True)
         if self._thread is None:
@@ -183,7 +183,7 @@ class Lines:
         if self._thread:
             self._bell.put(False)
             self._thread.join(LAST_SECONDS)
-        self._drop(len(self._waiting))
+        self._drop(b"".join(self._waiting))
 
     def _write_waiting(self) -> None:
         while self._waiting:
@@ -194,7 +194,7 @@ class Lines:
                 write(self.descriptor(), b"".join(lines))
             except OSError:
                 self._is_torn = True
-                self._drop(len(lines))
+                self._drop(b"".join(lines))
             for _ in lines:
                 self._waiting.popleft()
 
@@ -229,7 +229,8 @@ class Lines:
         with self._lock:
             self._dropped -= dropped
 
-    def _drop(self, lines: int) -> None:
+    def _drop(self, data: bytes) -> None:
+        lines = data.count(b"\n")
         with self._lock:
             self._dropped += lines
             metrics.DROPPED.inc(lines)

@@ -43,6 +43,9 @@ SECRET_TEXTS = re.compile(
 #: One of these is a part of every such text, and is found in a sixth of the time.
 SECRET_PARTS = ("ott_", "otr_", "osk_", "osr_", "eyJ", "://", "password=")
 
+#: The facts of a call that both of its lines have.
+SHARED_FACTS = ("token_id", "replayed", "field", "code", "limit", "why", "user_id")
+
 #: Quotes of a statement or a row in an error of Postgres: a name, an address, a password hash.
 QUOTED = re.compile(r"^(DETAIL|CONTEXT|LINE \d+):.*$", re.MULTILINE)
 
@@ -70,6 +73,11 @@ def render(_: Any, __: str, event: EventDict) -> str:
         if part in line:
             return SECRET_TEXTS.sub("[redacted]", line)
     return line
+
+
+def line(event: EventDict) -> str:
+    """The line of a call, with its end."""
+    return render(None, "", redact(None, "", event)) + "\n"
 
 
 def name_request(_: Any, __: str, event: EventDict) -> EventDict:
@@ -173,13 +181,19 @@ def trace_id(asked: Call) -> str | None:
     return found[1] if found and set(found[1]) != {"0"} else None
 
 
-def shared(answered: Call) -> dict[str, str]:
-    """What both lines of a call say: its account, key and address where known, its id, the time."""
-    told = {}
-    if answered.caller:
-        told["user_id"] = answered.caller.id
-        if answered.caller.key:
-            told["key_id"] = answered.caller.key.id
+def shared(answered: Call, status: int) -> dict[str, Any]:
+    """The members that both lines of a call with this status have."""
+    facts, caller = answered.facts, answered.caller
+    told = {
+        "endpoint": answered.endpoint,
+        "status": status,
+        "event": answered.event or "http.answered",
+        **{name: facts[name] for name in SHARED_FACTS if name in facts},
+    }
+    if caller:
+        told["user_id"] = caller.id
+        if caller.key:
+            told["key_id"] = caller.key.id
     if answered.client_address:
         told["client_address"] = answered.client_address
     told["request_id"] = request_id()
@@ -187,34 +201,28 @@ def shared(answered: Call) -> dict[str, str]:
     return told
 
 
-def write_line(answered: Call, status: int, told: dict[str, str]) -> None:
-    """Write the line of a call that gets this status.
+def own(answered: Call, status: int, told: dict[str, Any]) -> dict[str, Any]:
+    """The other members of the line in the log; none where there is to be no such line.
 
-    It has the form of structlog's lines, whose way takes 10 µs in place of 6.
+    With them it has the form of structlog's lines, whose way takes 10 µs in place of 6.
 
-    :param told: what it shares with the line in the audit trail
+    :param told: the :func:`shared` ones
     """
-    if status < 400 and answered.is_quiet:
-        return
     level = logging.ERROR if status >= 500 else logging.INFO
-    if not log.is_enabled_for(level):
-        return
-    line = {
+    if (status < 400 and answered.is_quiet) or not logging.root.isEnabledFor(level):
+        return {}
+    members = {
         "method": answered.method,
-        "endpoint": answered.endpoint,
-        "status": status,
-        "ms": round((time.perf_counter() - answered.started) * 1000, 2),
-        **answered.facts,
-        "event": answered.event or "http.answered",
         "level": "error" if status >= 500 else "info",
-        **told,
+        **{name: value for name, value in answered.facts.items() if name not in told},
+        "ms": round((time.perf_counter() - answered.started) * 1000, 2),
     }
     if answered.redis_seconds:
-        line["redis_ms"] = round(answered.redis_seconds * 1000, 2)
+        members["redis_ms"] = round(answered.redis_seconds * 1000, 2)
     if answered.postgres_seconds:
-        line["postgres_ms"] = round(answered.postgres_seconds * 1000, 2)
+        members["postgres_ms"] = round(answered.postgres_seconds * 1000, 2)
     if trace := trace_id(answered):
-        line["trace_id"] = trace
+        members["trace_id"] = trace
     if answered.span and answered.span.span_id:
-        line["span_id"] = answered.span.span_id
-    stderr.write(render(None, "", redact(None, "", line)) + "\n")
+        members["span_id"] = answered.span.span_id
+    return members

@@ -112,7 +112,7 @@ def issued(created: list[Created], terms: Terms, caller: Caller) -> list[dict[st
         issued_by=caller.id,
         issued_with=caller.key_id,
         expires_in=(created[0].expires_at - created[0].created_at) // SECOND,
-        token_ids=[token.id for token in created],
+        other_ids=[token.id for token in created[1:]],
     )
     return [
         {

@@ -28,9 +28,7 @@ def complete(answered: Call, status: int, fields: responses.Headers) -> None:
         fields.append((headers.SANDBOX, "true"))
     metrics.count(answered, status)
     fields.append(("X-Request-ID", logs.request_id()))
-    told = logs.shared(answered)
-    trail.write(answered, status, told)
-    logs.write_line(answered, status, told)
+    trail.write(answered, status)
     if answered.span:
         answered.span.end(answered, status)
     answered.is_complete = True
