@@ -30,6 +30,8 @@ from dev.server import free_port
 #: has replied by then, and so has done its work.
 SWALLOW, DELAY, CUT = KINDS = ("swallow", "delay", "cut")
 RESET = struct.pack("ii", 1, 0)
+#: More turns of the loop than an accepted connection takes to become a line.
+TURNS = 10
 
 
 class Proxy:
@@ -112,7 +114,8 @@ class Proxy:
         if not listening and self._listener:
             self._listener.close()
             self._listener = None
-            await asyncio.sleep(0)  # until an accepted connection is a line
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             for line, client in self._lines.items():
                 reset(client)
                 line.cancel()
