@@ -10,7 +10,9 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -19,6 +21,10 @@ START_SECONDS = 60.0  # on a machine that is busy with something else
 CLAIM_SECONDS = 7.0
 # A database needs no setting of the service, and must not inherit PGPORT or a translated locale.
 BARE_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+#: The marks of the ports that this process has chosen last, and the most.
+KEPT: deque[int] = deque()
+MOST_KEPT = 200
 
 
 class CannotStart(RuntimeError):
@@ -194,14 +200,34 @@ def watchdog(pid: int) -> subprocess.Popen[bytes]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on.
+    """A port of 127.0.0.1 that nothing listens on, and that :func:`keep` has kept for nobody.
 
     Below the range that kernels lend to clients. A client that retries while its server is down
     could otherwise be lent that server's port, and keep it.
     """
-    while not is_free(port := 20_000 + secrets.randbelow(12_000)):
+    while not (is_free(port := 20_000 + secrets.randbelow(12_000)) and keep(port)):
         pass
     return port
+
+
+def keep(port: int) -> bool:
+    """Keep a port from others that choose one; False where somebody has chosen it.
+
+    A server that has not started yet, or is stopped for a while, would otherwise lose its port to
+    another. Of two HAProxies with one port, each gets a part of the connections.
+    """
+    if sys.platform != "linux":
+        return True
+    # A name without a file, which the kernel drops with the process.
+    with socket.socket(socket.AF_UNIX) as mark:
+        try:
+            mark.bind(f"\0token-service-port-{port}")
+        except OSError:
+            return False
+        KEPT.append(mark.detach())
+    if len(KEPT) > MOST_KEPT:
+        os.close(KEPT.popleft())
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ import redis
 
 from dev import CannotStart, Postgres, Redis, Server
 from dev.postgres import unprivileged_account
+from dev.server import KEPT, free_port, keep
+from tests.stage.paths import ROOT
 from tests.stage.processes import ends, running
 from tests.stage.programs import needs
 from tests.stage.queries import ping, query
@@ -104,6 +108,28 @@ def test_a_lost_port_is_replaced_and_a_given_one_is_not(tmp_path: Path) -> None:
 
         with pytest.raises(CannotStart, match="Address already in use"):
             Redis(tmp_path / "given", port=first.port).start()
+
+
+def test_a_port_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing listens on it, here or in another process. Guard: ``keep``."""
+    port, other = free_port(), free_port()
+    os.close(KEPT.pop())  # The last one is nobody's again.
+    drawn = iter([port - 20_000, other - 20_000])
+    monkeypatch.setattr(secrets, "randbelow", lambda _: next(drawn))
+    assert free_port() == other
+    script = f"from dev.server import keep; print(keep({port}))"
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    assert told.stdout == b"False\n"
+
+
+def test_few_marks_of_ports_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dev.server.KEPT", kept := deque[int]())
+    monkeypatch.setattr("dev.server.MOST_KEPT", 2)
+    ports = [free_port() for _ in range(4)]
+    assert len(kept) == 2
+    assert [keep(port) for port in ports[2:]] == [False] * 2
 
 
 @pytest.mark.parametrize("make", [Redis, Postgres])

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 import redis
 
 import dev
-from dev.server import is_free
+from dev.server import is_free, keep
 from tests.stage.connections import connect
 from tests.stage.waiting import until
 
@@ -106,9 +106,10 @@ def port_of_a_node() -> int:
 
     Both lie below the range that kernels lend to clients.
     """
-    while not (is_free(port := 20_000 + secrets.randbelow(2_000)) and is_free(port + 10_000)):
-        pass
-    return port
+    while True:
+        port = 20_000 + secrets.randbelow(2_000)
+        if all(is_free(one) and keep(one) for one in (port, port + 10_000)):
+            return port
 
 
 @contextlib.contextmanager
