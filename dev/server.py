@@ -200,22 +200,24 @@ def watchdog(pid: int) -> subprocess.Popen[bytes]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on, and that :func:`keep` has kept for nobody.
+    """A port of 127.0.0.1 that nothing listens on, and that no other run has chosen.
 
     Below the range that kernels lend to clients. A client that retries while its server is down
     could otherwise be lent that server's port, and keep it.
     """
-    while not (is_free(port := 20_000 + secrets.randbelow(12_000)) and keep(port)):
+    while not keep(port := 20_000 + secrets.randbelow(12_000)):
         pass
     return port
 
 
 def keep(port: int) -> bool:
-    """Keep a port from others that choose one; False where somebody has chosen it.
+    """Keep a free port from others that choose one; False where it is in use or chosen.
 
     A server that has not started yet, or is stopped for a while, would otherwise lose its port to
     another. Of two HAProxies with one port, each gets a part of the connections.
     """
+    if not is_free(port):
+        return False
     if sys.platform != "linux":
         return True
     # A name without a file, which the kernel drops with the process.

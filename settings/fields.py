@@ -112,7 +112,7 @@ def absolute(path: str) -> None:
 
 
 def setting(field: fields.Field[Any]) -> Any:
-    """A dataclass field whose environment value ``field`` parses, validates and defaults."""
+    """A dataclass field; ``field`` parses and validates its value, and has its default."""
     if field.required:
         return dataclasses.field(metadata={"field": field})
     return dataclasses.field(default=field.load_default, metadata={"field": field})

@@ -45,7 +45,7 @@ def recorded(app: Flask, beginning: str = "", *, own: bool = False) -> Iterator[
     thread = threading.get_ident()
 
     def note(*call: Any) -> None:
-        if call[2].startswith(beginning) and not (own and threading.get_ident() != thread):
+        if call[2].startswith(beginning) and (not own or threading.get_ident() == thread):
             seen.append(call[2])
 
     with app.app_context():

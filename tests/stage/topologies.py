@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 import redis
 
 import dev
-from dev.server import is_free, keep
+from dev.server import keep
 from tests.stage.connections import connect
 from tests.stage.waiting import until
 
@@ -106,10 +106,9 @@ def port_of_a_node() -> int:
 
     Both lie below the range that kernels lend to clients.
     """
-    while True:
-        port = 20_000 + secrets.randbelow(2_000)
-        if all(is_free(one) and keep(one) for one in (port, port + 10_000)):
-            return port
+    while not (keep(port := 20_000 + secrets.randbelow(2_000)) and keep(port + 10_000)):
+        pass
+    return port
 
 
 @contextlib.contextmanager

@@ -188,13 +188,14 @@ class Lines:
     def _write_waiting(self) -> None:
         while self._waiting:
             lines = self._next_lines()
+            data = b"".join(lines)
             try:
                 if self._dropped:
                     self._tell()
-                write(self.descriptor(), b"".join(lines))
+                write(self.descriptor(), data)
             except OSError:
                 self._is_torn = True
-                self._drop(b"".join(lines))
+                self._drop(data)
             for _ in lines:
                 self._waiting.popleft()
 

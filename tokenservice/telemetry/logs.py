@@ -204,7 +204,8 @@ def shared(answered: Call, status: int) -> dict[str, Any]:
 def own(answered: Call, status: int, told: dict[str, Any]) -> dict[str, Any]:
     """The other members of the line in the log; none where there is to be no such line.
 
-    With them it has the form of structlog's lines, whose way takes 10 µs in place of 6.
+    With them it has the form of structlog's lines. To write it through structlog takes 10 µs in
+    place of 6.
 
     :param told: the :func:`shared` ones
     """
