@@ -17,6 +17,7 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 from sqlalchemy import make_url
 
@@ -28,8 +29,12 @@ from tests.stage.programs import servers, summary
 from tests.stage.service import Service
 from tokenservice import create_app
 from tokenservice.extensions import db
+from tokenservice.postgres import breaker, timeouts
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
+# An example of a shared machine that stalls is not a slow one.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 #: The apps that keep their connections, each a few of the hundred that Postgres takes.
 CONNECTED_APPS = 12
 #: The number of slow tests left out.
@@ -62,6 +67,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
     terminalreporter.write_line(text.strip())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """The apps of this process wait longer for Postgres than the service does.
+
+    For tests of something else, because shared machines stall. A module that tests the limits
+    has a fixture of this name that changes nothing.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeouts, "REQUEST_SECONDS", 9.0)
+        patch.setattr(timeouts, "PING_SECONDS", 4.0)
+        limits = "SET LOCAL statement_timeout = 8000; SET LOCAL lock_timeout = 7000"
+        patch.setattr(timeouts, "SERVER_LIMITS", limits)
+        patch.setattr(breaker, "STANDSTILL_SECONDS", 5.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dev.Postgres]:
     with dev.Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
@@ -82,8 +103,8 @@ def config(postgres: dev.Postgres, redis_server: dev.Redis) -> Config:
         database_url=postgres.url,
         redis_url=redis_server.url,
         argon2_memory_kib=8,
-        redis_timeout_ms=2000,  # Shared machines stall; the short default has its own tests.
-        redis_connect_timeout_ms=2000,
+        redis_timeout_ms=5000,  # Shared machines stall; the short default has its own tests.
+        redis_connect_timeout_ms=5000,
         rate_limit_register="off",
         rate_limit_login="off",
         rate_limit_create="off",

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from tests.stage.waiting import served
+
 PASSWORD = "tres tristes tigres en un trigal"
 WRONG_PASSWORD = "cuatro tristes tigres en un trigal"
 numbers = itertools.count()
@@ -28,9 +30,17 @@ def new_correo() -> str:
 
 def enrol(post: Callable[..., Any]) -> Person:
     """Register and log in over ``post(path, json=…)``."""
-    account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
-    registered = post("/auth/register", json=account)
-    login = post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
+    account: dict[str, str] = {}
+
+    def register() -> Any:
+        # Each time another address: a 503 may come after the deed.
+        account.update(nombre="Ana", correo=new_correo(), password=PASSWORD)
+        return post("/auth/register", json=account)
+
+    registered = served(register)
+    login = served(
+        lambda: post("/auth/login", json={"correo": account["correo"], "password": PASSWORD})
+    )
     body = [
         response.json() if callable(response.json) else response.json
         for response in (registered, login)

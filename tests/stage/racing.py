@@ -93,6 +93,8 @@ def race(
 ) -> list[Response]:
     """Send all requests at once, to the last byte; return the responses in the requests' order.
 
+    A request that the service sheds, as after a stall, is sent again: it was never begun.
+
     :param at: when to release the last bytes, in seconds since 1970; at once if that is past
     """
     for connection, request in zip(connections, requests, strict=True):
@@ -100,7 +102,13 @@ def race(
     time.sleep(max(0, at - time.time()))
     for connection in connections:
         connection.release()
-    return [connection.response() for connection in connections]
+    found = [connection.response() for connection in connections]
+    for place, connection in enumerate(connections):
+        while found[place].kind == (503, "busy"):
+            connection.prepare(requests[place])
+            connection.release()
+            found[place] = connection.response()
+    return found
 
 
 def request(path: str, person: Person, body: object, key: str = "") -> bytes:

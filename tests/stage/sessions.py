@@ -9,6 +9,7 @@ from typing import Any, Self
 import jwt
 
 from tests.stage.people import PASSWORD, Person
+from tests.stage.waiting import served
 
 
 def body_of(response: Any) -> dict[str, Any]:
@@ -26,7 +27,8 @@ class Login:
 
     @classmethod
     def of(cls, post: Callable[..., Any], person: Person, password: str = PASSWORD) -> Self:
-        response = post("/auth/login", json={"correo": person.correo, "password": password})
+        account = {"correo": person.correo, "password": password}
+        response = served(lambda: post("/auth/login", json=account))
         assert response.status_code == 200, response.text
         return cls(post, *tokens_of(response))
 
@@ -45,7 +47,7 @@ class Login:
 
     def present(self, refresh_token: str = "") -> Any:
         body = {"refresh_token": refresh_token or self.refresh_token}
-        return self.post("/auth/refresh", json=body)
+        return served(lambda: self.post("/auth/refresh", json=body))
 
     def refresh(self) -> Self:
         """The session one step further."""

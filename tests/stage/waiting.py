@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -16,3 +17,18 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the condition was not met in time")
+
+
+def served(call: Callable[[], Any]) -> Any:
+    """The response of a call, repeated while the service says 503 and to try again.
+
+    A machine that stands still for a second makes the service give up on Postgres, or shed a
+    request. For a test of something else; a call whose repeat would mean another thing has to
+    change with each try.
+    """
+    for _ in range(20):
+        response = call()
+        if response.status_code != 503:
+            break
+        time.sleep(0.3)  # longer than the breaker lets Postgres alone
+    return response
