@@ -7,6 +7,7 @@ import random
 import re
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_a_preflight_has_a_line(seen: Witness, tmp_path: Path) -> None:
         response = httpx.options(f"{proxy.url}/token/create", headers=headers)
         line = line_of(proxy, response.headers["X-Request-ID"])
     assert (line["method"], line["status"]) == ("OPTIONS", 204)
+
+
+def test_responses_at_once_have_a_line_each(seen: Witness, tmp_path: Path) -> None:
+    """Guard: ``nbthread 1`` in haproxy.cfg. Two threads that write at once lose lines."""
+    ask = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with HAProxy(tmp_path, [seen.port]) as proxy, ThreadPoolExecutor(16) as threads:
+        asking = [threads.submit(raw_response, proxy.port, ask * 2_999 + last) for _ in range(16)]
+        assert sum(one.result().count(b"HTTP/1.1 ") for one in asking) == 48_000
+        until(lambda: proxy.log.read_bytes().count(b"proxy.answered") == 48_000)
 
 
 def test_each_path_of_the_api_is_named(app: Flask, proxy: HAProxy) -> None:
