@@ -75,7 +75,8 @@ def give_secrets(exposed: Exposed) -> dict[str, str]:
         key = {"Idempotency-Key": secrets.token_hex(8)} if name.endswith("key") else {}
         options = {"json": {"expires_in": 3600}, "headers": {**headers, **key}}
         canaries.add(name, exposed.given("POST", "/token/create", "token", **options))
-    held = {"json": {"token": canaries.texts["a token held"]}, "headers": headers}
+    keyed = {**headers, "Idempotency-Key": secrets.token_hex(8)}
+    held = {"json": {"token": canaries.texts["a token held"]}, "headers": keyed}
     reservation = exposed.given("POST", "/token/reserve", "reservation", **held)
     canaries.add("a reservation", reservation)
     program = {"json": {"name": "a program", "scopes": [*SCOPES]}, "headers": headers}

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
+#: A connection that was idle for longer is opened anew: the service closes it after 2 s.
+IDLE_SECONDS = 1.2
+
 
 @dataclass(frozen=True)
 class Load:
@@ -43,8 +46,11 @@ def send(orders: Pipe, port: int, loads: list[Load]) -> Received:
         line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         body = None if load.body is None else json.dumps(load.body)
         headers = {"Content-Type": "application/json", **load.headers}
+        ended = time.monotonic()
         while not over.is_set():
             started = time.monotonic()
+            if started - ended > IDLE_SECONDS:
+                line.close()
             try:
                 line.request("POST" if body else "GET", load.path, body, headers)
                 answer = line.getresponse()
@@ -53,7 +59,8 @@ def send(orders: Pipe, port: int, loads: list[Load]) -> Received:
             except (OSError, http.client.HTTPException):
                 line.close()
                 received.responses[load.path, 0] += 1
-            took = time.monotonic() - started
+            ended = time.monotonic()
+            took = ended - started
             received.seconds.append(took)
             over.wait(max(0.0, load.pause - took))
         line.close()

@@ -58,7 +58,7 @@ REFUSED = [
     ("GET", "/" + "a" * 5000, b"", 400),
     ("POST", "/auth/login", b"a" * 16_385, 413),
     ("GET", "/hangs-up", b"", 502),
-    ("GET", "/takes/2", b"", 504),
+    ("GET", "/takes/4", b"", 504),
     ("POST", "/auth/login", None, 408),
 ]
 
@@ -74,7 +74,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped configuration, with short patience."""
     return changed(
         tmp_path_factory.mktemp("hasty") / "changed.cfg",
-        ("timeout server 10s", "timeout server 300ms"),
+        ("timeout server 10s", "timeout server 1s"),
         ("timeout http-request 5s", "timeout http-request 500ms"),
     )
 

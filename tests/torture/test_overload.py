@@ -77,8 +77,10 @@ def test_the_excess_is_refused_and_the_rest_is_served(
         calm = replace(plan, port=proxy.port)
         before = max(during(calm, SECONDS).goodput() for _ in range(2))
         # The speed of a machine varies, and the flood is to be three times its best.
-        flood = during(at_rate(calm, 3.2 * before), SECONDS)
-        after = during(at_rate(calm, before / 2), max(SECONDS, 4))
+        flood = during(at_rate(calm, 3.2 * before), max(SECONDS, 3))
+        # In a short run the peak may be that of a machine without its other tests.
+        easy = before / 2 if FULL else min(before / 2, 60)
+        after = during(at_rate(calm, easy), max(SECONDS, 4))
         peak = max(before, during(calm, SECONDS).goodput())
     offered, part = flood.total / (flood.ended - flood.began) / peak, flood.goodput() / peak
     well = after.began - flood.ended + recovered_after(after)
@@ -105,7 +107,7 @@ def test_without_a_proxy_the_excess_is_refused_too(store: str, plan: Plan) -> No
 
     A refusal costs a fifth of a request, so two thirds of the capacity are left to the rest.
     """
-    peak = during(plan, max(SECONDS, 2)).goodput(within=SOON)
+    peak = max(during(plan, max(SECONDS, 2)).goodput(within=SOON) for _ in range(2))
     flood = during(at_rate(plan, 3 * peak), max(SECONDS, 10))
     part = flood.goodput(since=BURST_SECONDS + 2, within=SOON) / peak
     record(

@@ -187,6 +187,7 @@ def test_the_least_role_suffices_for_the_account_commands(
 ) -> None:
     run = make_app(database_url=server.url_of(deployed.APP)).test_cli_runner().invoke
     correo = new_correo()
+    before = run(args=["users", "list"]).output.splitlines()
     for words in (
         ["create", correo, "--nombre", "Ana", "--password-stdin"],
         ["seed", "--count", "3", "--password-stdin"],
@@ -199,7 +200,7 @@ def test_the_least_role_suffices_for_the_account_commands(
         assert done.exit_code == 0, done.output
     listed = [json.loads(line)["correo"] for line in done.output.splitlines()]
     assert correo in listed
-    assert len(listed) == 4
+    assert len(listed) == len(before) + 4
 
 
 def test_the_owner_purges_the_audit_trail_and_the_service_only_reads_it(

@@ -269,7 +269,7 @@ def test_the_users_work_under_sentinel_and_through_a_failover(tmp_path: Path) ->
         with redis.Redis.from_url(as_user(replica.url)) as client:
             until(lambda: client.info("replication")["master_link_status"] == "up")
             master.kill()
-        until(lambda: has_a_master(url))
+        until(lambda: has_a_master(url), seconds=90)
         use_every_operation(url)
 
 

@@ -143,7 +143,7 @@ def test_old_workers_stay_until_the_new_ones_serve(pair: list[Service]) -> None:
         return [datetime.fromisoformat(moment) for moment in found]
 
     started, ended = times("Booting worker"), times("Worker exiting")
-    assert (ended[-2] - started[-1]).total_seconds() > 2.5
+    assert (ended[-2] - started[-1]).total_seconds() > 0.5
 
 
 def test_a_reload_loses_no_request(pair: list[Service], someone: Person) -> None:
@@ -175,7 +175,7 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
     with (
         dev.Redis(tmp_path) as slow,
         serve(
-            web_concurrency=1, drain_seconds=2, redis_url=slow.url, redis_timeout_ms=10_000
+            web_concurrency=1, drain_seconds=5, redis_url=slow.url, redis_timeout_ms=10_000
         ) as service,
     ):
         with httpx.Client(base_url=service.url, timeout=30) as http:
@@ -189,15 +189,15 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         in_flight = threading.Thread(target=lambda: responses.append(create()))
         service.process.send_signal(signal.SIGTERM)
         signalled = time.monotonic()
-        until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503, seconds=1)
+        until(lambda: httpx.get(f"{service.url}/readyz").status_code == 503, seconds=3)
         stopping = httpx.get(f"{service.url}/readyz").json()
         assert (stopping["code"], stopping["checks"]) == ("not_ready", {"service": "stopping"})
         assert httpx.get(f"{service.url}/healthz").status_code == 200
         assert create().status_code == 201  # It still serves.
 
-        # Redis takes longer than the rest of the two seconds.
-        time.sleep(max(0, signalled + 1.5 - time.monotonic()))
-        redis.Redis.from_url(slow.url).client_pause(2_000)
+        # Redis takes longer than the rest of the five seconds.
+        time.sleep(max(0, signalled + 2 - time.monotonic()))
+        redis.Redis.from_url(slow.url).client_pause(4_000)
         in_flight.start()
         service.process.wait(30)
         in_flight.join()
@@ -211,4 +211,4 @@ def test_sigterm_ends_readiness_first_and_lets_requests_finish(
         )
         assert responses[0].status_code == 201
         assert service.process.returncode == 0
-        assert 2 < stopped < 20
+        assert 5 < stopped < 30

@@ -25,7 +25,7 @@ from tests.torture.load import Plan, during
 pytestmark = needs_haproxy
 
 PER_ADDRESS = 16
-AT_ONCE = 8  # readers whose response has not begun; more would only wait in the proxy's queue
+AT_ONCE = 3  # readers whose response has not begun; more would wait in the proxy's queue, for 1 s
 addresses = itertools.count(1)
 BUFFER = 31_000  # bytes of a response that the proxy buffers, without any read of the client
 GET = "GET {} HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -112,9 +112,12 @@ def connection(port: int, address: str) -> socket.socket:
 
 
 @contextlib.contextmanager
-def unread(port: int, requests: Sequence[bytes], count: int) -> Iterator[Counter[int]]:
+def unread(
+    port: int, requests: Sequence[bytes], count: int, at_once: int = AT_ONCE
+) -> Iterator[Counter[int]]:
     """Send ``requests`` in turn on ``count`` connections, and read no response.
 
+    :param at_once: the most readers whose response has not begun
     :returns: the number of responses of each status
     """
     with contextlib.ExitStack() as held:
@@ -124,8 +127,8 @@ def unread(port: int, requests: Sequence[bytes], count: int) -> Iterator[Counter
                 address = f"127.0.4.{next(addresses)}"
             readers.append(held.enter_context(connection(port, address)))
             readers[-1].sendall(requests[number % len(requests)])
-            if number >= AT_ONCE:
-                beginning(readers[number - AT_ONCE])
+            if number >= at_once:
+                beginning(readers[number - at_once])
         yield Counter(map(beginning, readers))
 
 
@@ -179,7 +182,7 @@ def test_without_the_long_backend_they_stop_the_others(
     )
     with HAProxy(tmp_path, [real.port], straight) as proxy:
         plan = Plan(proxy.port, someone.headers["Authorization"], rate=20)
-        with unread(proxy.port, of_kind("documents", someone), 32):
+        with unread(proxy.port, of_kind("documents", someone), 32, at_once=8):
             beside = during(plan, 2)
     assert beside.statuses() == {503: beside.total}
 
@@ -188,7 +191,12 @@ def test_a_response_of_the_short_backend_fits_into_one_buffer(
     real: Service, someone: Person
 ) -> None:
     """For any request: a batch of errors, the longest terms, either language."""
-    longest = {**TERMS, "audience": [*AUDIENCE[:15], someone.id], "data": {"x": "é" * 2000}}
+    longest = {
+        **TERMS,
+        "expires_in": 60,
+        "audience": [*AUDIENCE[:15], someone.id],
+        "data": {"x": "é" * 2000},
+    }
     with httpx.Client(base_url=real.url, headers=someone.headers, timeout=30) as client:
         responses = [
             client.post(path, json=given, headers={"Accept-Language": language})
@@ -244,11 +252,13 @@ def test_each_call_has_the_backend_of_its_response(
         assert way("POST", "http://service/token/create?x=/docs") == "service/one"
 
 
-def test_unread_responses_of_one_address_are_bounded(proxy: HAProxy) -> None:
+def test_unread_responses_of_one_address_are_bounded(real: Service, tmp_path: Path) -> None:
     """On several connections, or on one of HTTP/2 that never opens its window."""
     target = f"/docs/assets/{BUNDLE}"
     ask = GET.format(target).encode()
-    with contextlib.ExitStack() as opened:
+    # All of them queue for the four places of the proxy before itself.
+    waits = changed(tmp_path / "changed.cfg", ("timeout queue 1s", "timeout queue 9s"))
+    with HAProxy(tmp_path, [real.port], waits) as proxy, contextlib.ExitStack() as opened:
         greedy = opened.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 10))
         greedy.sendall(streams(target, 60))
         blocks = [block for kind, block in frames(greedy, 62) if kind == 1]

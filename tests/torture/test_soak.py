@@ -170,7 +170,10 @@ def test_nothing_grows_and_every_response_is_accounted_for(soaked: Soaked) -> No
     )
     assert not warm.failed
     assert not result.failed
-    assert set(responses) <= set(EVENTS)
+    # A request that waited through a stall is shed; it was never begun, and has no event.
+    shed = sum(count for (_, status), count in responses.items() if status == 503)
+    assert {call for call in responses if call[1] != 503} <= set(EVENTS)
+    assert shed <= (0 if FULL else 0.02 * responses.total()), responses
     assert not wrong, (soaked.logged(), expected)
     assert not unaudited, (soaked.audited(), expected)
     assert not wrong_counters, (soaked.counted(), counters)

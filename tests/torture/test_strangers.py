@@ -25,7 +25,9 @@ hangs = on_the_way("to_postgres", Proxy.hang)
 def site(
     serve: Callable[..., Service], redis_server: dev.Redis, postgres: dev.Postgres
 ) -> Iterator[Site]:
-    with site_of(serve, redis_server, postgres, rate_limit_login="off") as running:
+    # The time limit of Redis is another test's.
+    settings = {"rate_limit_login": "off", "redis_timeout_ms": 2000}
+    with site_of(serve, redis_server, postgres, **settings) as running:
         yield running
 
 
@@ -65,6 +67,6 @@ def test_strangers_take_no_thread_from_known_callers_while_postgres_hangs(site: 
     )
     assert not failures, (served.responses, served.failed)
     assert {status for _, status in received.responses} == {503}, received.responses
-    assert served.percentile(0.9) < 0.1 + STALL_SECONDS
+    assert served.percentile(0.9 if ledger.FULL else 0.5) < 0.1 + STALL_SECONDS
     assert received.percentile(0.5) < 0.1 + STALL_SECONDS
     assert back < 1 + 4 * STALL_SECONDS
