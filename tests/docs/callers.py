@@ -19,8 +19,8 @@ from tests.stage.waiting import until
 CALLERS, PAUSE_SECONDS = 3, 0.15
 #: The time for which a caller uses one login: shorter than a reload.
 LOGIN_SECONDS = 1.0
-TERMS = {"purpose": "chat"}
-PRESENTED = {**TERMS, "issued_by": ["backend@example.com"]}
+TERMS = {"purpose": "chat", "expires_in": 600}
+PRESENTED = {"purpose": "chat", "issued_by": ["backend@example.com"]}
 #: Of a caller who repeats a call with its key.
 TRIES, TRY_AGAIN_SECONDS = 100, 0.1
 Outcomes = Counter[str]
@@ -37,7 +37,7 @@ class Program:
         return self.post("/auth/login", {"correo": correo, "password": password})
 
     def create(self) -> str:
-        created = self.post("/token/create", {**TERMS, "expires_in": 600})
+        created = self.post("/token/create", TERMS)
         assert created.status_code == 201, created.text
         return str(created.json()["token"])
 
@@ -56,8 +56,8 @@ class Callers:
     They read the key and the password from the files of the pages, each time anew.
 
     :ivar outcomes: the number of tokens ``consumed`` once, ``lost`` or consumed ``twice``, of calls
-        ``repeated`` after a 503, by a machine with too much to do (``busy``) or on a new connection
-        (``reconnected``), and of every other response by its call, status and code
+        repeated after a 503, by its code (``503 busy``), or on a new connection (``reconnected``),
+        and of every other response by its call, status and code
     """
 
     def __init__(self, url: str, folder: Path, authority: Path) -> None:
@@ -67,6 +67,7 @@ class Callers:
             ssl.create_default_context(cafile=authority),
         )
         self.outcomes: Outcomes = Counter()
+        self._logins: dict[int, float] = {}  # the last one's time, by thread
         self._counting = threading.Lock()
         self._over = threading.Event()
 
@@ -90,6 +91,11 @@ class Callers:
         enough = self.outcomes["consumed"] + lives
         until(lambda: self.outcomes["consumed"] >= enough)
 
+    def anew(self) -> None:
+        """Wait until each caller uses a login of after now; its life of before is over then."""
+        now = time.monotonic()
+        until(lambda: sum(at > now for at in self._logins.copy().values()) == CALLERS)
+
     def _work(self) -> None:
         person, since = {}, -LOGIN_SECONDS
         with httpx.Client(base_url=self._url, verify=self._trust, timeout=30) as http:
@@ -98,6 +104,7 @@ class Callers:
                     if time.monotonic() - since > LOGIN_SECONDS:
                         since = time.monotonic()
                         person = self._log_in(http)
+                        self._logins[threading.get_ident()] = since
                     self._live(http, person)
                 except httpx.TransportError as error:
                     self._count(repr(error))
@@ -133,12 +140,12 @@ class Callers:
         for _ in range(TRIES):
             try:
                 response = http.post(path, json=body, headers=keyed)
-            except httpx.RemoteProtocolError:  # It was closed at the moment of the call.
-                self._count("reconnected")
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                self._count("reconnected")  # It was closed at the moment of the call.
                 continue
             if response.status_code != 503:
                 break
-            self._count("busy" if response.json()["code"] == "busy" else "repeated")
+            self._count(f"503 {response.json()['code']}")
             time.sleep(TRY_AGAIN_SECONDS)
         code = response.json().get("code", "")
         if not response.is_success and code not in ("token_already_used", "token_lost"):
@@ -151,5 +158,8 @@ class Callers:
 
     def _read(self, name: str) -> str:
         """The content of a file, which may be about to be written."""
-        until(lambda: (self._folder / name).stat().st_size > 0)
-        return (self._folder / name).read_text().strip()
+        for _ in range(TRIES):
+            if text := (self._folder / name).read_text().strip():
+                return text
+            time.sleep(TRY_AGAIN_SECONDS)
+        raise AssertionError(f"{name} is empty")

@@ -38,10 +38,22 @@ QUIET = """
 rate_limit_login=off
 rate_limit_create=off
 rate_limit_validate=off
-redis_timeout_ms=2000
-redis_connect_timeout_ms=2000
+redis_timeout_ms=5000
+redis_connect_timeout_ms=5000
 drain_seconds=2
 web_concurrency=1
+"""
+#: Asked while another looks, a probe may not know; and a store of such a machine may be slow.
+CURL = """
+curl() {
+  local answer
+  for _ in {1..9}
+  do
+    answer=$(command curl "$@") || return
+    case $answer in *'"unknown"'* | *'"unavailable"'*) command sleep 0.3 ;; *) break ;; esac
+  done
+  printf '%s\\n' "$answer"
+}
 """
 CONTAINERS = "\n## With containers\n"
 
@@ -121,8 +133,8 @@ class Shell:
 class Deployment:
     """The service, its proxy and its Redis, as the pages start them; a context manager.
 
-    Ports differ from those of the pages, and nothing else of the commands does. Postgres stands
-    there before, with a superuser whom psql finds.
+    Ports differ from those of the pages, curl asks a probe again, and nothing else of the commands
+    differs. Postgres stands there before, with a superuser whom psql finds.
     """
 
     def __init__(self, folder: Path, postgres: dev.Postgres) -> None:
@@ -150,6 +162,7 @@ class Deployment:
         place_code(self.folder / "next")
         self.new_certificate()
         self.shell = Shell(self.folder, environment)
+        self.shell.run(CURL)
         self.run("dropdb token_service")  # of the stage: the page creates its own
         return self
 
