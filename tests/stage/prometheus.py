@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,14 @@ class Prometheus(Server):
         assert body["status"] == "success", (expression, body)
         found = body["data"]["result"]
         return found if isinstance(found, list) else [found]
+
+    def awaited(self, expression: str) -> list[dict[str, Any]]:
+        """The first result of a query that is not empty.
+
+        A scrape that takes a second has failed, and its series are gone until the next one.
+        """
+        for _ in range(100):
+            if found := self.ask(expression):
+                return found
+            time.sleep(0.3)
+        raise AssertionError(f"no series: {expression}")
