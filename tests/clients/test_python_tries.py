@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import threading
@@ -17,6 +18,7 @@ from tests.clients.worlds import PATIENT, keyed
 from tests.stage.people import PASSWORD, WRONG_PASSWORD, enrol
 from tests.stage.proxy import DELAY, Proxy
 from tests.stage.service import Service
+from tests.stage.waiting import until
 from token_service_client import (
     CallRefused,
     Created,
@@ -194,7 +196,13 @@ def test_a_slow_service_is_unavailable_within_the_deadline(service: Service) -> 
             assert time.monotonic() - began < 10
             assert raised.value.outcome_unknown
             proxy.mend()
-            assert tokens.create(purpose="a")
+
+            def works() -> bool:
+                with contextlib.suppress(Unavailable):
+                    return bool(tokens.create(purpose="a"))
+                return False
+
+            until(works)
 
 
 def test_a_closed_door_is_unavailable_and_nothing_was_done() -> None:
@@ -209,7 +217,8 @@ def test_a_closed_door_is_unavailable_and_nothing_was_done() -> None:
 def test_a_response_that_comes_too_late_is_no_response_to_the_next_call(service: Service) -> None:
     [(_, key)] = keyed(service, 1)
     with Proxy(service.port, late=1.5) as proxy:
-        with Tokens(f"http://127.0.0.1:{proxy.port}", key, timeout=0.5, deadline=60) as tokens:
+        url = f"http://127.0.0.1:{proxy.port}"
+        with Tokens(url, key, timeout=0.5, deadline=60, retries=50) as tokens:
             proxy.lose(b"first-late", DELAY)
             made = tokens.create(purpose="first-late", idempotency_key="late")
             assert (made.purpose, made.replayed) == ("first-late", True)
@@ -345,11 +354,9 @@ def test_an_access_token_that_is_refused_is_replaced(service: Service) -> None:
     assert len(spoiled) == 1
 
 
-@pytest.mark.slow
 def test_a_session_that_has_ended_is_told(service: Service) -> None:
     with logged_in(service) as (tokens, post):
         assert post("/auth/logout-all").status_code == 204
-        time.sleep(2.2)  # until every worker knows
         with pytest.raises(CallRefused) as raised:
             tokens.create(purpose="a")
         assert raised.value.code == "session_ended"

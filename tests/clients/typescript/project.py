@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ def written(project: Path, page: str) -> list[str]:
             if re.search(rf"\b{name}\b", block) and f"const {name} " not in block
         ]
         names.append(f"./{Path(page).stem}-{place}.mjs")
+        own = project / f"{names[-1]}.{os.getpid()}"  # Other runs share the project.
         existing = f'import {{ {", ".join(used)} }} from "./existing.mjs";\n' if used else ""
-        (project / names[-1]).write_text(existing + block)
+        own.write_text(existing + block)
+        own.replace(project / names[-1])
     return names

@@ -30,10 +30,9 @@ class Stage:
     def created(self, **terms: object) -> str:
         """A token of the backend."""
         url, headers = f"{self.service.url}/token/create", self.backend.headers
-        token: str = httpx.post(url, json={"expires_in": 60, **terms}, headers=headers).json()[
-            "token"
-        ]
-        return token
+        body = {"expires_in": 60, **terms}
+        made = httpx.post(url, json=body, headers=headers, timeout=30).json()
+        return str(made["token"])
 
     def environment(self, port: int) -> dict[str, str]:
         """What the lines of the page read of the service, which they reach through a port."""
