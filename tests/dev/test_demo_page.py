@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -239,10 +240,10 @@ def test_another_name_of_this_machine_gets_nothing(browser: Browser, demo: Demo)
     for host in (f"{HOST}:{demo.port}", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1"):
         headers = {"Host": host, "Origin": f"http://{host}"}
         for path in ("", "/static/demo.js"):
-            assert httpx.get(demo.url + path, headers=headers).status_code == 403
-        assert httpx.post(f"{demo.url}/create", headers=headers).status_code == 403
+            assert httpx.get(demo.url + path, headers=headers, timeout=30).status_code == 403
+        assert httpx.post(f"{demo.url}/create", headers=headers, timeout=30).status_code == 403
     for host in (f"localhost:{demo.port}", f"127.0.0.1:{demo.port}", f"[::1]:{demo.port}"):
-        assert httpx.get(demo.url, headers={"Host": host}).status_code == 200
+        assert httpx.get(demo.url, headers={"Host": host}, timeout=30).status_code == 200
 
 
 def test_a_page_of_another_origin_presses_no_button(demo: Demo) -> None:
@@ -252,10 +253,10 @@ def test_a_page_of_another_origin_presses_no_button(demo: Demo) -> None:
         for origin in (None, "null", "http://evil.example", f"http://localhost:{demo.port + 1}"):
             headers = {"Origin": origin} if origin else {}
             for step in ("create", "consume", "race", "lose", "restart"):
-                refused = httpx.post(f"{demo.url}/{step}", headers=headers)
+                refused = httpx.post(f"{demo.url}/{step}", headers=headers, timeout=30)
                 assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
         assert client.info("server")["run_id"] == before
-    assert httpx.post(f"{demo.url}/create", headers=own(demo)).status_code == 200
+    assert httpx.post(f"{demo.url}/create", headers=own(demo), timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_a_page_of_another_origin_presses_no_button(demo: Demo) -> None:
 )
 def test_a_call_without_a_token_is_a_problem(demo: Demo, body: bytes, status: int) -> None:
     headers = own(demo) | ({"Content-Type": "application/json"} if body else {})
-    refused = httpx.post(f"{demo.url}/consume", headers=headers, content=body)
+    refused = httpx.post(f"{demo.url}/consume", headers=headers, content=body, timeout=30)
     assert refused.status_code == status
     assert refused.headers["Content-Type"] == "application/problem+json"
 
@@ -271,9 +272,11 @@ def test_a_call_without_a_token_is_a_problem(demo: Demo, body: bytes, status: in
 def test_no_key_leaves_the_server_and_no_token_is_logged(demo: Demo) -> None:
     """Neither is in what a browser gets, in a log, in an argument or readable by others."""
     keys = demo.keys()
-    created = httpx.post(f"{demo.url}/create", headers=own(demo))
+    created = httpx.post(f"{demo.url}/create", headers=own(demo), timeout=30)
     token = created.json()["token"]
-    consumed = httpx.post(f"{demo.url}/consume", headers=own(demo), json={"token": token})
+    consumed = httpx.post(
+        f"{demo.url}/consume", headers=own(demo), json={"token": token}, timeout=30
+    )
     assert json.dumps(consumed.json()).count("200 OK") == 1
     got = [created, consumed, *map(httpx.get, [demo.url, f"{demo.url}/static/demo.js"])]
     for secret in (*keys.values(), "osk_"):
@@ -283,8 +286,10 @@ def test_no_key_leaves_the_server_and_no_token_is_logged(demo: Demo) -> None:
         assert not KEY.search(text), log
         assert not WHOLE_TOKEN.search(text), log
     for process in Path("/proc").glob("[0-9]*/cmdline"):
-        if process.parent.exists():
-            assert "osk_" not in process.read_text(errors="replace")
+        words = ""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended meanwhile.
+            words = process.read_text(errors="replace")
+        assert "osk_" not in words
     assert stat.S_IMODE((demo.local / "demo.json").stat().st_mode) == 0o600
 
 
@@ -300,8 +305,8 @@ def test_keys_are_kept_as_long_as_the_service_knows_them(demo: Demo) -> None:
     for side, mine, others in (("backend", "create", "consume"), ("gateway", "consume", "create")):
         headers = {"Authorization": f"Bearer {anew[side]}"}
         url = f"http://127.0.0.1:{demo.port}/token"
-        refused = httpx.post(f"{url}/{others}", headers=headers, json={})
+        refused = httpx.post(f"{url}/{others}", headers=headers, json={}, timeout=30)
         assert refused.json()["code"] == "insufficient_scope"
-        assert httpx.post(f"{url}/{mine}", headers=headers, json={}).status_code != 401
+        assert httpx.post(f"{url}/{mine}", headers=headers, json={}, timeout=30).status_code != 401
     with pytest.raises(CannotStart, match=r"^The page has no service keys\. /auth/login: "):
         current_keys(demo.port, {}, account[0], "another password")

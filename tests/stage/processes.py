@@ -16,7 +16,7 @@ def ends(pid: int, seconds: float) -> bool:
     """Whether the process is gone, or a zombie that its new parent is slow to reap."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
                 time.sleep(0.05)
                 continue
@@ -30,8 +30,8 @@ def running(command: list[str], directory: Path) -> Iterator[subprocess.Popen[st
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "redis_timeout_ms": "2000",  # shared machines stall
-        "redis_connect_timeout_ms": "2000",
+        "redis_timeout_ms": "5000",  # shared machines stall
+        "redis_connect_timeout_ms": "5000",
     }
     with subprocess.Popen(
         command,
