@@ -22,17 +22,18 @@ class Account(NamedTuple):
 
 
 def enrol(nombre: str) -> Account:
-    """Register an account and log in; wait where too many were registered just now."""
-    correo = f"{nombre}.{secrets.token_hex(8)}@example.com"
-    account = {"nombre": nombre, "correo": correo, "password": secrets.token_urlsafe(24)}
+    """Register an account and log in; wait where the service says to try again later."""
+    account = {"nombre": nombre, "password": secrets.token_urlsafe(24)}
     while True:
+        # Each time another address: a 503 may come after the deed.
+        account["correo"] = f"{nombre}.{secrets.token_hex(8)}@example.com"
         try:
             registered = httpx.post(f"{SERVICE}/auth/register", json=account, timeout=10)
         except httpx.TransportError:
             sys.exit(f"FAILED: no answer from {SERVICE}")
         if "json" not in registered.headers.get("Content-Type", ""):
             sys.exit(f"FAILED: {SERVICE} is not the token service")
-        if registered.status_code != 429:
+        if registered.status_code not in (429, 503):
             break
         wait = int(registered.headers["Retry-After"])
         print(f"    {registered.json()['code']}: Retry-After is {wait} s")
@@ -40,7 +41,9 @@ def enrol(nombre: str) -> Account:
     check(registered.status_code == 201, f"the {nombre} has an account", registered.text)
     # A slow machine takes its time to hash a password.
     patience = {"timeout": 10.0, "deadline": 60.0}
-    tokens = Tokens.login(SERVICE, email=correo, password=account["password"], **patience)
+    tokens = Tokens.login(
+        SERVICE, email=account["correo"], password=account["password"], **patience
+    )
     print(f"ok  the {nombre} is logged in")
     return Account(registered.json()["id"], tokens)
 
