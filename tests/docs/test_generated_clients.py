@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def folder(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The document of a service, and the packages beside it."""
     folder = node.installed(SOURCE, tmp_path_factory.mktemp("openapi"))
-    (folder / "document.json").write_text(httpx.get(f"{service.url}/openapi.json").text)
+    (folder / "document.json").write_text(httpx.get(f"{service.url}/openapi.json", timeout=30).text)
     return folder
 
 

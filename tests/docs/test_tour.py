@@ -93,7 +93,7 @@ def test_commands_of_the_readme_have_the_shown_output(service: Service, tmp_path
     """A status or a member that is not as shown turns this red; both READMEs have these lines."""
     correo, password = new_correo(), secrets.token_urlsafe(12)
     account = {"nombre": "Demo", "correo": correo, "password": password}
-    assert httpx.post(f"{service.url}/auth/register", json=account).status_code == 201
+    assert httpx.post(f"{service.url}/auth/register", json=account, timeout=30).status_code == 201
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local/demo_password").write_text(password)
     [console] = blocks(read("README.md"), "console")

@@ -187,7 +187,7 @@ def test_the_spanish_page_has_no_english_word(
     english, spanish = readings["en"].said, readings["es"].said
     assert len(english.intersection(listed)) > 50
     assert spanish.intersection(listed) == set()
-    document = httpx.get(f"{service.url}/openapi.json?lang=es").json()
+    document = httpx.get(f"{service.url}/openapi.json?lang=es", timeout=30).json()
     known = words(" ".join(strings(document))) | OF_BOTH
     assert {text for text in english & spanish if not words(text) <= known} == set()
 

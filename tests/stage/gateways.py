@@ -209,7 +209,9 @@ class Traefik(Gateway):
 
     def responds(self) -> bool:
         """It listens before it has read the routes."""
-        return super().responds() and httpx.get(f"http://127.0.0.1:{self.port}").status_code != 404
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{self.port}").status_code != 404
+        return False
 
 
 def cookie_of(issuer: str) -> str:
