@@ -120,10 +120,13 @@ def test_each_cause_has_its_name(
     assert not [line for line in found[0] if line["event"] == "readiness.changed"]
     for (name, _, why), written in zip(causes, found[1:], strict=True):
         store = "redis" if name == "redis_url" else "postgres"
-        [line] = changes(written, store)
+        # On a machine that stalls, any look may take longer than its limit.
+        [line] = [
+            line for line in changes(written, store) if why == "timeout" or line["why"] != "timeout"
+        ]
         assert (line["why"], line["level"]) == (why, "warning"), written
         outages = [line["why"] for line in written if line["event"] == "database.unavailable"]
-        assert set(outages) <= {why}, written
+        assert set(outages) <= {why, "timeout"}, written
         assert outages or store == "redis" or why == "missing table"
 
 
