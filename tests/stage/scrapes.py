@@ -18,4 +18,5 @@ def scraped(page: str) -> Scrape:
 
 def value(page: str, name: str, **labels: str) -> float:
     """One value of a page; 0 where the page does not have it."""
-    return scraped(page).get((name, frozenset(labels.items())), 0)
+    lines = [line for line in page.splitlines() if line.startswith(name)]
+    return scraped("\n".join([*lines, ""])).get((name, frozenset(labels.items())), 0)

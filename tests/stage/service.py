@@ -76,10 +76,11 @@ class Service:
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
 
-    def lines(self) -> list[dict[str, Any]]:
-        """The whole lines of its log, without those of the audit trail."""
-        whole = self.log.read_text().rpartition("\n")[0]
-        return [line for line in map(json.loads, whole.splitlines()) if "stream" not in line]
+    def lines(self, part: str = "") -> list[dict[str, Any]]:
+        """The whole lines of its log with this text, without those of the audit trail."""
+        whole = self.log.read_text().rpartition("\n")[0].splitlines()
+        found = (json.loads(line) for line in whole if part in line)
+        return [line for line in found if "stream" not in line]
 
     def reload(self) -> None:
         """Reload the settings, and replace the workers."""

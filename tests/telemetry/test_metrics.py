@@ -22,9 +22,9 @@ from sqlalchemy import text
 import dev
 from tests.stage.entries import settings
 from tests.stage.people import Person, enrol
-from tests.stage.scrapes import Scrape, scraped
+from tests.stage.scrapes import Scrape, scraped, value
 from tests.stage.service import Service
-from tests.stage.waiting import until
+from tests.stage.waiting import served, until
 from tokenservice.extensions import db
 from tokenservice.telemetry import failures
 from tokenservice.telemetry.exposition import OLD_NAMES, PREFIX
@@ -49,14 +49,17 @@ class Measured:
         names = map(Path, self.service.descriptors(worker))
         return [path for path in names if path.suffix == ".db"]
 
-    def scrape(self) -> Scrape:
+    def page(self) -> str:
         page = self.http.get("/metrics")
         assert page.status_code == 200
         assert page.headers["Content-Type"].startswith("text/plain")
-        return scraped(page.text)
+        return page.text
+
+    def scrape(self) -> Scrape:
+        return scraped(self.page())
 
     def value(self, name: str, **labels: str) -> float:
-        return self.scrape().get((name, frozenset(labels.items())), 0)
+        return value(self.page(), name, **labels)
 
     def more(self, before: Scrape, name: str, **labels: str) -> float:
         """The rise of a counter since a scrape."""
@@ -65,7 +68,7 @@ class Measured:
     def post(self, person: Person, path: str, key: str = "", **body: object) -> Any:
         """The body of a call that succeeds."""
         headers = {**person.headers, **({"Idempotency-Key": key} if key else {})}
-        response = self.http.post(f"/token/{path}", headers=headers, json=body)
+        response = served(lambda: self.http.post(f"/token/{path}", headers=headers, json=body))
         assert response.is_success, response.text
         return response.json() if response.content else None
 
@@ -74,7 +77,10 @@ class Measured:
         assert [self.value(name, **labels) for _ in range(12)] == [expected] * 12
 
     def create(self, person: Person, count: int) -> list[httpx.Response]:
-        return [self.http.post("/token/create", headers=person.headers) for _ in range(count)]
+        def call() -> httpx.Response:
+            return self.http.post("/token/create", headers=person.headers)
+
+        return [served(call) for _ in range(count)]
 
     def replace_a_worker(self) -> None:
         """kill -9 one worker, and wait until there are as many as before."""
@@ -106,20 +112,18 @@ def someone(measured: Measured) -> Person:
 
 def test_counters_are_exact_on_every_worker(measured: Measured, someone: Person) -> None:
     """Guard: ``exposition.Counted`` sums the files of all workers."""
-    before = measured.value("token_service_tokens_created_total")
-    requests = measured.value(
-        "token_service_http_requests_total", endpoint="token.create", status="201"
-    )
-    tokens = [response.json()["token"] for response in measured.create(someone, 30)]
-    measured.always(before + 30, "token_service_tokens_created_total")
+    created, consumed = (f"token_service_tokens_{turn}_total" for turn in ("created", "consumed"))
+    requests = "token_service_http_requests_total"
     labels = {"endpoint": "token.create", "status": "201"}
-    measured.always(requests + 30, "token_service_http_requests_total", **labels)
-
-    before = measured.value("token_service_tokens_consumed_total")
+    before = [measured.value(name) for name in (created, consumed)]
+    before.append(measured.value(requests, **labels))
+    # Each is alive at once, and not after so many scrapes.
+    tokens = [response.json()["token"] for response in measured.create(someone, 30)]
     for token in tokens[:10]:
-        body = {"token": token}
-        measured.http.post("/token/validate", headers=someone.headers, json=body)
-    measured.always(before + 10, "token_service_tokens_consumed_total")
+        measured.post(someone, "validate", token=token)
+    measured.always(before[0] + 30, created)
+    measured.always(before[1] + 10, consumed)
+    measured.always(before[2] + 30, requests, **labels)
 
 
 def test_refusals_are_counted_by_their_code(measured: Measured, someone: Person) -> None:
@@ -269,8 +273,9 @@ def test_each_turn_of_a_token_is_counted_once(measured: Measured, someone: Perso
         first, _ = (measured.post(someone, path, "k", **body) for _ in range(2))
         return first
 
-    texts = [twice("create", purpose="chat")["token"]]
-    texts += [measured.post(someone, "create", purpose="chat")["token"] for _ in range(3)]
+    made = {"purpose": "chat", "expires_in": 60}
+    texts = [twice("create", **made)["token"]]
+    texts += [measured.post(someone, "create", **made)["token"] for _ in range(3)]
     terms = {"purpose": "chat", "issued_by": [someone.id]}
     twice("consume", token=texts[0], **terms)
     rose(tokens_created=4, tokens_consumed=1)
@@ -288,7 +293,7 @@ def test_each_turn_of_a_token_is_counted_once(measured: Measured, someone: Perso
     assert [measured.more(before, cuts, of=part) for part in ("purpose", "all")] == [1, 1]
     ages = "token_service_token_age_at_consume_seconds"
     assert measured.more(before, f"{ages}_count") == 2
-    assert 0 < measured.more(before, f"{ages}_sum") < 10
+    assert 0 < measured.more(before, f"{ages}_sum") < 120
 
 
 def test_tokens_in_redis_are_counted_by_any_worker(measured: Measured, someone: Person) -> None:
@@ -359,7 +364,8 @@ def test_failures_and_readiness_tell_of_a_store_that_is_down(
     assert {number for (name, _), number in before.items() if name in ready} == {1}
     own_redis.stop()
     try:
-        assert measured.create(someone, 1)[0].status_code == 503
+        call = measured.http.post("/token/create", headers=someone.headers)
+        assert call.status_code == 503
         until(lambda: measured.value("token_service_part_ready", part="redis") == 0)
         assert measured.value("token_service_part_ready", part="postgres") == 1
         assert measured.value("token_service_ready") == 1  # Much works without Redis.
@@ -376,8 +382,10 @@ def test_failures_and_readiness_tell_of_a_store_that_is_down(
     finally:
         own_redis.start()
     until(lambda: measured.value("token_service_part_ready", part="redis") == 1)
-    until(lambda: measured.value("token_service_redis_mastership", shard="0") != mastership)
-    assert measured.value("token_service_redis_memory_used_bytes", master="0") > 0
+    until(
+        lambda: measured.value("token_service_redis_mastership", shard="0") not in (0, mastership)
+    )
+    until(lambda: measured.value("token_service_redis_memory_used_bytes", master="0") > 0)
 
 
 @pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])

@@ -94,7 +94,8 @@ class Logged:
 
     def _lines(self, request_id: str) -> list[dict[str, Any]]:
         """The lines of a request in the log."""
-        return [line for line in self._service.lines() if line.get("request_id") == request_id]
+        found = self._service.lines(request_id)
+        return [line for line in found if line.get("request_id") == request_id]
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def logged(service: Service) -> Iterator[Logged]:
 
 
 def test_each_verb_writes_an_event_that_names_the_token(logged: Logged) -> None:
-    token, line = logged.call("POST", "/token/create")
+    token, line = logged.call("POST", "/token/create", {"expires_in": 60})
     assert (line["event"], line["token_id"]) == ("token.created", token["id"])
 
     presented = {"token": token["token"]}
@@ -131,7 +132,7 @@ def test_each_verb_writes_an_event_that_names_the_token(logged: Logged) -> None:
 
 
 def test_a_mismatch_is_logged_with_its_field(logged: Logged) -> None:
-    token, _ = logged.call("POST", "/token/create", {"purpose": "pay"})
+    token, _ = logged.call("POST", "/token/create", {"purpose": "pay", "expires_in": 60})
     _, line = logged.call("POST", "/token/consume", {"token": token["token"], "purpose": "chat"})
     assert (line["code"], line["field"]) == ("token_mismatch", "purpose")
 
@@ -166,7 +167,7 @@ def test_a_repeated_response_is_logged_as_replayed(logged: Logged) -> None:
 def test_no_secret_of_a_token_is_logged(logged: Logged, service: Service) -> None:
     """S60. Neither its text nor its data, a reservation or an idempotency key."""
     data, key = secrets.token_hex(12), secrets.token_hex(12)
-    token, _ = logged.call("POST", "/token/create", {"data": {"d": data}}, key)
+    token, _ = logged.call("POST", "/token/create", {"data": {"d": data}, "expires_in": 60}, key)
     held, _ = logged.call("POST", "/token/reserve", {"token": token["token"]}, key)
     logged.call("POST", "/token/commit", {"reservation": held["reservation"]}, key)
     logged.call("POST", "/token/release", {"reservation": held["reservation"]})
