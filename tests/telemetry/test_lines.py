@@ -20,18 +20,20 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stage.paths import ROOT
 from tests.stage.people import PASSWORD, Person, enrol
 from tests.stage.programs import program
 from tests.stage.racing import Connection, connected, race, request
+from tests.stage.scrapes import scraped, value
 from tests.stage.service import Service
-from tests.stage.waiting import until
+from tests.stage.waiting import served, until
 from tokenservice.telemetry.lines import LAST_SECONDS, MOST_LINES
 
 PAGE = 4096
 TOGETHER = 8
+#: The most lines that a service still writes about its start once it responds.
+STARTING = 4
 Serve = Callable[..., Service]
 Process = subprocess.Popen[bytes]
 
@@ -54,6 +56,12 @@ class Pipe:
             if select.select([self._reader], [], [], 0.1)[0]:
                 self.read += os.read(self._reader, PAGE)
 
+    def drain_the_rest(self) -> None:
+        """Read until the end, once there is no writer any more."""
+        assert self._reader is not None
+        while part := os.read(self._reader, PAGE):
+            self.read += part
+
     def close(self) -> None:
         if self._reader is not None:
             os.close(self._reader)
@@ -72,13 +80,14 @@ def piped(serve: Serve) -> Iterator[tuple[Service, Pipe]]:
 def dropped(service: Service) -> int:
     """The number of dropped lines, by the metric."""
     page = httpx.get(f"{service.url}/metrics", timeout=30).text
-    [value] = [
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == "token_service_log_lines_dropped_total"
-    ]
-    return int(value)
+    return int(value(page, "token_service_log_lines_dropped_total"))
+
+
+def refused(service: Service) -> int:
+    """The number of requests that a stall of the machine made a 503."""
+    page = scraped(httpx.get(f"{service.url}/metrics", timeout=30).text)
+    name, status = "token_service_http_requests_total", ("status", "503")
+    return int(sum(page[key] for key in page if key[0] == name and status in key[1]))
 
 
 def parsed(written: bytes) -> list[dict[str, Any]]:
@@ -103,7 +112,7 @@ def create(service: Service, person: Person, count: int = 100) -> list[str]:
     """Create tokens in one call."""
     body = {"count": count, "expires_in": 60}
     url = f"{service.url}/token/batch"
-    response = httpx.post(url, json=body, headers=person.headers, timeout=30)
+    response = served(lambda: httpx.post(url, json=body, headers=person.headers, timeout=30))
     return [token["token"] for token in response.json()["tokens"]]
 
 
@@ -130,10 +139,11 @@ def test_a_stopped_reader_delays_no_response(piped: tuple[Service, Pipe]) -> Non
 
     pipe.drain(lambda: b"log.lines_dropped" in pipe.read)
     assert httpx.get(f"{service.url}/last", timeout=30).status_code == 404
-    pipe.drain(lambda: pipe.read.endswith(b"\n") and b'"endpoint": null' in pipe.read)
+    pipe.drain(lambda: pipe.read.endswith(b"\n") and b'"status": 404' in pipe.read)
     lines = parsed(pipe.read)
     assert reported(lines) == missing == dropped(service)
-    assert sum("status" in line for line in lines) == calls + 1 - missing
+    written = sum("status" in line for line in lines)
+    assert 0 <= written - (calls + 1 - missing) <= refused(service)
 
 
 @pytest.mark.slow
@@ -175,14 +185,17 @@ def test_an_unwritable_log_changes_no_response(
         person = enrol(http.post)
         http.headers.update(person.headers)
         wrong = {"correo": person.correo, "password": PASSWORD + "x"}
-        assert http.post("/auth/login", json=wrong).status_code == 401
+        assert served(lambda: http.post("/auth/login", json=wrong)).status_code == 401
         for _ in range(20):
             created = http.post("/token/create")
             body = {"token": created.json()["token"]}
             responses = [created, *(http.post("/token/validate", json=body) for _ in range(2))]
             assert [response.status_code for response in responses] == [201, 200, 409]
         # Of all but the registration there is a line in the audit trail too.
-        until(lambda: dropped(service) == before + 3 + 60 + 2 + 60)
+        expected = before + 3 + 60 + 2 + 60
+        until(lambda: dropped(service) >= expected)
+        # The last lines of the start may come late.
+        assert dropped(service) <= expected + STARTING + 2 * refused(service)
         assert http.get("/readyz").status_code == 200
         assert service.workers() == workers
 
@@ -206,14 +219,17 @@ def test_a_full_disk_tears_one_line_and_the_next_is_whole(serve: Serve) -> None:
         limit, hard = resource.prlimit(worker, resource.RLIMIT_FSIZE)
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (most, hard))
         ask(5)
-        until(lambda: dropped(service) == 5)
+        until(lambda: dropped(service) >= 5)
         assert service.log.stat().st_size == most
         resource.prlimit(worker, resource.RLIMIT_FSIZE, (limit, hard))
         ask(3)
+        lost = dropped(service)
+        assert lost <= 5 + STARTING
     written = service.log.read_bytes()
     torn = written[:most].splitlines()[-1]
+    assert written[most:].startswith(b"\n")
     whole = parsed(written[: most - len(torn)] + written[most:])
-    assert reported(whole) == 5
+    assert reported(whole) == lost
     assert sum("status" in line for line in whole) == 1 + 3
 
 
@@ -233,8 +249,9 @@ def test_no_line_is_lost_or_mixed_in_ordinary_operation(serve: Serve) -> None:
             assert found == {404: len(ids)}
         over.set()
         reading.result()
+        pipe.drain_the_rest()
         lines = parsed(pipe.read)
-    assert sorted(line["request_id"] for line in lines if "status" in line) == ids
+    assert sorted(line["request_id"] for line in lines if line.get("status") == 404) == ids
     events = [line["event"].partition(" (")[0] for line in lines if "status" not in line]
     assert events.count("Worker exiting") == 3
     assert events[-1] == "Shutting down: Master"
@@ -243,6 +260,8 @@ def test_no_line_is_lost_or_mixed_in_ordinary_operation(serve: Serve) -> None:
 
 # One process, without a service.
 
+#: For a process whose lines are all to be written, though the machine stands still at its end.
+PATIENT = "from tokenservice.telemetry import lines; lines.LAST_SECONDS = 60\n"
 LINES = """
 import logging
 from tokenservice.telemetry import logs
@@ -263,7 +282,7 @@ def python(script: str, env: dict[str, str] | None = None, **options: Any) -> Pr
 
 def test_the_last_lines_of_a_process_are_written() -> None:
     """Guard: ``Lines._end``."""
-    with python(LINES.format(count=1000), stderr=subprocess.PIPE) as process:
+    with python(PATIENT + LINES.format(count=1000), stderr=subprocess.PIPE) as process:
         output = process.communicate(timeout=60)[1]
     assert len(parsed(output)) == 1000
 
@@ -271,14 +290,13 @@ def test_the_last_lines_of_a_process_are_written() -> None:
 @pytest.mark.slow
 def test_a_process_ends_though_its_last_lines_are_unread() -> None:
     """Guards: LAST_SECONDS, and a daemon thread."""
-    script = LINES.format(count=3000) + "print('done', flush=True)"
+    script = LINES.format(count=3000) + "import time; print(time.monotonic(), flush=True)"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with python(script, **pipes) as process:
         assert process.stdout
-        assert process.stdout.readline() == b"done\n"
-        started = time.monotonic()
+        started = float(process.stdout.readline())
         assert process.wait(60) == 0
-        assert LAST_SECONDS - 0.1 < time.monotonic() - started < LAST_SECONDS + 10
+        assert LAST_SECONDS - 0.1 < time.monotonic() - started < LAST_SECONDS + 30
 
 
 def test_a_line_is_whole_where_stderr_is_non_blocking() -> None:
@@ -286,7 +304,7 @@ def test_a_line_is_whole_where_stderr_is_non_blocking() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PAGE)
-    script = LINES.format(count=300) + "logs.log.info('x' * 50_000, number=300)"
+    script = PATIENT + LINES.format(count=300) + "logs.log.info('x' * 50_000, number=300)"
     with python(script, stderr=writer) as process, open(reader, "rb") as output:  # noqa: PTH123
         os.close(writer)
         lines = parsed(output.read())
@@ -299,8 +317,13 @@ COUNTED = """
 import time
 from prometheus_client import REGISTRY
 
-time.sleep(1)
-print(round(REGISTRY.get_sample_value("token_service_log_lines_dropped_total")))
+def dropped():
+    return round(REGISTRY.get_sample_value("token_service_log_lines_dropped_total"))
+
+for _ in range(300):
+    if dropped() < 10:
+        time.sleep(0.1)
+print(dropped())
 """
 
 
@@ -331,7 +354,7 @@ else:
 
 def test_a_fork_repeats_no_line_and_writes_its_own() -> None:
     """Guard: ``after_in_child`` in lines.py."""
-    with python(FORK.format(count=500), stderr=subprocess.PIPE) as process:
+    with python(PATIENT + FORK.format(count=500), stderr=subprocess.PIPE) as process:
         output = process.communicate(timeout=60)[1]
     assert process.returncode == 0
     lines = [line for line in parsed(output) if "DeprecationWarning" not in line["event"]]
@@ -362,16 +385,17 @@ for _ in range(300):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_fork_copies_no_held_lock(tmp_path: Path) -> None:
     """Guard: ``before`` in lines.py. On a full disk each line is counted, under a lock."""
     files = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Path("/dev/full").open("w") as full, python(FORKS, files, stderr=full) as process:
-        assert process.wait(100) == 0
+        assert process.wait(280) == 0
 
 
 def test_a_warning_is_a_line_too() -> None:
     """Guard: ``captureWarnings`` in logs.py."""
-    script = LINES.format(count=0) + "import warnings; warnings.warn('canary')"
+    script = PATIENT + LINES.format(count=0) + "import warnings; warnings.warn('canary')"
     with python(script, stderr=subprocess.PIPE) as process:
         output = process.communicate(timeout=60)[1]
     [line] = parsed(output)
