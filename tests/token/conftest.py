@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from tests.stage.callers import Caller
 from tests.stage.doors import open_door
 from tests.stage.lines import copied
 from tests.stage.people import Person, enrol
+from tokenservice.auth import callers
 
 
 @pytest.fixture(scope="session", params=["flask", "direct"])
@@ -66,6 +68,13 @@ def in_app(through_door: Callable[..., Flask], app: Flask) -> Callable[..., Call
         return Caller(client, enrol(client.post))
 
     return make
+
+
+@pytest.fixture
+def always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known caller costs no query, though the machine stands still between two looks."""
+    for bound in ("FRESH_SECONDS", "FRESH_DURING_A_LOOK_SECONDS"):
+        monkeypatch.setattr(callers, bound, math.inf)
 
 
 @pytest.fixture

@@ -206,9 +206,8 @@ def test_data_that_fit_into_a_header_are_passed_on_and_others_consume_nothing(
     assert gate.ask(X_One_Time_Token=text).status_code == 204
 
 
-def test_a_pass_admits_a_browser_without_a_second_consume(
-    gate: Gate, issuer: Caller, app: Flask
-) -> None:
+@pytest.mark.usefixtures("always_fresh")
+def test_a_pass_admits_a_browser_without_a_second_consume(gate: Gate, issuer: Caller) -> None:
     made = issuer.create(purpose=PURPOSE, subject="María")
     headers, query = {TICKET: made["token"]}, {"pass_seconds": 60}
     response = gate.ask(query=query, **headers)
@@ -221,7 +220,7 @@ def test_a_pass_admits_a_browser_without_a_second_consume(
     assert made["token"] not in cookie
     kept = {"Cookie": cookie.partition(";")[0]}
     for again in ({}, headers):
-        with recorded(app, own=True) as queries:
+        with recorded(gate.client.application, own=True) as queries:
             passed = gate.ask(query=query, **kept, **again)
         assert passed.status_code == 204
         assert not queries
