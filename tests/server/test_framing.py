@@ -36,7 +36,7 @@ def shown(request: Request) -> tuple[object, ...]:
     return tuple(getattr(request, name) for name in Request.__slots__)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STREAMS, st.lists(st.integers(0, 5000), max_size=8))
 @example(chunked(b"2;" + b"a" * 40_000 + b"\r\n{}\r\n0\r\n\r\n"), [5000])
 @example(post("X: " + "a" * 9000) + VICTIM, [100, 8300])
@@ -51,7 +51,7 @@ def test_the_outcome_is_the_same_however_the_bytes_are_cut(
         assert outcome([bytes([byte]) for byte in stream]) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([request for request, _ in UNDERSTOOD.values()]), st.integers(0, 5000))
 def test_no_beginning_of_a_request_is_one(request: bytes, place: int) -> None:
     """The requests of a cut stream are the first ones of the whole stream, and not one more."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.streams import STREAMS, cut
@@ -46,12 +46,7 @@ def statuses(service: Service, pieces: list[bytes]) -> list[bytes]:
 def test_responses_are_the_same_however_the_bytes_are_cut(alone: Service) -> None:
     workers = alone.workers()
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-        database=None,
-    )
+    @settings(max_examples=EXAMPLES, database=None)
     @given(STREAMS, st.lists(st.integers(0, 5000), max_size=6))
     def search(stream: bytes, places: list[int]) -> None:
         whole = statuses(alone, [stream])

@@ -19,8 +19,11 @@ from settings import addresses
 from tests.stage.queries import query
 from tests.stage.readiness import readiness
 from tokenservice.extensions import db
+from tokenservice.postgres import timeouts
 
 SECRET_KEY = secrets.token_urlsafe(48)
+#: Those of the service, before a test's own patience.
+SERVER_LIMITS = timeouts.SERVER_LIMITS
 #: Addresses that were accepted, and what was dropped or failed for ever; and the reason now.
 REFUSED = [
     # The path.
@@ -222,7 +225,7 @@ def test_postgres_may_have_several_hosts_or_a_socket(host: str) -> None:
 
 
 def test_the_schema_that_an_address_names_is_used(
-    postgres: dev.Postgres, make_app: Callable[..., Flask]
+    postgres: dev.Postgres, make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Red where the options of the address give way to those of the service: tables of one tenant
     would be made in ``public``.
@@ -231,6 +234,7 @@ def test_the_schema_that_an_address_names_is_used(
     app = make_app(database_url=f"{postgres.url}?options=-c%20search_path%3Dtenant_a")
     with app.app_context():
         flask_migrate.upgrade()
+        monkeypatch.setattr(timeouts, "SERVER_LIMITS", SERVER_LIMITS)
         db.session.execute(text("SELECT 1"))
         assert db.session.scalar(text("SHOW statement_timeout")) == "800ms"
         with pytest.raises(OperationalError):

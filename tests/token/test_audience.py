@@ -19,6 +19,7 @@ from tests.stage.proxy import Proxy
 from tests.stage.queries import recorded
 from tokenservice.auth.models import User
 from tokenservice.extensions import db
+from tokenservice.postgres import timeouts
 
 UNKNOWN_ID = "0190a7c0-0000-7000-8000-00000000abcd"
 NO_ACCOUNT = "No account has this address, and allow_unregistered is not true."
@@ -148,6 +149,7 @@ def queries(client: FlaskClient) -> Iterator[list[str]]:
         yield seen
 
 
+@pytest.mark.usefixtures("always_fresh")
 def test_only_an_address_costs_a_query(ana: Caller, queries: list[str]) -> None:
     """Guard: ids are taken as they are, and need not exist."""
     ana.create()
@@ -160,7 +162,10 @@ def test_only_an_address_costs_a_query(ana: Caller, queries: list[str]) -> None:
 
 
 def test_without_postgres_only_an_address_is_refused(
-    app: Flask, postgres: dev.Postgres, make_app: Callable[..., Flask]
+    app: Flask,
+    postgres: dev.Postgres,
+    make_app: Callable[..., Flask],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Hung, and refusing. The caller is known, so that its own account costs no query."""
     with Proxy(postgres.port) as proxy:
@@ -172,6 +177,7 @@ def test_without_postgres_only_an_address_is_refused(
         def both(**fields: Any) -> list[TestResponse]:
             return [caller.post("create", **fields), caller.post("batch", count=2, **fields)]
 
+        monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 0.9)  # The service does not wait longer.
         for fault in (proxy.hang, proxy.refuse):
             fault()
             for allows in ({}, {"allow_unregistered": True}):

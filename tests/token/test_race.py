@@ -21,6 +21,7 @@ def cpu_ticks(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_of_32_callers_exactly_one_consumes_each_of_500_tokens(service: Service) -> None:
     """Guard: validate.lua is one atomic step; GET and then DELETE lets two callers win."""
     before = {pid: cpu_ticks(pid) for pid in service.workers()}

@@ -120,6 +120,15 @@ def behind_two(serve: Callable[..., Service]) -> Iterator[Service]:
         yield one
 
 
+def ask(service: Service, requests: list[dict[str, str]]) -> None:
+    """Make a call with each of these headers, and wait until all of them are in the log."""
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        for headers in requests:
+            assert http.post("/auth/register", json={}, headers=headers).status_code == 422
+        http.get("/the-last-one", headers={"X-Request-ID": "the-last-one"})
+    until(lambda: "the-last-one" in service.log.read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "value"),
@@ -131,12 +140,7 @@ def behind_two(serve: Callable[..., Service]) -> Iterator[Service]:
 )
 def test_a_mistake_of_a_proxy_is_logged_once(header: str, value: str, behind_two: Service) -> None:
     """Guard: ``app.report_unreadable``. The value is the client's, and stays out of the log."""
-    for number in range(5):
-        headers = {header: value.format(number)}
-        response = httpx.post(f"{behind_two.url}/auth/register", json={}, headers=headers)
-        assert response.status_code == 422
-    httpx.get(f"{behind_two.url}/the-last-one", headers={"X-Request-ID": "the-last-one"})
-    until(lambda: "the-last-one" in behind_two.log.read_text())
+    ask(behind_two, [{header: value.format(number)} for number in range(5)])
 
     def reported() -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in behind_two.log.read_text().splitlines()]
@@ -150,11 +154,8 @@ def test_a_mistake_of_a_proxy_is_logged_once(header: str, value: str, behind_two
 
 @pytest.mark.slow
 def test_readable_headers_are_no_mistake(behind_two: Service) -> None:
-    for chain in ("203.0.113.7:4711, 10.0.0.2", "[2001:db8::7], [2001:db8::8]:1"):
-        headers = {"X-Forwarded-For": chain, "X-Forwarded-Prefix": "/tokens"}
-        httpx.post(f"{behind_two.url}/auth/register", json={}, headers=headers)
+    chains = ("203.0.113.7:4711, 10.0.0.2", "[2001:db8::7], [2001:db8::8]:1")
+    readable = [{"X-Forwarded-For": chain, "X-Forwarded-Prefix": "/tokens"} for chain in chains]
     # The check of a proxy itself has no header.
-    httpx.post(f"{behind_two.url}/auth/register", json={})
-    httpx.get(f"{behind_two.url}/the-last-one", headers={"X-Request-ID": "the-last-one"})
-    until(lambda: "the-last-one" in behind_two.log.read_text())
+    ask(behind_two, [*readable, {}])
     assert "proxy.header_unreadable" not in behind_two.log.read_text()

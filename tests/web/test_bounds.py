@@ -133,7 +133,10 @@ def test_a_chunked_body_over_16_kib_is_refused_by_the_real_server(
             yield b"a" * 1024
 
     response = httpx.post(
-        f"{service.url}{path}", content=chunks(), headers={"Content-Type": content_type}
+        f"{service.url}{path}",
+        content=chunks(),
+        headers={"Content-Type": content_type},
+        timeout=30,
     )
     problem_in(response, 413, "payload_too_large")
 
@@ -149,6 +152,9 @@ def test_a_chunked_body_is_not_cut_to_its_first_16_kib(
         yield b"and more"
 
     response = httpx.post(
-        f"{service.url}/auth/register", content=chunks(), headers={"Content-Type": JSON}
+        f"{service.url}/auth/register",
+        content=chunks(),
+        headers={"Content-Type": JSON},
+        timeout=30,
     )
     problem_in(response, 413, "payload_too_large")
