@@ -375,7 +375,8 @@ def test_an_address_has_a_limit_of_connections(proxy: HAProxy) -> None:
             with contextlib.suppress(ConnectionError):
                 connection = socket.create_connection(("127.0.0.1", proxy.port), 5, here)
                 connections.append(opened.enter_context(connection))
-        time.sleep(0.2)
+        # The proxy may be late to close those beyond the limit.
+        until(lambda: sum(map(is_open, connections)) <= 128, seconds=3)
         assert sum(map(is_open, connections)) == 128
         other = socket.create_connection(("127.0.0.1", proxy.port), 5, there)
         opened.enter_context(other).sendall(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
