@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.stage.people import Person
+from tests.stage.waiting import served
 from tokenservice.auth.rights import SCOPES
 from tokenservice.onetime.format import ALPHABET
 
 
 def new_key(post: Callable[..., Any], person: Person, **fields: Any) -> dict[str, Any]:
-    """A key of ``person`` with all scopes, or with these ``fields``."""
+    """A key of ``person`` with all scopes, or with these ``fields``; one more after a 503."""
     given = {"name": "a program", "scopes": list(SCOPES), **fields}
-    response = post("/auth/keys", json=given, headers=person.headers)
+    response = served(lambda: post("/auth/keys", json=given, headers=person.headers))
     assert response.status_code == 201, response.text
     body: dict[str, Any] = response.json() if callable(response.json) else response.json
     return body
