@@ -18,6 +18,9 @@ from dev.server import free_port
 from tests.stage.paths import ROOT
 from tests.stage.waiting import until
 
+#: An open file of a worker that listens, or is about to.
+EPOLL = "anon_inode:[eventpoll]"
+
 
 class Service:
     """A gunicorn on loopback. It reads a ``.env`` beside its log, if there is one.
@@ -59,9 +62,12 @@ class Service:
         with httpx.Client(base_url=self.url, timeout=5, verify=False) as http:  # noqa: S501
             while time.monotonic() < deadline:
                 # The first worker responds before the last one has started.
-                with contextlib.suppress(httpx.TransportError):
+                with contextlib.suppress(httpx.TransportError, OSError):
                     http.get("/healthz")
-                    if len(self.workers()) == int(self._environment["web_concurrency"]):
+                    workers = self.workers()
+                    if len(workers) == int(self._environment["web_concurrency"]) and all(
+                        EPOLL in self.descriptors(worker) for worker in workers
+                    ):
                         return
                 assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.05)

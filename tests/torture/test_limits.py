@@ -103,22 +103,33 @@ def register(http: httpx.Client, *headers: tuple[str, str]) -> int:
 
 
 def create_at_once(services: Sequence[Service], calls: int) -> Counter[int]:
-    """Let one account create tokens all at once, over all ``services``; count the statuses."""
+    """Let one account create tokens all at once, over all ``services``; count the statuses.
+
+    A worker that is off the processor may get no connection, and then another account does it.
+    """
+    for _ in range(3):
+        statuses, is_shared = _create_at_once(services, calls)
+        if is_shared:
+            return statuses
+    raise AssertionError("a worker had no part in it")
+
+
+def _create_at_once(services: Sequence[Service], calls: int) -> tuple[Counter[int], bool]:
+    """The statuses, and whether each worker had a part in them."""
     with httpx.Client(base_url=services[0].url, timeout=60) as http:
         someone = enrol(lambda path, json: http.post(path, json=json, headers=address()))
     idle = [sockets(service) for service in services]
     opened = [Connection(services[n % len(services)].port) for n in range(calls)]
     try:
         responses = race(opened, [request("/token/create", someone, {})] * calls)
-        for service, before in zip(services, idle, strict=True):
-            after = sockets(service)
-            assert all(after[worker] > before[worker] for worker in before)  # Each worker has some.
+        pairs = [(sockets(service), before) for service, before in zip(services, idle, strict=True)]
+        is_shared = all(after[pid] > before[pid] for after, before in pairs for pid in before)
     finally:
         for connection in opened:
             connection.close()
     # So that the next count includes none of these.
     until(lambda: all(sum(sockets(service).values()) < calls / 10 for service in services))
-    return Counter(response.status for response in responses)
+    return Counter(response.status for response in responses), is_shared
 
 
 def test_of_a_thousand_calls_at_once_a_hundred_pass(
