@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from tests.stage.people import Person
 from tests.stage.racing import Response
 
-#: How often a careful caller repeats a call before it gives up.
-ATTEMPTS = 20
+#: How often a careful caller repeats a call before it gives up, and its pause before most repeats.
+ATTEMPTS, PAUSE_SECONDS = 200, 0.05
 
 
 class Caller:
@@ -32,8 +33,8 @@ class Caller:
         headers = {**self._person.headers, "Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
-        self._leave_closed_connection()
         try:
+            leave_closed(self._connection)
             self._connection.request("POST", path, json.dumps(body), headers)
             response = self._connection.getresponse()
             return Response(response.status, json.loads(response.read()))
@@ -47,20 +48,24 @@ class Caller:
         :param keyed: False to repeat without a key, for a call that changes nothing
         """
         key = secrets.token_urlsafe(12) if keyed else ""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             response = self.post(path, body, key)
             if response and response.status != 503:
                 return response
+            if attempt:  # It repeats a lost reply at once.
+                time.sleep(PAUSE_SECONDS)
         raise AssertionError(f"no response to {ATTEMPTS} calls of {path}")
-
-    def _leave_closed_connection(self) -> None:
-        # Readable between two requests: the server has closed an idle connection.
-        idle = self._connection.sock
-        if idle and select.select([idle], [], [], 0)[0]:
-            self.close()
 
     def close(self) -> None:
         self._connection.close()
+
+
+def leave_closed(connection: http.client.HTTPConnection) -> None:
+    """Make a connection anew that the server has closed because it was idle."""
+    # Readable between two requests.
+    if connection.sock and select.select([connection.sock], [], [], 0)[0]:
+        connection.close()
+        connection.connect()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
 HONOURED, NO_REPLY = "honoured", "no reply"
-UNDECIDED = {NO_REPLY, "store_unavailable"}
+UNDECIDED = {NO_REPLY, "store_unavailable", "database_unavailable", "busy"}
 #: Further outcomes of a token that was presented before, or whose Redis crashed.
 REFUSALS = {
     "token_already_used",

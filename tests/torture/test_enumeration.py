@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -22,7 +22,9 @@ from tests.stage.people import PASSWORD, Person, enrol, new_correo
 from tests.stage.people import WRONG_PASSWORD as WRONG
 from tests.stage.roc import areas
 from tests.stage.service import Service
+from tests.stage.waiting import served
 from tests.torture import ledger
+from tests.torture.caller import leave_closed
 from tokenservice.extensions import db
 from tokenservice.onetime.format import Reservation, Token, random_base62
 
@@ -30,8 +32,14 @@ N = ledger.trials(2000, least=40)
 #: With 40 calls each on a shared machine, chance alone gives 0.6 and more.
 AREA, TOKEN_AREA = (0.55, 0.60) if ledger.FULL else (0.80, 0.80)
 Call = tuple[str, dict[str, Any]]
-#: The response to one call, and its time in seconds.
-Response = tuple[int, dict[str, Any], float]
+
+
+class Response(NamedTuple):
+    """The response to one call, and its time in seconds."""
+
+    status_code: int
+    body: dict[str, Any]
+    seconds: float
 
 
 def interleaved(
@@ -42,7 +50,7 @@ def interleaved(
     responses = set()
     for _ in range(n):
         for name in random.sample(list(calls), len(calls)):
-            status, body, seconds = post(*calls[name])
+            status, body, seconds = served(lambda call=calls[name]: post(*call))
             times[name].append(seconds)
             del body["request_id"]
             responses.add(json.dumps([status, body], sort_keys=True))
@@ -59,10 +67,12 @@ class Wire:
     def post(self, path: str, body: dict[str, Any]) -> Response:
         payload = json.dumps(body)
         started = time.perf_counter()
+        leave_closed(self._connection)
         self._connection.request("POST", path, payload, self._headers)
         response = self._connection.getresponse()
         received = response.read()
-        return response.status, json.loads(received), time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        return Response(response.status, json.loads(received), seconds)
 
     def __enter__(self) -> Wire:
         return self
@@ -129,7 +139,8 @@ def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..
         unguarded.extensions["Passwords"]._stand_ins = {}
         started = time.process_time()
         response = client.post(path, json=body)
-        return response.status_code, response.get_json(), time.process_time() - started
+        seconds = time.process_time() - started
+        return Response(response.status_code, response.get_json(), seconds)
 
     times, _ = interleaved(logins(*three(app, client.post)), 12, post)
     assert areas(times)["nobody's correo"] > 0.8
@@ -137,11 +148,13 @@ def test_a_login_without_a_stand_in_is_noticed(app: Flask, make_app: Callable[..
 
 def unusable(wire: Wire) -> tuple[dict[str, Call], dict[str, Call]]:
     """Tokens and reservations with wrong secrets, which must reveal nothing."""
-    _, created, _ = wire.post("/token/create", {"expires_in": 86_400})
-    _, used, _ = wire.post("/token/create", {"expires_in": 86_400})
-    wire.post("/token/validate", {"token": used["token"]})
-    _, held, _ = wire.post("/token/create", {"expires_in": 86_400})
-    wire.post("/token/reserve", {"token": held["token"], "lease_seconds": 60})
+
+    def post(verb: str, **body: Any) -> dict[str, Any]:
+        return dict(served(lambda: wire.post(f"/token/{verb}", body)).body)
+
+    created, used, held = (post("create", expires_in=86_400) for _ in range(3))
+    post("validate", token=used["token"])
+    post("reserve", token=held["token"], lease_seconds=60)
     genuine = Token.parse(created["token"])
 
     def made_up(token_id: str) -> str:
