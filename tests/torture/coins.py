@@ -54,11 +54,21 @@ TAKEN_OUT = {
 
 
 class Stores:
-    """The engine and its twins at one address, with the service's own time limits by default."""
+    """The engine and its twins at one address, with the service's own time limits by default.
 
-    def __init__(self, url: str, shards: int, connect_ms: int = 50, read_ms: int = 100) -> None:
+    :param lease_seconds: of a reservation, which is committed at once
+    """
+
+    def __init__(
+        self,
+        url: str,
+        shards: int,
+        connect_ms: int = 50,
+        read_ms: int = 100,
+        lease_seconds: int = 1,
+    ) -> None:
         connection = connect(url, connect_ms=connect_ms, read_ms=read_ms, connections=64)
-        self._shards = shards
+        self._shards, self._lease_seconds = shards, lease_seconds
         self._by_fence: dict[Fence, TokenStore] = {}
         for fence in Fence:
             store = TokenStore(connection, secret=SECRET, shards=shards, max_active=100_000)
@@ -89,7 +99,10 @@ class Stores:
         store, caller = self._by_fence[coin.fence], secrets.choice(CALLERS)
         try:
             if coin.is_held:
-                held = store.reserve(Presented(coin.text), caller, lease_seconds=1, key=coin.key)
+                seconds = self._lease_seconds
+                held = store.reserve(
+                    Presented(coin.text), caller, lease_seconds=seconds, key=coin.key
+                )
                 consumed = store.commit(held.text, caller, key=coin.key)
             else:
                 consumed = store.validate(Presented(coin.text), caller, key=coin.key)

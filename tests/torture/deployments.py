@@ -14,6 +14,7 @@ import redis
 from tests.stage.topologies import Node, Topology
 from tests.stage.waiting import until
 from tests.torture.coins import UNDECIDED, Coin, Side, Stores
+from tokenservice.onetime import errors
 
 #: Coins of each kind in a trial.
 COINS = 12
@@ -31,9 +32,9 @@ class Deployment:
     def stores(self, url: str, **limits: int) -> Stores:
         return Stores(url, self.topology.shards, **limits)
 
-    def patient(self, url: str) -> Stores:
+    def patient(self, url: str, read_ms: int = 20_000) -> Stores:
         """Stores with long time limits, for calls that must succeed on a stalled machine."""
-        return self.stores(url, connect_ms=2000, read_ms=20_000)
+        return self.stores(url, connect_ms=2000, read_ms=read_ms, lease_seconds=5)
 
     def master(self) -> Node:
         """The master to be lost next."""
@@ -79,10 +80,30 @@ class Deployment:
         """Coins that ``master`` issued and its replicas have, and their owner."""
         stores = self.patient(master.url)
         owner = next(name for name in map(str, range(1000)) if stores.serves(name))
-        coins = stores.issue(owner, COINS)
+        coins = stores.issue(owner, COINS, life_seconds=600)
         replicas = len(self.replicas_of(master))
         assert master.client().wait(replicas, 5000) == replicas
         return owner, coins
+
+    def fresh_coins(self) -> tuple[Node, str, list[Coin]]:
+        """The master to be lost next, and an owner with coins on it, of a whole deployment.
+
+        A stall may have the master replaced meanwhile: then the same of its successor.
+        """
+        found: list[Any] = []
+
+        def is_issued() -> bool:
+            self.settle()
+            master = self.master()
+            try:
+                found[:] = master, *self.coins_on(master)
+            except (AssertionError, StopIteration, errors.StoreUnavailable, redis.RedisError):
+                return False
+            return True
+
+        until(is_issued, seconds=1)
+        master, owner, coins = found
+        return master, owner, coins
 
     def present_all(self, coins: Sequence[Coin]) -> None:
         """Present each coin until its outcome is decided."""

@@ -13,10 +13,14 @@ import pytest
 from tests.stage import topologies
 from tests.stage.people import enrol
 from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture.coins import HONOURED, Coin, Fence, presenting, verdict
 from tests.torture.deployments import Cluster, Deployment, Sentinels, cut_off, stopped
-from tests.torture.ledger import trials
+from tests.torture.ledger import FULL, trials
 from tests.torture.recovery import Outage, check_recovery
+
+# Failovers of a busy machine may take minutes; a full run has the Makefile's limit.
+pytestmark = pytest.mark.timeout(trials(14_400, least=600))
 
 STILL = 3.0  # the least time of a stall, in seconds
 
@@ -36,9 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def lose_master(deployment: Deployment, tail: float) -> tuple[list[Coin], Outage]:
     """Kill the master, whose last ``tail`` seconds no replica received."""
-    deployment.settle()
-    master = deployment.master()
-    owner, coins = deployment.coins_on(master)
+    master, owner, coins = deployment.fresh_coins()
     shown = coins[::2]
     with presenting(deployment.sides(), shown, deployment.topology.shards):
         with cut_off(master, deployment.replicas_of(master)):
@@ -91,23 +93,23 @@ def test_a_service_recovers_by_itself(serve: Callable[..., Service], sentinels: 
 
         for _ in range(trials(20)):
             sentinels.settle()
-            assert serves()
+            until(serves)
             master = sentinels.master()
             outages.append(Outage(sentinels))
             master.kill()
             outages[-1].lasts_until(serves)
             sentinels.bring_back(master)
         assert service.workers() == workers
-    assert refusals <= {(503, "store_unavailable")}
+    stalled = set() if FULL else {(503, "database_unavailable"), (503, "busy")}
+    assert refusals <= {(503, "store_unavailable")} | stalled
     check_recovery("failover, over HTTP", outages)
 
 
 def stop_master(sentinels: Sentinels) -> list[Coin]:
     """Stall the master, send it calls, have it replaced, and let it continue."""
-    sentinels.settle()
-    master = sentinels.master()
-    _, coins = sentinels.coins_on(master)
-    asked = sentinels.patient(master.url)
+    master, _, coins = sentinels.fresh_coins()
+    # More patient than the wait for a replacement, so that each outcome is known.
+    asked = sentinels.patient(master.url, read_ms=100_000)
     with (
         presenting(sentinels.sides(), coins),
         ThreadPoolExecutor(len(coins)) as pool,
@@ -132,10 +134,8 @@ def test_a_zombie_honours_no_token_that_its_successor_did(sentinels: Sentinels) 
 
 def go_and_come_back(pair: Sentinels) -> list[Coin]:
     """Replace the issuer of some coins by a replica that missed their use, and back again."""
-    pair.settle()
-    issuer = pair.master()
+    issuer, _, coins = pair.fresh_coins()
     (successor,) = pair.replicas_of(issuer)
-    _, coins = pair.coins_on(issuer)
     used = pair.patient(issuer.url)
     with cut_off(issuer, [successor]):
         assert {used.present(coin) for coin in coins} == {HONOURED}

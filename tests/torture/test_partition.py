@@ -52,11 +52,9 @@ def split(deployment: Sentinels, kind: Partition, client: Host) -> tuple[list[Co
 
     :returns: the coins, and the outage of ``client``, which is on the side of the majority
     """
-    deployment.settle()
-    master = deployment.master()
+    master, owner, coins = deployment.fresh_coins()
     others = [node.host for node in deployment.nodes if node is not master]
     watchers = [watcher.host for watcher in deployment.topology.watchers]
-    owner, coins = deployment.coins_on(master)
     service = deployment.topology.url
     sides = [Side(master.url, master.host), Side(service, master.host), Side(service, client)]
     sides += [Side(node.url, client) for node in deployment.nodes]
