@@ -84,19 +84,23 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 
 def test_a_token_lives_as_long_as_requested(nodes: list[Node]) -> None:
     """Creation and expiry are times of one clock, so its offset does not matter."""
-    errors = []
+    errors, alive = [], []
     for _ in range(trials(50)):
         living = {node.url: Stores(node.url, 1, 2000, 20_000) for node in nodes}
-        began = {url: time.monotonic() for url in living}
-        texts = {
-            url: stores.engine.create("ana", life_seconds=1).text for url, stores in living.items()
-        }
+        texts, began, born = {}, {}, {}
+        for url, stores in living.items():
+            began[url] = time.monotonic()
+            texts[url] = stores.engine.create("ana", life_seconds=1).text
+            born[url] = time.monotonic()
         while living:
             time.sleep(0.005)
             for url, stores in list(living.items()):
+                asked = time.monotonic()
                 if stores.engine.introspect(texts[url], CALLERS[0]) is None:
                     errors.append(time.monotonic() - began[url] - 1)
                     del living[url]
+                else:
+                    alive.append(asked - born[url] - 1)
     late = sum(abs(error) > 0.25 for error in errors)
     figures = f"between {min(errors) * 1000:+.0f} and {max(errors) * 1000:+.0f} ms"
     record(
@@ -105,8 +109,9 @@ def test_a_token_lives_as_long_as_requested(nodes: list[Node]) -> None:
         failures=late,
         figures=figures,
     )
-    # No token lives shorter; a busy machine may notice the expiry late.
-    assert -0.05 < min(errors) < 0.25
+    # A busy machine may notice the expiry late; no token lives shorter or is seen alive later.
+    assert min(errors) > -0.05
+    assert max(alive, default=0) < 0.25
     assert not FULL or not late
 
 
