@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import psycopg2
 import redis
 
 import dev
+from tests.stage.waiting import until
 from tokenservice.auth import refresh_tokens
 from tokenservice.auth.rights import PREFIX, KeyText
 from tokenservice.onetime.format import RESERVATION, TOKEN, Reservation, Token
@@ -115,6 +117,9 @@ class Monitor:
                 self.seen += self._connection.read_response() + b"\n"
 
     def __exit__(self, *_: object) -> None:
+        last = secrets.token_hex(16)
+        self._client.echo(last)
+        until(lambda: last.encode() in self.seen)
         self._connection.disconnect()
         self._thread.join(5)
 

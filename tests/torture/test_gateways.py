@@ -23,12 +23,12 @@ from tests.stage.service import Service
 from tests.torture.ledger import record, trials
 
 VISITORS = 16
-#: nginx waits this long for a reply, so that a late one is late.
-WAIT_SECONDS = 1.5
+#: nginx waits this long for a reply: a late one is late, and the others are not.
+WAIT_SECONDS = 3.0
 WAITS_LESS = (("proxy_read_timeout 10s", f"proxy_read_timeout {WAIT_SECONDS * 1000:.0f}ms"),)
 WITHOUT_ITS_ID = (("proxy_set_header Idempotency-Key $request_id;", ""),)
-#: Of ten replies, those that are lost: most of them at once, because the others take a wait.
-LOST = (CUT, CUT, CUT, SWALLOW, CUT, "", CUT, DELAY, CUT, "")
+#: Of twenty replies, those that are lost: most of them at once, because the others take a wait.
+LOST = (*[CUT] * 9, SWALLOW, "", "", *[CUT] * 5, DELAY, "", "")
 
 
 class Application(BaseHTTPRequestHandler):

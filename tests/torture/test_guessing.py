@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+import pytest
+
 import dev
 from tests.stage.connections import connect
 from tests.torture import ledger
@@ -13,6 +15,7 @@ from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
 
+@pytest.mark.timeout(ledger.trials(14_400, least=600))  # the Makefile's; or more than usual
 def test_no_token_is_guessed_and_no_two_are_equal(redis_server: dev.Redis) -> None:
     """ASVS 5.0 V11.5.1. Half of the guesses have the ids of existing tokens."""
     connection = connect(redis_server.url, connect_ms=2000, read_ms=5000, connections=1)

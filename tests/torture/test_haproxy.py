@@ -10,7 +10,6 @@ import socketserver
 import ssl
 import struct
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import pytest
 from dev.server import free_port
 from tests.stage.programs import needs_program, program
 from tests.stage.service import Service
-from tests.stage.waiting import until
+from tests.stage.waiting import served, until
 from tests.torture.haproxy import HAProxy, changed, needs_haproxy, problem, raw_response
 from tests.torture.ledger import record, trials
 from tests.torture.witness import Witness
@@ -337,9 +336,9 @@ def test_a_service_with_a_new_address_is_found(seen: Witness, tmp_path: Path) ->
             with HAProxy(
                 tmp_path / "moves", [], own, SERVER_ONE=f"service.test:{seen.port}"
             ) as moves:
-                assert httpx.get(moves.url).status_code == 503
+                assert httpx.get(moves.url, timeout=30).status_code == 503
                 Names.address = "127.0.0.1"
-                until(lambda: httpx.get(moves.url).status_code == 200)
+                until(lambda: httpx.get(moves.url, timeout=30).status_code == 200)
         finally:
             names.shutdown()
 
@@ -437,6 +436,7 @@ def test_a_large_document_arrives_whole(real: HAProxy) -> None:
     """Documents have a backend of their own, which serves a few at a time."""
     with ThreadPoolExecutor(8) as threads:
         urls = [f"{real.url}/docs/assets/swagger-ui-bundle.js"] * trials(400, 8)
-        sizes = {len(response.content) for response in threads.map(httpx.get, urls)}
+        responses = threads.map(lambda url: served(lambda: httpx.get(url, timeout=30)), urls)
+        sizes = {len(response.content) for response in responses}
     assert len(sizes) == 1
     assert sizes.pop() > 10**6

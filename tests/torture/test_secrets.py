@@ -14,7 +14,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -31,6 +30,7 @@ from tests.stage.faults import configured, locked, orphan_replica, sql
 from tests.stage.paths import ROOT
 from tests.stage.people import new_correo
 from tests.stage.service import Service
+from tests.stage.waiting import until
 from tests.torture import ledger
 from tests.torture.canaries import Arguments, Canaries, Monitor, postgres_places, redis_places
 from tests.torture.exposure import Exposed, broken, give_secrets, mistakes, send_raw, uses
@@ -266,7 +266,8 @@ def test_a_planted_secret_is_found_everywhere(exposed: Exposed) -> None:
             with sql(exposed) as cursor:
                 cursor.execute(f"CREATE TABLE planted AS SELECT '{secret}' AS it")
             exposed.outputs.append(("a response", f"?x={quote(secret, safe='')}".encode()))
-            time.sleep(1)
+            raw = secret.encode()
+            until(lambda: raw in monitor.seen and any(raw in one for one in list(arguments.seen)))
             with exposed.service.log.open("a") as log:
                 log.write(f"{secret}\n")
         finally:
