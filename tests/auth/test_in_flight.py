@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 import dev
 from tests.stage.limits import DEFAULTS, WRONG, assert_limited, log_in
 from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.waiting import served
 from tokenservice.web.attempts import UNSETTLED_SECONDS
 from tokenservice.web.counters import Counters, Log, Memory
 
@@ -41,7 +42,9 @@ def at_once(client: FlaskClient, correo: str, *passwords: str) -> Counter[int]:
     """Log in with all ``passwords`` at the same time; count the statuses."""
 
     def attempt(password: str) -> int:
-        return log_in(client.application.test_client(), correo, password).status_code
+        caller = client.application.test_client()
+        # A 503 counts nothing, and too many attempts in flight are told by a 429.
+        return served(lambda: log_in(caller, correo, password)).status_code
 
     with ThreadPoolExecutor(len(passwords)) as threads:
         return Counter(threads.map(attempt, passwords))
@@ -81,7 +84,7 @@ def test_an_attempt_that_waits_for_others_in_vain_is_told_so_and_counts_nothing(
         counters.zadd(pair, {f"flying {n}": counted_at + 0.5})
     began = time.monotonic()
     refused = log_in(client, ana.correo, PASSWORD)
-    assert 2 <= time.monotonic() - began < 3
+    assert 2 <= time.monotonic() - began < UNSETTLED_SECONDS - 1
     assert refused.status_code == 503
     assert refused.get_json()["code"] == "busy"
     assert refused.headers["Retry-After"] == "1"
@@ -116,13 +119,17 @@ def test_a_log_full_of_attempts_in_flight_may_have_room_soon(counting: Counters)
 
 
 def test_a_failure_keeps_its_time_and_is_counted_once(counting: Counters) -> None:
+    began = time.monotonic()
     attempt = counting.attempt(LOGS)
+    ended = time.monotonic()
     time.sleep(0.3)
     for _ in range(2):
         counting.fail(attempt)
-    now = counting.attempt(LOGS).verdicts[0]
-    assert now.remaining == 3
-    assert abs(now.room_at - attempt.verdicts[0].room_at) < 0.1
+    now = [counting.attempt(LOGS).verdicts[0] for _ in range(3)]
+    assert now[0].remaining == 3
+    # A stall makes this time late.
+    room_at = min(verdict.room_at for verdict in now)
+    assert began - 0.1 < room_at - LOGS[0].seconds < ended + 0.25
 
 
 def test_a_log_full_of_failures_decides_beside_one_of_attempts_in_flight(
