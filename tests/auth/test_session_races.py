@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from collections import Counter
@@ -15,15 +14,18 @@ from flask import Flask
 from sqlalchemy import text
 
 from tests.stage.people import PASSWORD, Person, enrol
+from tests.stage.queries import waits_for_a_lock
 from tests.stage.racing import Connection, connected, race, request
 from tests.stage.service import Service
-from tests.stage.session_races import Round, round_of
+from tests.stage.session_races import UNAVAILABLE, Round, round_of
 from tests.stage.sessions import Login
-from tests.stage.waiting import until
+from tests.stage.waiting import served, until
 from tokenservice.auth.sessions import MOST
 from tokenservice.extensions import db
 
 ROUNDS = 12
+#: The races that may have a 503, as after a stall: all wait for one lock.
+SPOILT = 4
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +54,14 @@ def test_a_race_has_one_successor_or_none(
 ) -> None:
     """Guard: ``with_for_update`` in ``sessions.refresh``."""
     ended = []
-    for _ in range(ROUNDS):
+    rounds = spoilt = 0
+    while rounds < ROUNDS:
         login = Login.of(http.post, someone)
         wrong, outcome = round_of(kind, login, connections)
+        if wrong == UNAVAILABLE and spoilt < SPOILT:
+            spoilt += 1
+            continue
+        rounds += 1
         assert not wrong, wrong
         if outcome == "ended":
             ended.append(login)
@@ -71,22 +78,21 @@ def test_a_login_waits_for_a_change_of_its_password(app: Flask, http: httpx.Clie
     person = enrol(http.post)
     body = {"correo": person.correo, "password": PASSWORD}
     change = text("UPDATE users SET password_hash = 'another' WHERE id = :id")
-    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     sessions = text("SELECT count(*) FROM sessions WHERE user_id = :id")
     with (
         app.app_context(),
         db.engine.connect() as changing,
-        db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watching,
         ThreadPoolExecutor() as pool,
     ):
         of_person = {"id": person.id}
         before = changing.scalar(sessions, of_person)
         changing.execute(change, of_person)
-        login = pool.submit(http.post, "/auth/login", json=body)
-        until(lambda: bool(watching.scalar(waits)))
+        # A 503 comes after too long a wait, and the next login waits again.
+        login = pool.submit(served, lambda: http.post("/auth/login", json=body))
+        until(lambda: waits_for_a_lock(app, "FOR NO KEY UPDATE"))
         changing.commit()
         assert login.result().status_code == 401
-        assert watching.scalar(sessions, of_person) == before
+        assert changing.scalar(sessions, of_person) == before
 
 
 @pytest.mark.slow
@@ -97,13 +103,25 @@ def test_logins_at_once_leave_no_more_than_the_most(
     crowded = enrol(http.post)
     for _ in range(MOST):
         Login.of(http.post, crowded)
-    body = {"correo": crowded.correo, "password": "tres tristes tigres en un trigal"}
-    for _ in range(5):
-        found = race(connections, [request("/auth/login", crowded, body)] * len(connections))
-        assert Counter(response.status for response in found) == {200: len(connections)}
+    body = {"correo": crowded.correo, "password": PASSWORD}
+    logins = [request("/auth/login", crowded, body)] * len(connections)
+    rounds = spoilt = 0
+    while rounds < 5:
+        statuses = Counter(response.status for response in race(connections, logins))
+        if statuses[503]:
+            spoilt += 1
+            assert spoilt <= SPOILT
+            continue
+        rounds += 1
+        assert statuses == {200: len(connections)}
     with app.app_context(), db.engine.connect() as connection:
         left = text("SELECT count(*) FROM sessions WHERE user_id = :id AND ended_at IS NULL")
         assert connection.scalar(left, {"id": crowded.id}) == MOST
+
+
+def is_password(http: httpx.Client, person: Person, password: str) -> bool:
+    body = {"correo": person.correo, "password": password}
+    return served(lambda: http.post("/auth/login", json=body)).status_code == 200
 
 
 @pytest.mark.slow
@@ -112,13 +130,20 @@ def test_no_login_with_the_old_password_outlives_its_change(
 ) -> None:
     """Guard: the hash in ``sessions.start``. Whoever guessed it would stay for 90 days."""
     person = enrol(http.post)
-    words = ["tres tristes tigres en un trigal", *(secrets.token_urlsafe(12) for _ in range(8))]
-    for old, new in itertools.pairwise(words):
+    old, rounds, spoilt = PASSWORD, 0, 0
+    while rounds < 8:
+        new = secrets.token_urlsafe(12)
         login = Login.of(http.post, person, old)
         headed = Person(person.id, person.correo, login.headers)
         logins = [request("/auth/login", headed, {"correo": person.correo, "password": old})] * 5
         change = request("/auth/password", headed, {"old": old, "new": new})
         found = race(connections, [*logins, change])
+        if any(response.status == 503 for response in found):
+            spoilt += 1
+            assert spoilt <= SPOILT
+            old = new if is_password(http, person, new) else old
+            continue
+        rounds += 1
         assert found[-1].status == 204
         for response in found[:-1]:
             assert response.status in (200, 401)
@@ -126,3 +151,4 @@ def test_no_login_with_the_old_password_outlives_its_change(
                 late = Login(http.post, response.body["refresh_token"], "")
                 assert late.present().status_code == 401
         assert login.refresh()
+        old = new

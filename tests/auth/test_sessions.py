@@ -18,7 +18,7 @@ from sqlalchemy import text
 from tests.stage.forge import Forge
 from tests.stage.people import Person, enrol
 from tests.stage.problems import assert_out, problem_in
-from tests.stage.queries import execute, recorded
+from tests.stage.queries import execute, recorded, waits_for_a_lock
 from tests.stage.sessions import Login, body_of
 from tests.stage.waiting import until
 from tokenservice.auth.refresh_tokens import RefreshTokens
@@ -125,7 +125,7 @@ def test_a_refresh_waits_for_the_step_before_it(app: Flask, session: Login) -> N
     with app.app_context(), db.engine.connect() as step, ThreadPoolExecutor(1) as pool:
         step.execute(spend, {"id": session.id})
         waiting = pool.submit(session.present)
-        time.sleep(0.3)
+        until(lambda: waits_for_a_lock(app, "sessions"))
         step.commit()
         refused(waiting.result())
 

@@ -35,6 +35,12 @@ def execute(app: Flask, statement: str, **values: Any) -> list[Any]:
         return list(done.mappings()) if done.returns_rows else []
 
 
+def waits_for_a_lock(app: Flask, words: str) -> bool:
+    """Whether a query with these words waits for another transaction."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE :words"
+    return bool(execute(app, waiting, words=f"%{words}%"))
+
+
 @contextlib.contextmanager
 def recorded(app: Flask, beginning: str = "", *, own: bool = False) -> Iterator[list[str]]:
     """The queries of ``app`` to Postgres in the block that start with ``beginning``.

@@ -9,6 +9,9 @@ from tests.stage.people import Person
 from tests.stage.racing import Connection, Response, race, request
 from tests.stage.sessions import Login
 
+#: What is wrong where the service told one of them to try again, as after a stall.
+UNAVAILABLE = "not all of them were served"
+
 
 class Round(StrEnum):
     """What comes at once beside refreshes of one token."""
@@ -39,6 +42,8 @@ def round_of(kind: Round, login: Login, connections: Sequence[Connection]) -> tu
     }[kind]
     many = len(connections) - 2
     found = race(connections, [*[refreshing(login.refresh_token)] * many, *[others] * 2])
+    if any(one.status == 503 for one in found):
+        return UNAVAILABLE, ""
     refreshed, beside = found[:many], found[many:]
     if kind is Round.REFRESH:
         refreshed, beside = found, []
