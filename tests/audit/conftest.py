@@ -22,7 +22,8 @@ def run(app: Flask) -> Callable[..., str]:
     return command
 
 
-@pytest.fixture(scope="session")
+# Not of the session, whose fixtures come before the patience of a module.
+@pytest.fixture(scope="module")
 def everything(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Everything:
     """Each call and each command that changes anything, done once."""
     return changes.everything(app, tmp_path_factory.mktemp("seeds"))

@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import dev
 from tests.audit.table import actions, closed, newest
-from tests.stage.callers import Caller
+from tests.stage.callers import Caller, always_fresh
 from tests.stage.doors import always_near, open_door
 from tests.stage.keys import bearer, new_key
 from tests.stage.people import PASSWORD, WRONG_PASSWORD, Person, enrol, new_correo
@@ -69,7 +70,7 @@ def test_a_change_that_is_rolled_back_leaves_no_event(
 
 
 def test_where_no_event_can_be_written_there_is_no_change(
-    app: Flask, client: FlaskClient, person: Person
+    app: Flask, postgres: dev.Postgres, client: FlaskClient, person: Person
 ) -> None:
     """Guard: one transaction, and the event before the deed in Redis."""
     session, token = Login.of(client.post, person), Caller(client, person).create()
@@ -80,7 +81,7 @@ def test_where_no_event_can_be_written_there_is_no_change(
         assert done.exit_code == 1
         return done.output
 
-    with closed(app):
+    with closed(postgres.url):
         assert login(client, person.correo) == 500
         account = {"nombre": "Ana", "correo": new_correo(), "password": PASSWORD}
         assert client.post("/auth/register", json=account).status_code == 500
@@ -108,7 +109,7 @@ def test_a_login_gains_one_insert_and_a_token_call_none(
     own = make_app()
     person = enrol(own.test_client().post)
     key = bearer(new_key(own.test_client().post, person)["key"])
-    with always_near():
+    with always_near(), always_fresh():
         if is_direct:
             open_door(own)
         client = own.test_client()

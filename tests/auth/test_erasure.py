@@ -46,7 +46,7 @@ def test_an_erased_account_is_gone(
 ) -> None:
     key = new_key(client, session)
     token = Caller(client, person).create()["token"]
-    personal = (person.correo, "Ana", "Werkzeug", "127.0.0.1", "contabilidad", "argon2")
+    personal = (person.correo, ",Ana,", "Werkzeug", "127.0.0.1", "contabilidad", "argon2")
     before = stored(app, person)
     assert all(words in before for words in personal)
     if by == "its owner":

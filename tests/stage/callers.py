@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.stage.people import Person
+from tokenservice.auth import callers, changes
 
 
 @dataclasses.dataclass
@@ -55,6 +59,19 @@ class Caller:
         response = self.get(f"/{token_id}")
         assert response.status_code == 200
         return body_of(response)
+
+
+@contextmanager
+def always_fresh() -> Iterator[None]:
+    """No caller has to be read again: shared machines stall, and freshness has tests of its own.
+
+    No look tells of a change either, such as a new key.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for bound in ("FRESH_SECONDS", "FRESH_DURING_A_LOOK_SECONDS"):
+            patch.setattr(callers, bound, 60.0)
+        patch.setattr(changes, "look", lambda _: None)
+        yield
 
 
 def body_of(response: TestResponse) -> dict[str, Any]:
