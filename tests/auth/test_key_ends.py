@@ -108,7 +108,7 @@ def test_keys_seen_lately_serve_during_an_outage_of_postgres(
     Guard: the age in ``Callers.find``.
     """
     app = make_app(database_url=own_postgres.url)
-    app.extensions["Callers"] = Callers(stale_seconds=6)
+    app.extensions["Callers"] = known = Callers(stale_seconds=60)
     with app.app_context():
         flask_migrate.upgrade()
     client = app.test_client()
@@ -130,7 +130,7 @@ def test_keys_seen_lately_serve_during_an_outage_of_postgres(
     assert status(str(KeyText.new())) == 503
     assert status(forged) in (401, 503)
     assert client.post("/auth/token", data=form).status_code == 200
-    time.sleep(6)
+    known._stale_seconds = 1.0
     assert {status(seen), status(jwt)} == {503}
 
     own_postgres.start()
@@ -150,13 +150,20 @@ def test_keys_seen_lately_serve_during_an_outage_of_postgres(
 def test_an_expired_key_ends_without_any_notice(app: Flask, person: Person) -> None:
     """Guard: ``Key.is_current``, and the end of verified credentials."""
     client = app.test_client()
-    made = new_key(client.post, person, expires_in=2)
-    form = {"grant_type": "client_credentials", "client_secret": made["key"]}
-    answer = client.post("/auth/token", data=form).get_json()
-    assert answer["expires_in"] <= 2
-    for one in (made["key"], answer["access_token"]):
-        assert client.post("/token/create", headers=bearer(one)).status_code == 201
+
+    def served() -> list[str]:
+        """A new key and its JWT if both serve before they expire, or else nothing."""
+        key = new_key(client.post, person, expires_in=2)["key"]
+        form = {"grant_type": "client_credentials", "client_secret": key}
+        answer = client.post("/auth/token", data=form).get_json()
+        assert answer.get("expires_in", 0) <= 2
+        both = [key, answer.get("access_token", "")]
+        called = [client.post("/token/create", headers=bearer(one)).status_code for one in both]
+        return both if called == [201, 201] else []
+
+    both = served() or served() or served()  # A stall may be longer than a life.
+    assert both
     time.sleep(2.1)
-    for one in (made["key"], answer["access_token"]):
+    for one in both:
         problem_in(client.post("/token/create", headers=bearer(one)), 401, "key_invalid")
     assert client.get("/auth/keys", headers=person.headers).get_json() == {"items": []}

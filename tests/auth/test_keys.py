@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
+from tests.stage.callers import always_fresh
 from tests.stage.catalogue import FOR_PEOPLE, FOR_PROXIES, PUBLIC, SCOPES
 from tests.stage.doors import always_near, open_door
 from tests.stage.keys import altered, bearer, new_key
@@ -23,7 +25,7 @@ from tests.stage.people import Person, enrol
 from tests.stage.problems import problem_in, refusal_of_field
 from tests.stage.queries import execute, recorded
 from tests.stage.waiting import until
-from tokenservice.auth import keys, rights
+from tokenservice.auth import callers, keys, rights
 from tokenservice.auth.rights import KeyText
 from tokenservice.extensions import db
 from tokenservice.onetime.errors import TokenMalformed
@@ -435,11 +437,12 @@ def test_a_warm_call_with_a_key_does_not_query_postgres(
     own = make_app()
     person = enrol(own.test_client().post)
     key = new_key(own.test_client().post, person)["key"]
-    with always_near():
+    with always_near(), always_fresh():
         door = open_door(own)
         client = own.test_client()
         assert create(client, key).status_code == 201
-        time.sleep(2.5)  # By then a look has seen it, and its use is written.
+        used = "SELECT id FROM service_keys WHERE last_used_on IS NOT NULL AND user_id = :id"
+        until(lambda: bool(execute(own, used, id=person.id)))
         assert create(client, key).status_code == 201
         door.passed.clear()
         with recorded(own, READS) as reads, recorded(own, "UPDATE") as writes:
@@ -453,7 +456,7 @@ def test_a_warm_call_with_a_key_does_not_query_postgres(
 
 
 def test_the_day_of_the_last_use_is_written_once(
-    app: Flask, client: FlaskClient, person: Person
+    app: Flask, client: FlaskClient, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards: ``Callers.used`` and ``_note_uses``, and the condition in uses.py."""
     made = new_key(client.post, person)
@@ -463,6 +466,8 @@ def test_the_day_of_the_last_use_is_written_once(
         found: str | None = item["last_used_on"]
         return found
 
+    # What is not written in 0.2 s is not tried again.
+    monkeypatch.setattr(callers, "waiting", lambda _: nullcontext())
     assert last_used_on() is None
     with recorded(app, "UPDATE service_keys SET last_used_on") as writes:
         assert create(client, made["key"]).status_code == 201
