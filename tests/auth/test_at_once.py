@@ -18,6 +18,7 @@ from config import Config
 from tests.stage.limits import DEFAULTS
 from tests.stage.people import PASSWORD, enrol, new_correo
 from tests.stage.service import Service
+from tests.stage.waiting import served
 
 USUAL_COST = Config(secret_key="-" * 32).argon2_memory_kib
 HASHING = {
@@ -63,11 +64,21 @@ def credentials(account: dict[str, str]) -> dict[str, str]:
 def test_eight_registrations_and_eight_logins_at_once_succeed(
     serve: Callable[..., Service],
 ) -> None:
-    """By one worker with its default threads and the default cost of a hash."""
-    eight = accounts(8)
+    """By one worker with its default threads and the default cost of a hash.
+
+    Up to five times: other work of the machine may spoil a try.
+    """
+    tried: list[list[Counter[int]]] = []
     with serve(web_concurrency=1) as service, httpx.Client(base_url=service.url) as http:
-        assert at_once(http, "/auth/register", eight)[0] == {201: 8}
-        assert at_once(http, "/auth/login", [*map(credentials, eight)])[0] == {200: 8}
+        for pause in range(5):
+            time.sleep(pause)
+            eight = accounts(8)
+            calls = ("/auth/register", eight), ("/auth/login", [*map(credentials, eight)])
+            statuses = [at_once(http, path, bodies)[0] for path, bodies in calls]
+            if statuses == [{201: 8}, {200: 8}]:
+                return
+            tried.append(statuses)
+    raise AssertionError(tried)
 
 
 @pytest.fixture
@@ -136,6 +147,7 @@ def test_token_calls_go_on_beside_logins_that_wait(
         ThreadPoolExecutor(1) as beside,
     ):
         someone = enrol(http.post)
+        served(lambda: http.post("/token/create", headers=someone.headers))  # It is known now.
         logins = beside.submit(at_once, http, "/auth/login", forty)
         created = Counter[int]()
         while not logins.done():

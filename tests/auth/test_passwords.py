@@ -293,10 +293,13 @@ def test_logins_beyond_the_capacity_for_hashing_get_a_503(make_app: Callable[...
     with ThreadPoolExecutor(16) as attempts:
         responses = list(attempts.map(attempt, range(16)))
 
-    refused = [response for response in responses if response.status_code != 401]
+    told = [response for response in responses if response.status_code != 401]
+    refused = [response for response in told if response.json["code"] == "busy"]
     assert refused
+    # Sixteen new connections at once may be too many for a Postgres that stalls.
+    assert {response.json["code"] for response in told} <= {"busy", "database_unavailable"}
     for response in refused:
-        assert (response.status_code, response.json["code"]) == (503, "busy")
+        assert response.status_code == 503
         assert 1 <= int(response.headers["Retry-After"]) < 60
 
 
@@ -313,7 +316,10 @@ def test_hashing_runs_at_a_lower_priority(cheap: Passwords) -> None:
 @needs(sys.platform == "linux", "read from /proc")
 def test_a_worker_does_not_keep_the_memory_of_a_hash(serve: Callable[..., Service]) -> None:
     """Guard: ``mallopt`` in gunicorn.conf.py; without it 19 MiB stay from the second hash on."""
-    with serve(web_concurrency=1) as service, httpx.Client(base_url=service.url) as http:
+    with (
+        serve(web_concurrency=1) as service,
+        httpx.Client(base_url=service.url, timeout=30) as http,
+    ):
         [worker] = service.workers()
 
         def megabytes() -> float:
