@@ -39,23 +39,28 @@ def client(behind: Flask) -> FlaskClient:
     return behind.test_client()
 
 
-def test_a_forgotten_connection_costs_no_503(client: FlaskClient, proxy: Proxy) -> None:
+def test_a_forgotten_connection_costs_no_503(
+    client: FlaskClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guard: the time limit of the ping in ``timeouts.taken``."""
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 9)
     login = {"correo": enrol(client.post).correo, "password": PASSWORD}
     proxy.forget()
     assert client.post("/auth/login", json=login).status_code == 200
 
 
 def test_one_ping_finds_that_all_connections_are_forgotten(
-    behind: Flask, client: FlaskClient, proxy: Proxy
+    behind: Flask, client: FlaskClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise each of them would cost a wait."""
+    """Otherwise each of them would cost a wait. Guard: ``InvalidatePoolError``."""
+    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 20)
     login = {"correo": enrol(client.post).correo, "password": PASSWORD}
     with behind.app_context():
-        for connection in [db.engine.connect() for _ in range(2)]:
+        for connection in [db.engine.connect() for _ in range(4)]:
             connection.close()
     proxy.forget()
     assert client.post("/auth/login", json=login).status_code == 200
+    monkeypatch.setattr(timeouts, "PING_SECONDS", 9)
     started = time.monotonic()
     for _ in range(3):
         assert client.post("/auth/login", json=login).status_code == 200
@@ -74,6 +79,7 @@ def test_a_connection_that_was_idle_for_long_is_renewed_without_a_ping(
     first = session()
     assert session() == first
     monkeypatch.setattr(timeouts, "RENEW_SECONDS", 0.05, raising=False)
+    monkeypatch.setattr(timeouts, "PING_SECONDS", 9)
     time.sleep(0.1)
     proxy.forget()
     started = time.monotonic()
