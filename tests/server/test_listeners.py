@@ -25,7 +25,9 @@ LISTENS = "0A"  # The state of a listening socket.
 def service(serve: Callable[..., Service]) -> Iterator[Service]:
     # A machine may stand still for longer than connections are kept by default.
     with serve(web_concurrency=2, GUNICORN_CMD_ARGS="--keep-alive 60") as running:
-        until(lambda: all(shares(running)))  # Both are there.
+        # Both are there, and the connection that waited for them is gone.
+        until(lambda: not any(connections(running).values()))
+        until(lambda: all(shares(running)))
         yield running
 
 
@@ -61,9 +63,12 @@ def shares(service: Service) -> list[int]:
 
 
 def test_of_two_workers_each_takes_half_of_the_connections(service: Service) -> None:
-    """Guard: ``Listeners._leaves_to_others``. Without it one often takes all of them."""
-    for _ in range(5):
-        assert min(shares(service)) >= 7
+    """Guard: ``Listeners._leaves_to_others``. Without it one often takes all of them.
+
+    So does one where the other gets no processor for a moment.
+    """
+    found = [min(shares(service)) for _ in range(10)]
+    assert sum(share >= 7 for share in found) >= 7, found
 
 
 def test_a_worker_that_stands_still_leaves_its_share_to_the_other(service: Service) -> None:
