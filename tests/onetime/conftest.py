@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,13 @@ from tests.stage import topologies
 from tests.stage.connections import connect
 from tests.stage.topologies import Topology
 from tokenservice.onetime.store import TokenStore
+
+#: Servers that stall are not replaced: a test that kills some has servers of its own.
+STARTS = {
+    "alone": topologies.alone,
+    "sentinel": partial(topologies.sentinel, down_after_ms=30_000),
+    "cluster": partial(topologies.cluster, timeout_ms=15_000),
+}
 
 
 @pytest.fixture(
@@ -25,8 +33,7 @@ from tokenservice.onetime.store import TokenStore
 def topology(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Topology]:
-    start = getattr(topologies, request.param)
-    with start(tmp_path_factory.mktemp(request.param)) as running:
+    with STARTS[request.param](tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 

@@ -46,11 +46,17 @@ def test_it_follows_a_token_to_its_end(store: TokenStore) -> None:
 
 
 def test_what_ends_unseen_is_no_longer_counted(store: TokenStore) -> None:
-    make(store, life=1)
-    store.reserve(Presented(make(store, life=1)), LUIS, lease_seconds=1)
-    assert counted(store) == (2, 1)
-    time.sleep(1.1)
-    assert counted(store) == (0, 0)
+    for _ in range(5):
+        began = time.monotonic()
+        make(store, life=1)
+        store.reserve(Presented(make(store, life=1)), LUIS, lease_seconds=1)
+        found = counted(store)
+        took = time.monotonic() - began
+        time.sleep(1.1)
+        assert counted(store) == (0, 0)
+        if took < 0.9:  # Else some may have ended before they were counted.
+            break
+    assert found == (2, 1)
 
 
 def test_tokens_of_another_term_are_not_counted(store: TokenStore, topology: Topology) -> None:

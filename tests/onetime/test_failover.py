@@ -18,7 +18,7 @@ from tests.stage.connections import connect
 from tests.stage.topologies import SLOTS, Node
 from tests.stage.waiting import until
 from tokenservice.onetime import errors
-from tokenservice.onetime.format import shard_tag
+from tokenservice.onetime.format import owner_handle, shard_tag
 from tokenservice.onetime.store import TokenStore
 from tokenservice.onetime.values import Party, Presented
 
@@ -40,8 +40,8 @@ def test_after_a_sentinel_failover_older_tokens_are_lost(
 ) -> None:
     """The promoted replica has the records, consumed and not, and honours none of them."""
     with topologies.sentinel(tmp_path) as topology:
-        store = open_store(topology.url)
-        consumed, active = (store.create("ana", life_seconds=60).text for _ in range(2))
+        store = open_store(topology.url, receipt_seconds=600)
+        consumed, active = (store.create("ana", life_seconds=600).text for _ in range(2))
         store.validate(Presented(consumed), LUIS)
         master, replica = topology.servers
         assert redis.Redis.from_url(master.url).wait(1, 5000) == 1
@@ -65,18 +65,19 @@ def test_every_socket_leaves_a_deposed_master(tmp_path: Path) -> None:
     Guard: in connection.py, that idle sockets are closed once the sentinels name another.
     """
     with topologies.sentinel(tmp_path) as topology, ThreadPoolExecutor(8) as callers:
-        connection = connect(topology.url, connect_ms=1000, read_ms=1000, connections=8)
+        connection = connect(topology.url, connect_ms=1000, read_ms=3000, connections=8)
         store = TokenStore(connection, secret=secrets.token_bytes(32))
 
         def create_on_eight_sockets(owner: str, master: Node) -> None:
             # All of them wait for it, and so none can use the socket of another.
-            master.client().client_pause(300)
+            master.client().client_pause(600)
             created = [callers.submit(store.create, owner, life_seconds=60) for _ in range(8)]
             for one in created:
                 one.result()
 
         master, replica = topology.servers
         create_on_eight_sockets("ana", master)
+        assert sum(map(len, connection._idle.values())) == 8
         assert master.process
         os.kill(master.process.pid, signal.SIGSTOP)
         until(lambda: serves(store, "ana"), seconds=90)
@@ -84,7 +85,9 @@ def test_every_socket_leaves_a_deposed_master(tmp_path: Path) -> None:
         create_on_eight_sockets("eva", replica)
 
         assert master.client().info("replication")["role"] == "master"
-        assert not master.client().keys("*:eva")
+        names = f"*:{owner_handle('eva')}"
+        assert replica.client().keys(names)
+        assert not master.client().keys(names)
 
 
 def test_a_repromoted_process_honours_no_earlier_token(

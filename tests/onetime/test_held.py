@@ -275,10 +275,15 @@ def test_an_aborted_shutdown_loses_nothing(
                 ):
                     client.execute_command("SHUTDOWN")
 
+            def is_aborted() -> bool:
+                with contextlib.suppress(redis.ResponseError):  # It has not begun.
+                    pair.clients[0].execute_command("SHUTDOWN", "ABORT")
+                    return True
+                return False
+
             asking = threading.Thread(target=shut_down)
             asking.start()
-            time.sleep(0.3)
-            pair.clients[0].execute_command("SHUTDOWN", "ABORT")
+            until(is_aborted)
             asking.join(10)
         finally:
             pair.servers[1].process.send_signal(18)

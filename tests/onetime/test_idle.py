@@ -19,8 +19,6 @@ from tests.stage.waiting import until
 from tokenservice.onetime import connection as connections
 from tokenservice.onetime.errors import StoreUnavailable
 
-READ_MS = 300
-
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +45,7 @@ def forgotten(*proxies: Proxy) -> None:
 
 def test_a_forgotten_connection_of_one_server(soon: None, url: str, proxy: Proxy) -> None:
     """Guard: ``connection.RENEW_SECONDS``."""
-    opened = connect(url, read_ms=READ_MS)
+    opened = connect(url)
     assert opened.script("return 1")(["ott:a"]) == 1
     opened.info()
     forgotten(proxy)
@@ -56,7 +54,7 @@ def test_a_forgotten_connection_of_one_server(soon: None, url: str, proxy: Proxy
 
 
 def test_a_connection_in_use_is_kept(url: str, proxy: Proxy) -> None:
-    opened = connect(url, read_ms=READ_MS)
+    opened = connect(url)
     numbers = {opened.ask("ott:a", "CLIENT", "ID") for _ in range(3)}
     assert len(numbers) == 1
     assert keep_alive(proxy.port) == [15]
@@ -84,7 +82,7 @@ def test_a_forgotten_connection_of_a_cluster(soon: None, tmp_path: Path) -> None
         server.kill()
         server.start()
         until(lambda: server.client().cluster("info")["cluster_state"] == "ok")
-        opened = connect(whole.url.replace(f":{server.port}", f":{proxy.port}"), read_ms=READ_MS)
+        opened = connect(whole.url.replace(f":{server.port}", f":{proxy.port}"))
         assert opened.script("return 1")(["ott:a"]) == 1
         opened.info()
         assert keep_alive(proxy.port)[-1] == 15
@@ -98,7 +96,7 @@ def test_a_forgotten_connection_to_the_sentinels(soon: None, tmp_path: Path) -> 
     """A renewed connection asks them for the master. Guard: ``Connection._open``."""
     with topologies.sentinel(tmp_path) as whole, Proxy(whole.watchers[0].port) as proxy:
         url = re.sub(r"@.*/", f"@127.0.0.1:{proxy.port}/", whole.url)
-        opened = connect(url, read_ms=READ_MS)
+        opened = connect(url)
         assert opened.script("return 1")(["ott:a"]) == 1
         forgotten(proxy)
         assert opened.script("return 2")(["ott:a"]) == 2
@@ -106,7 +104,7 @@ def test_a_forgotten_connection_to_the_sentinels(soon: None, tmp_path: Path) -> 
 
 def test_a_connection_that_is_forgotten_in_use_is_unavailable(url: str, proxy: Proxy) -> None:
     """The outcome is unknown, so nothing is repeated: the bound of the promise above."""
-    opened = connect(url, read_ms=READ_MS)
+    opened = connect(url, read_ms=1000)
     assert opened.script("return 1")(["ott:a"]) == 1
     proxy.forget()
     with pytest.raises(StoreUnavailable):

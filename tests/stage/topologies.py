@@ -160,9 +160,11 @@ class Watcher(Node):
 
     name = "sentinel"
 
-    def __init__(self, directory: Path, master: Node, host: Host = HERE) -> None:
+    def __init__(
+        self, directory: Path, master: Node, host: Host = HERE, down_after_ms: int = 1000
+    ) -> None:
         super().__init__(directory, master.password, {}, host=host)
-        self._master = master
+        self._master, self._down_after_ms = master, down_after_ms
 
     @property
     def url(self) -> str:
@@ -174,7 +176,7 @@ class Watcher(Node):
             f"port {self.port}\nbind {self.settings['bind']}\n"
             f"sentinel monitor tokens {self._master.address} 2\n"
             f"sentinel auth-pass tokens {self._master.password}\n"
-            "sentinel down-after-milliseconds tokens 1000\n"
+            f"sentinel down-after-milliseconds tokens {self._down_after_ms}\n"
             "sentinel failover-timeout tokens 5000\n"
         )
         return [dev.find_redis(), "sentinel.conf", "--sentinel"]
@@ -187,11 +189,15 @@ class Watcher(Node):
 
 @contextlib.contextmanager
 def sentinel(
-    directory: Path, replicas: int = 1, hosts: Sequence[Host] | None = None
+    directory: Path,
+    replicas: int = 1,
+    hosts: Sequence[Host] | None = None,
+    down_after_ms: int = 1000,
 ) -> Iterator[Topology]:
     """A master with replicas, watched by three sentinels.
 
     :param hosts: of the master, of each replica and of each sentinel; all here by default
+    :param down_after_ms: the silence after which a server counts as failed
     """
     password = secrets.token_urlsafe(24)
     hosts = hosts or [HERE] * (1 + replicas + 3)
@@ -203,7 +209,9 @@ def sentinel(
             node = Node(directory / str(n), password, settings, host=host)
             servers.append(running.enter_context(node))
         watchers = [
-            running.enter_context(Watcher(directory / f"sentinel{n}", servers[0], host))
+            running.enter_context(
+                Watcher(directory / f"sentinel{n}", servers[0], host, down_after_ms)
+            )
             for n, host in enumerate(hosts[1 + replicas :])
         ]
         one = watchers[0].client()
