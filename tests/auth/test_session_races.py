@@ -17,15 +17,13 @@ from tests.stage.people import PASSWORD, Person, enrol
 from tests.stage.queries import waits_for_a_lock
 from tests.stage.racing import Connection, connected, race, request
 from tests.stage.service import Service
-from tests.stage.session_races import UNAVAILABLE, Round, round_of
+from tests.stage.session_races import SPOILT, Round, rounds_of
 from tests.stage.sessions import Login
 from tests.stage.waiting import served, until
 from tokenservice.auth.sessions import MOST
 from tokenservice.extensions import db
 
 ROUNDS = 12
-#: The races that may have a 503, as after a stall: all wait for one lock.
-SPOILT = 4
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,8 @@ def test_a_race_has_one_successor_or_none(
 ) -> None:
     """Guard: ``with_for_update`` in ``sessions.refresh``."""
     ended = []
-    rounds = spoilt = 0
-    while rounds < ROUNDS:
-        login = Login.of(http.post, someone)
-        wrong, outcome = round_of(kind, login, connections)
-        if wrong == UNAVAILABLE and spoilt < SPOILT:
-            spoilt += 1
-            continue
-        rounds += 1
+    races = rounds_of(kind, ROUNDS, lambda: Login.of(http.post, someone), connections)
+    for login, wrong, outcome in races:
         assert not wrong, wrong
         if outcome == "ended":
             ended.append(login)

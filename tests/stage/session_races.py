@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from tests.stage.people import Person
 from tests.stage.racing import Connection, Response, race, request
 from tests.stage.sessions import Login
 
-#: What is wrong where the service told one of them to try again, as after a stall.
+#: What is wrong where one of them had a 503: all wait for one lock, and a stall outlasts the wait.
 UNAVAILABLE = "not all of them were served"
+#: The most such races that are run again.
+SPOILT = 4
 
 
 class Round(StrEnum):
@@ -19,6 +21,27 @@ class Round(StrEnum):
     REFRESH = "refresh"
     LOGOUT = "logout"
     REUSE = "reuse"
+
+
+def rounds_of(
+    kind: Round,
+    rounds: int,
+    log_in: Callable[[], Login],
+    connections: Sequence[Connection],
+    spoilt: int = SPOILT,
+) -> Iterator[tuple[Login, str, str]]:
+    """Run so many rounds; yield the session of each, and the result of ``round_of``.
+
+    :param spoilt: the most rounds that are run again where not all were served
+    """
+    while rounds:
+        login = log_in()
+        wrong, outcome = round_of(kind, login, connections)
+        if wrong == UNAVAILABLE and spoilt:
+            spoilt -= 1
+            continue
+        rounds -= 1
+        yield login, wrong, outcome
 
 
 def round_of(kind: Round, login: Login, connections: Sequence[Connection]) -> tuple[str, str]:

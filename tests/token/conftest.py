@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.stage import callers
 from tests.stage.callers import Caller
 from tests.stage.doors import open_door
 from tests.stage.lines import copied
 from tests.stage.people import Person, enrol
-from tokenservice.auth import callers
 
 
 @pytest.fixture(scope="session", params=["flask", "direct"])
@@ -71,10 +70,9 @@ def in_app(through_door: Callable[..., Flask], app: Flask) -> Callable[..., Call
 
 
 @pytest.fixture
-def always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A known caller costs no query, though the machine stands still between two looks."""
-    for bound in ("FRESH_SECONDS", "FRESH_DURING_A_LOOK_SECONDS"):
-        monkeypatch.setattr(callers, bound, math.inf)
+def always_fresh() -> Iterator[None]:
+    with callers.always_fresh():
+        yield
 
 
 @pytest.fixture

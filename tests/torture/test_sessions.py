@@ -14,7 +14,7 @@ from tests.stage.people import enrol
 from tests.stage.proxy import CUT, DELAY, KINDS, SWALLOW, Proxy
 from tests.stage.racing import connected
 from tests.stage.service import Service
-from tests.stage.session_races import Round, round_of
+from tests.stage.session_races import SPOILT, Round, rounds_of
 from tests.stage.sessions import Login, tokens_of
 from tests.torture.ledger import FULL, record, trials
 
@@ -37,9 +37,8 @@ def test_a_race_has_one_successor_or_none(kind: Round, pair: list[Service]) -> N
         httpx.Client(base_url=pair[0].url, headers={"Connection": "close"}, timeout=30) as http,
     ):
         someone, ended = enrol(http.post), []
-        for _ in range(rounds):
-            login = Login.of(http.post, someone)
-            what, outcome = round_of(kind, login, connections)
+        log_in, spoilt = (lambda: Login.of(http.post, someone)), (0 if FULL else SPOILT)
+        for login, what, outcome in rounds_of(kind, rounds, log_in, connections, spoilt):
             if what:
                 wrong[what] += 1
             elif outcome == "ended":
