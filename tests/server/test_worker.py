@@ -354,6 +354,8 @@ def test_a_stopping_worker_finishes_what_has_begun(serve: Callable[..., Service]
             [(status, headers, _)] = take(busy, 2)
             assert (status, headers["connection"]) == (200, "close")
         until(lambda: worker not in service.workers(), 5)
+        # A SIGTERM at the moment of the next worker's start would be lost, and gunicorn waits 30 s.
+        assert httpx.get(f"{service.url}/healthz", timeout=30).status_code == 200
 
 
 def test_a_worker_is_replaced_after_its_last_request(serve: Callable[..., Service]) -> None:
