@@ -115,7 +115,7 @@ def config(postgres: dev.Postgres, redis_server: dev.Redis) -> Config:
 
 @pytest.fixture(scope="session")
 def make_app(config: Config) -> Callable[..., Flask]:
-    """Build an app with some settings changed."""
+    """Build an app with some settings changed; the database of all has the schema."""
     made = deque[Flask]()
 
     def make(**changes: Any) -> Flask:
@@ -125,15 +125,14 @@ def make_app(config: Config) -> Callable[..., Flask]:
                 db.engine.dispose()
         return made[-1]
 
+    with make().app_context():
+        flask_migrate.upgrade()
     return make
 
 
 @pytest.fixture(scope="session")
 def app(make_app: Callable[..., Flask]) -> Flask:
-    app = make_app()
-    with app.app_context():
-        flask_migrate.upgrade()
-    return app
+    return make_app()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.stage.people import Person
-from tokenservice.auth import callers, changes
+from tokenservice.auth import callers
 
 
 @dataclasses.dataclass
@@ -65,12 +65,12 @@ class Caller:
 def always_fresh() -> Iterator[None]:
     """No caller has to be read again: shared machines stall, and freshness has tests of its own.
 
-    No look tells of a change either, such as a new key.
+    There is no look at changes either, such as a new key.
     """
     with pytest.MonkeyPatch.context() as patch:
         for bound in ("FRESH_SECONDS", "FRESH_DURING_A_LOOK_SECONDS"):
             patch.setattr(callers, bound, 60.0)
-        patch.setattr(changes, "look", lambda _: None)
+        patch.setattr(callers.Callers, "_look", lambda _: None)
         yield
 
 
