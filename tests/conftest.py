@@ -24,12 +24,13 @@ from sqlalchemy import make_url
 import dev
 from config import Config
 from tests.stage.paths import ROOT
+from tests.stage.patience import wait_longer
 from tests.stage.people import Person, enrol
 from tests.stage.programs import servers, summary
 from tests.stage.service import Service
 from tokenservice import create_app
 from tokenservice.extensions import db
-from tokenservice.postgres import breaker, timeouts
+from tokenservice.postgres import timeouts
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 # An example of a shared machine that stalls is not a slow one.
@@ -75,11 +76,9 @@ def patience() -> Iterator[None]:
     has a fixture of this name that changes nothing.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timeouts, "REQUEST_SECONDS", 9.0)
-        patch.setattr(timeouts, "PING_SECONDS", 4.0)
+        wait_longer(patch)
         limits = "SET LOCAL statement_timeout = 8000; SET LOCAL lock_timeout = 7000"
         patch.setattr(timeouts, "SERVER_LIMITS", limits)
-        patch.setattr(breaker, "STANDSTILL_SECONDS", 5.0)
         yield
 
 

@@ -22,7 +22,7 @@ def run(app: Flask) -> Callable[..., str]:
     return command
 
 
-# Not of the session, whose fixtures come before the patience of a module.
+# Of a module: the fixtures of the session come before ``patience``.
 @pytest.fixture(scope="module")
 def everything(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Everything:
     """Each call and each command that changes anything, done once."""

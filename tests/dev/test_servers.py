@@ -188,7 +188,7 @@ def test_servers_die_with_a_killed_parent(tmp_path: Path) -> None:
 def test_a_server_that_does_not_end_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: the KILL of ``watchdog``, whose pause takes no time here."""
+    """Guard: the KILL of ``watchdog``. Its pause takes no time here."""
     (tmp_path / "sleep").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     deaf = ["/bin/sh", "-c", "trap '' INT; echo; exec /bin/sleep 60"]

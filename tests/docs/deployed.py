@@ -134,7 +134,7 @@ class Deployment:
     """The service, its proxy and its Redis, as the pages start them; a context manager.
 
     Ports differ from those of the pages, curl asks a probe again, and nothing else of the commands
-    differs. Postgres stands there before, with a superuser whom psql finds.
+    differs. Postgres stands there before, with a superuser that psql finds.
     """
 
     def __init__(self, folder: Path, postgres: dev.Postgres) -> None:

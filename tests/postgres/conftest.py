@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenservice.postgres import breaker, timeouts
+from tests.stage.patience import wait_longer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -14,7 +14,5 @@ def patience() -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More patient, for a test of another limit. Those of the server are its own."""
-    monkeypatch.setattr(timeouts, "REQUEST_SECONDS", 9.0)
-    monkeypatch.setattr(timeouts, "PING_SECONDS", 4.0)
-    monkeypatch.setattr(breaker, "STANDSTILL_SECONDS", 10.0)
+    """More patient, for a test of another limit."""
+    wait_longer(monkeypatch)

@@ -23,8 +23,8 @@ def served(call: Callable[[], Any]) -> Any:
     """The response of a call, repeated while the service says 503 and to try again.
 
     A machine that stands still for a second makes the service give up on Postgres, or shed a
-    request. For a test of something else; a call whose repeat would mean another thing has to
-    change with each try.
+    request. For a test of something else; a call that must not be repeated as it is has to change
+    with each try.
     """
     for _ in range(20):
         response = call()

@@ -260,7 +260,7 @@ def test_no_line_is_lost_or_mixed_in_ordinary_operation(serve: Serve) -> None:
 
 # One process, without a service.
 
-#: For a process whose lines are all to be written, though the machine stands still at its end.
+#: For a process that is to write all of its lines, though the machine stands still at its end.
 PATIENT = "from tokenservice.telemetry import lines; lines.LAST_SECONDS = 60\n"
 LINES = """
 import logging

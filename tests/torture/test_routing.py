@@ -57,12 +57,12 @@ def test_requests_are_routed_while_one_store_is_away(site: Site, http: httpx.Cli
                 time.sleep(0.4)  # A login has a limit by address.
         finally:
             store.mend()
-        for _ in range(75):
-            if outcomes[refused]() == "ok":
-                break
-            time.sleep(0.4)
-        else:
-            pytest.fail(f"{refused} goes on failing")
+
+        def is_back(name: str = refused) -> bool:
+            time.sleep(0.4)  # as above
+            return outcomes[name]() == "ok"
+
+        until(is_back)
 
 
 def test_nothing_is_routed_to_a_service_without_stores(site: Site, http: httpx.Client) -> None:
